@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Say a thing once, when it changes, and not once per cycle."""
+
+import logging
+import threading
+
+
+class Changes:
+    """Logs what is said about a subject when it differs from the last time.
+
+    Safe to call from several threads.
+    """
+
+    def __init__(self, log: logging.Logger | logging.LoggerAdapter) -> None:  # type: ignore[type-arg]
+        self._log = log
+        self._last: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def trouble(self, subject: str, text: str) -> None:
+        """Warn, unless this is what was said of the subject last."""
+        if self._is_new(subject, text):
+            self._log.warning("%s", text)
+
+    def fine(self, subject: str, text: str) -> None:
+        """Tell that trouble is over; says nothing when there was none."""
+        with self._lock:
+            was_trouble = self._last.pop(subject, None) is not None
+        if was_trouble:
+            self._log.info("%s", text)
+
+    def _is_new(self, subject: str, text: str) -> bool:
+        with self._lock:
+            if self._last.get(subject) == text:
+                return False
+            self._last[subject] = text
+            return True

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The vocabulary: every meter is one row of one table.
+
+Nothing else in this project spells a meter's name, unit or type. Names are
+Ceilometer sample names and, as Ceilometer tells pollsters apart by name
+only, the names of the entry points too; none of them is one of core's.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+MeterType = Literal["cumulative", "gauge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """One row: what is published, and which counter it is read from.
+
+    ``key`` is the counter's key in a reading. For perf events it is the key
+    that libvirt's bulk statistics use (``perf.NAME``,
+    ``virConnectGetAllDomainStats``), so that a reading is libvirt's answer
+    as it stands. ``since`` is the first libvirt that has the event
+    (``virDomainSetPerfEvents``); older ones leave the key out.
+    """
+
+    name: str
+    type: MeterType
+    unit: str
+    key: str
+    since: tuple[int, int, int]
+    description: str
+
+    @property
+    def pollster(self) -> str:
+        """Its pollster's class: ``HwCpuCycles`` of perf.hw.cpu_cycles."""
+        words = self.name.removeprefix("perf.").replace(".", "_").split("_")
+        return "".join(word.capitalize() for word in words)
+
+
+_V2_3, _V3_0, _V3_2 = (2, 3, 0), (3, 0, 0), (3, 2, 0)
+
+
+def _perf(
+    group: Literal["hw", "sw"],
+    event: str,
+    unit: str,
+    since: tuple[int, int, int],
+    description: str,
+) -> Meter:
+    """A perf event that only grows, named after libvirt's event."""
+    return Meter(
+        name=f"perf.{group}.{event}",
+        type="cumulative",
+        unit=unit,
+        key=f"perf.{event}",
+        since=since,
+        description=description,
+    )
+
+
+METERS: tuple[Meter, ...] = (
+    _perf("hw", "cpu_cycles", "cycle", _V2_3, "CPU cycles"),
+    _perf("hw", "ref_cpu_cycles", "cycle", _V3_0,
+          "CPU cycles at the nominal frequency"),
+    _perf("hw", "bus_cycles", "cycle", _V3_0, "Bus cycles"),
+    _perf("hw", "stalled_cycles_frontend", "cycle", _V3_0,
+          "Cycles in which no instruction could be issued"),
+    _perf("hw", "stalled_cycles_backend", "cycle", _V3_0,
+          "Cycles in which no instruction could be retired"),
+    _perf("hw", "instructions", "instruction", _V2_3,
+          "Retired instructions"),
+    _perf("hw", "cache_references", "reference", _V2_3,
+          "Accesses to the last-level cache"),
+    _perf("hw", "cache_misses", "miss", _V2_3,
+          "Last-level cache accesses that went to memory"),
+    _perf("hw", "branch_instructions", "branch", _V3_0,
+          "Retired branch instructions"),
+    _perf("hw", "branch_misses", "miss", _V3_0, "Mispredicted branches"),
+    _perf("sw", "cpu_clock", "ns", _V3_2,
+          "Time on a CPU, by the CPU's clock"),
+    _perf("sw", "task_clock", "ns", _V3_2,
+          "Time on a CPU, by the task's clock"),
+    _perf("sw", "page_faults", "fault", _V3_2,
+          "Page faults, minor and major"),
+    _perf("sw", "page_faults_min", "fault", _V3_2,
+          "Page faults without disk I/O"),
+    _perf("sw", "page_faults_maj", "fault", _V3_2,
+          "Page faults with disk I/O"),
+    _perf("sw", "alignment_faults", "fault", _V3_2,
+          "Unaligned accesses that the kernel mended"),
+    _perf("sw", "emulation_faults", "fault", _V3_2,
+          "Instructions that the kernel emulated"),
+    _perf("sw", "context_switches", "switch", _V3_2, "Context switches"),
+    _perf("sw", "cpu_migrations", "migration", _V3_2,
+          "Moves to another CPU"),
+)  # fmt: skip

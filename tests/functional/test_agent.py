@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stock agent, our pollsters, a real libvirtd, real guests."""
+
+import signal
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from ceilometer_perf.meters import METERS
+from tests.functional.agent import Agent, wait_for
+from tests.lab import Guest, Lab
+from tests.lab.rpc import GET_ALL_DOMAIN_STATS, CountingProxy
+
+NAMES = {meter.name for meter in METERS}
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab(fake_pmu=True) as lab:
+        yield lab
+
+
+def growth_per_second(samples: list[dict[str, object]]) -> float:
+    first, last = samples[0], samples[-1]
+    when = [datetime.fromisoformat(str(s["timestamp"])) for s in (first, last)]
+    return (last["counter_volume"] - first["counter_volume"]) / (  # type: ignore[operator, no-any-return]
+        when[1] - when[0]
+    ).total_seconds()
+
+
+def test_every_meter_of_every_guest(lab: Lab) -> None:
+    guests = [Guest("spin-1", "spin"), Guest("paused-2", "paused")]
+    lab.start_all(guests)
+    with Agent(lab.uri_ro) as agent:
+        agent.wait_for_samples(4 * len(guests) * len(METERS))
+    by_instance = defaultdict(lambda: defaultdict(list))
+    for sample in agent.samples():
+        by_instance[sample["resource_id"]][sample["counter_name"]].append(
+            sample
+        )
+    assert set(by_instance) == {str(guest.uuid) for guest in guests}
+    for meters in by_instance.values():
+        assert set(meters) == NAMES
+    for meter in METERS:
+        for meters in by_instance.values():
+            volumes = [s["counter_volume"] for s in meters[meter.name]]
+            assert volumes == sorted(volumes)
+            for sample in meters[meter.name]:
+                assert sample["counter_type"] == meter.type
+                assert sample["counter_unit"] == meter.unit
+    spin, paused = (
+        growth_per_second(by_instance[str(guest.uuid)]["perf.sw.task_clock"])
+        for guest in guests
+    )
+    assert 0.6e9 < spin < 1.2e9
+    assert paused < 0.02e9
+    assert agent.lines() == []
+
+
+@pytest.mark.parametrize("threads", [1, 0])
+def test_one_read_per_cycle(lab: Lab, threads: int) -> None:
+    lab.start(Guest("paused-1", "paused"))
+    with (
+        CountingProxy(lab.run_dir / "libvirt-sock-ro") as proxy,
+        Agent(proxy.uri, threads=threads) as agent,
+    ):
+        agent.wait_for_samples(3 * len(METERS))
+        agent._stop()
+        reads = proxy.calls[GET_ALL_DOMAIN_STATS]
+    cycles = Counter(s["counter_name"] for s in agent.samples())
+    assert set(cycles) == NAMES
+    assert max(cycles.values()) <= reads <= max(cycles.values()) + 1
+
+
+def test_survives_a_killed_libvirtd(lab: Lab) -> None:
+    lab.start(Guest("spin-1", "spin"))
+    with Agent(lab.uri_ro) as agent:
+        agent.wait_for_samples(len(METERS))
+        pid = agent.process.pid
+        lab.libvirtd.kill(signal.SIGKILL)
+        before = len(agent.samples())
+        lab.libvirtd.start()
+        agent.wait_for_samples(before + 2 * len(METERS), seconds=60)
+        assert agent.process.poll() is None
+        assert agent.process.pid == pid
+
+
+def test_waits_for_a_libvirtd_that_is_not_there_yet(lab: Lab) -> None:
+    lab.start(Guest("paused-1", "paused"))
+    lab.libvirtd.kill(signal.SIGKILL)
+    with Agent(lab.uri_ro) as agent:
+        wait_for(
+            lambda: (
+                "Unable to discover" in agent.log.read_text()
+                if agent.log.exists()
+                else False
+            ),
+            30,
+            "a first cycle without libvirtd",
+        )
+        assert agent.samples() == []
+        lab.libvirtd.start()
+        agent.wait_for_samples(2 * len(METERS), seconds=60)
+
+
+def test_odd_domains_cost_only_themselves(lab: Lab) -> None:
+    good = lab.start(Guest("good", "paused"))
+    lab.start(Guest("stranger", "paused", metadata=False))
+    few = lab.start(Guest("few", "paused", events=("cpu_clock",)))
+    gone = lab.start(Guest("gone", "paused"))
+    with Agent(lab.uri_ro) as agent:
+        agent.wait_for_samples(len(METERS), resource_id=str(gone.uuid))
+        lab.destroy(gone)
+        seen = len(agent.wait_for_samples(1, resource_id=str(good.uuid)))
+        agent.wait_for_samples(
+            seen + 3 * len(METERS), resource_id=str(good.uuid)
+        )
+        meters = Counter(
+            (s["resource_id"], s["counter_name"]) for s in agent.samples()
+        )
+    assert {uuid for uuid, _ in meters} == {
+        str(good.uuid),
+        str(few.uuid),
+        str(gone.uuid),
+    }
+    assert {name for uuid, name in meters if uuid == str(few.uuid)} == {
+        "perf.sw.cpu_clock"
+    }
+    assert not [line for line in agent.lines() if "ceilometer_perf" in line]
+
+
+def test_unknown_and_repeated_names_in_polling_yaml(lab: Lab) -> None:
+    guest = lab.start(Guest("paused-1", "paused"))
+    meters = ("perf.sw.cpu_clock", "perf.sw.cpu_clock", "perf.hw.no_such")
+    with Agent(lab.uri_ro, meters=meters) as agent:
+        agent.wait_for_samples(3, resource_id=str(guest.uuid))
+    assert {s["counter_name"] for s in agent.samples()} == {
+        "perf.sw.cpu_clock"
+    }
+    stamps = [s["timestamp"] for s in agent.samples()]
+    assert len(stamps) == len(set(stamps))
+
+
+def test_a_wrong_option_is_one_line_and_the_agent_polls_on(lab: Lab) -> None:
+    lab.start(Guest("paused-1", "paused"))
+    with Agent(
+        lab.uri_ro,
+        meters=("perf.*.*", "vcpus"),
+        options="[perf]\nlibvirt_timeout = soon",
+    ) as agent:
+        agent.wait_for_samples(3, counter_name="vcpus")
+    assert {s["counter_name"] for s in agent.samples()} == {"vcpus"}
+    (line,) = (x for x in agent.lines() if "ceilometer_perf" in x)
+    assert "[perf] libvirt_timeout" in line

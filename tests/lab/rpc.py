@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Count libvirt's remote procedure calls where they pass: on the wire.
+
+A proxy before a libvirtd's socket. Calls are counted whatever the client is
+made of, and none can be forgotten. The framing is libvirt's own (``struct
+virNetMessageHeader``): six 32-bit words, big-endian, after the length.
+"""
+
+import socket
+import struct
+import tempfile
+import threading
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+
+_LENGTH = struct.Struct(">I")
+_HEADER = struct.Struct(">IIII")  # program, version, procedure, type
+_REMOTE_PROGRAM = 0x20008086  # keepalive, for one, is another program
+_CALL = 0
+
+GET_ALL_DOMAIN_STATS = 344
+
+
+class CountingProxy:
+    """Stands before ``target``, a libvirtd's socket; ``uri`` leads here.
+
+    ``calls`` counts by procedure number (``enum remote_procedure``).
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.calls: Counter[int] = Counter()
+        self._target = target
+        self._folder = tempfile.TemporaryDirectory(prefix="libvirt-proxy-")
+        self._path = Path(self._folder.name) / "socket"
+        self._server = socket.socket(socket.AF_UNIX)
+        self._lock = threading.Lock()
+
+    @property
+    def uri(self) -> str:
+        """For libvirt's clients."""
+        return f"qemu+unix:///system?socket={self._path}"
+
+    def __enter__(self) -> "CountingProxy":
+        self._server.bind(str(self._path))
+        self._server.listen()
+        self._run(self._accept)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self._folder.cleanup()
+
+    @staticmethod
+    def _run(target: object, *args: object) -> None:
+        threading.Thread(target=target, args=args, daemon=True).start()  # type: ignore[arg-type]
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return  # closed
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(str(self._target))
+            self._run(self._forward_calls, client, server)
+            self._run(_forward, server, client)
+
+    def _forward_calls(
+        self, client: socket.socket, server: socket.socket
+    ) -> None:
+        """Client to libvirtd, message by message."""
+        with client.makefile("rb") as stream:
+            while prefix := stream.read(_LENGTH.size):
+                (length,) = _LENGTH.unpack(prefix)
+                body = stream.read(length - _LENGTH.size)
+                program, _, procedure, kind = _HEADER.unpack_from(body)
+                if program == _REMOTE_PROGRAM and kind == _CALL:
+                    with self._lock:
+                        self.calls[procedure] += 1
+                server.sendall(prefix + body)
+        server.close()
+
+
+def _forward(source: socket.socket, sink: socket.socket) -> None:
+    """Libvirtd to client, as it comes."""
+    try:
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+    except OSError:
+        pass  # the other side closed
+    sink.close()

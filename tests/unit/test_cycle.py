@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cycle reads once, whatever happens, and says trouble once."""
+
+import logging
+from concurrent import futures
+from typing import Any
+
+import pytest
+
+from ceilometer_perf import cycle
+from ceilometer_perf.changes import Changes
+from ceilometer_perf.reading import NOTHING, Reading
+from tests.unit.fakes import FakeSource, unavailable
+
+READING = Reading(1.0, {"uuid": {"perf.cpu_clock": 1}})
+
+
+def test_many_threads_one_read() -> None:
+    source = FakeSource(READING)
+    cache: dict[str, Any] = {}
+    with futures.ThreadPoolExecutor(19) as pool:
+        readings = list(
+            pool.map(
+                lambda _: cycle.current(cache, source).reading(), range(200)
+            )
+        )
+    assert readings == [READING] * 200
+    assert source.asked == 1
+
+
+def test_a_new_cache_is_a_new_cycle() -> None:
+    source = FakeSource(READING)
+    for _ in range(3):
+        cycle.current({}, source).reading()
+    assert source.asked == 3
+
+
+@pytest.mark.parametrize("error", [unavailable(), ValueError("a bug")])
+def test_failure_is_remembered_for_the_cycle(error: Exception) -> None:
+    source = FakeSource(error)
+    cache: dict[str, Any] = {}
+    for _ in range(19):
+        assert cycle.current(cache, source).reading() is NOTHING
+    assert source.asked == 1
+
+
+def test_trouble_is_said_when_it_changes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    down, hung = unavailable("down"), unavailable("hung")
+    source = FakeSource(down, down, hung, READING, READING, down)
+    with caplog.at_level(logging.INFO, "ceilometer_perf.cycle"):
+        for _ in range(6):
+            cycle.current({}, source).reading()
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("WARNING", "down"),
+        ("WARNING", "hung"),
+        ("INFO", "perf counters are read again"),
+        ("WARNING", "down"),
+    ]
+
+
+def test_changes_keeps_subjects_apart(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    changes = Changes(logging.getLogger("test"))
+    changes.fine("a", "never in trouble")
+    changes.trouble("a", "x")
+    changes.trouble("b", "x")
+    changes.trouble("a", "x")
+    assert [r.getMessage() for r in caplog.records] == ["x", "x"]

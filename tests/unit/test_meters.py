@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Table, entry points and documentation name the same meters."""
+
+import configparser
+import importlib.metadata
+import re
+from pathlib import Path
+
+import pytest
+from ceilometer import sample
+from ceilometer.polling import plugin_base
+
+from ceilometer_perf import pollsters
+from ceilometer_perf.cli import meters as cli
+from ceilometer_perf.meters import METERS
+
+ROOT = Path(__file__).parents[2]
+NAMES = [meter.name for meter in METERS]
+
+
+def entry_points(group: str) -> dict[str, str]:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    lines = parser["options.entry_points"][group].strip().splitlines()
+    return dict(re.split(r"\s*=\s*", line) for line in lines)
+
+
+def test_every_perf_event_of_libvirt_that_counts() -> None:
+    """All events but the three that moved to resctrl."""
+    import libvirt
+
+    events = {
+        value
+        for name, value in vars(libvirt).items()
+        if name.startswith("VIR_PERF_PARAM_")
+    }
+    assert {m.key.removeprefix("perf.") for m in METERS} == events - {
+        "cmt",
+        "mbmt",
+        "mbml",
+    }
+
+
+def test_names_are_unique() -> None:
+    assert len(set(NAMES)) == len(NAMES) == 19
+
+
+def test_names_are_not_core_meters() -> None:
+    core = {
+        ep.name
+        for ep in importlib.metadata.entry_points(
+            group="ceilometer.poll.compute"
+        )
+        if ep.value.startswith("ceilometer.")
+    }
+    assert core
+    assert not core & set(NAMES)
+
+
+def test_setup_cfg_has_the_table() -> None:
+    assert entry_points("ceilometer.poll.compute") == {
+        meter.name: f"ceilometer_perf.pollsters:{meter.pollster}"
+        for meter in METERS
+    }
+
+
+def test_installed_entry_points_are_those_of_setup_cfg() -> None:
+    installed = {
+        ep.name: ep.value
+        for ep in importlib.metadata.entry_points(
+            group="ceilometer.poll.compute"
+        )
+        if ep.value.startswith("ceilometer_perf.")
+    }
+    assert installed == entry_points("ceilometer.poll.compute")
+
+
+@pytest.mark.parametrize("meter", METERS, ids=NAMES)
+def test_each_entry_point_loads_its_meter(meter: object) -> None:
+    (entry,) = (
+        ep
+        for ep in importlib.metadata.entry_points(
+            group="ceilometer.poll.compute"
+        )
+        if ep.name == meter.name  # type: ignore[attr-defined]
+    )
+    loaded = entry.load()
+    assert issubclass(loaded, plugin_base.PollsterBase)
+    assert loaded.meter is meter
+
+
+@pytest.mark.parametrize("meter", METERS, ids=NAMES)
+def test_types_are_ceilometer_types(meter: object) -> None:
+    assert meter.type in sample.TYPES  # type: ignore[attr-defined]
+
+
+def documented(path: str) -> list[tuple[str, str, str]]:
+    """(meter, type, unit) of each row of a document's meter table."""
+    text = (ROOT / path).read_text()
+    return re.findall(
+        r"^\| ``(perf\.[a-z_.]+)`` +\| (\w+) +\| (\S+) +\|", text, re.M
+    )
+
+
+def test_readme_has_the_table() -> None:
+    assert documented("README.rst") == [
+        (m.name, m.type, m.unit) for m in METERS
+    ]
+
+
+def test_command_lists_the_table() -> None:
+    assert [row[:3] for row in cli.rows()] == [
+        (m.name, m.type, m.unit) for m in METERS
+    ]
+
+
+def test_polling_yaml_asks_for_every_meter_and_no_other() -> None:
+    import yaml
+    from ceilometer.agent import Source
+
+    text = (ROOT / "etc/ceilometer/polling.yaml").read_text()
+    sources = yaml.safe_load(text)["sources"]
+    wanted = [p for source in sources for p in source["meters"]]
+    assert all(Source.is_supported(wanted, name) for name in NAMES)
+    assert all(p.startswith(("perf.hw.", "perf.sw.")) for p in wanted)
+
+
+def test_module_has_a_class_for_each_row() -> None:
+    for meter in METERS:
+        assert getattr(pollsters, meter.pollster).meter is meter

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pollsters publish what core would, from one reading, and never raise."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ceilometer import sample, service
+from ceilometer.compute.pollsters import util
+from oslo_config import cfg
+from oslo_utils import uuidutils
+
+from ceilometer_perf import pollsters
+from ceilometer_perf.meters import METERS
+from ceilometer_perf.reading import Reading
+from ceilometer_perf.sources import Unavailable
+from tests.unit.fakes import FakeSource, agent_conf, instance, unavailable
+
+COUNTERS = {meter.key: 100 + n for n, meter in enumerate(METERS)}
+
+
+@pytest.fixture(scope="module")
+def conf() -> cfg.ConfigOpts:
+    return agent_conf()
+
+
+def poll(
+    conf: cfg.ConfigOpts, source: Any, instances: list[Any]
+) -> list[sample.Sample]:
+    """One cycle of all pollsters."""
+    cache: dict[str, Any] = {}
+    samples = []
+    for meter in METERS:
+        pollster = getattr(pollsters, meter.pollster)(conf)
+        pollster._source = source
+        samples += list(pollster.get_samples(None, cache, instances))
+    return samples
+
+
+def test_samples_equal_core_s_own(conf: cfg.ConfigOpts) -> None:
+    server = instance()
+    source = FakeSource(Reading(12.5, {server.id: COUNTERS}))
+    samples = poll(conf, source, [server])
+    assert source.asked == 1
+    assert len(samples) == len(METERS)
+    for meter, ours in zip(METERS, samples, strict=True):
+        core = util.make_sample_from_instance(
+            conf,
+            server,
+            name=meter.name,
+            type=meter.type,
+            unit=meter.unit,
+            volume=COUNTERS[meter.key],
+            additional_metadata={"perf": {"source": "perf"}},
+            monotonic_time=12.5,
+        )
+        assert vars(ours).keys() == vars(core).keys()
+        assert uuidutils.is_uuid_like(ours.id)
+        ours.id = core.id
+        assert ours == core
+
+
+def test_each_sample_has_an_id_and_metadata_of_its_own(
+    conf: cfg.ConfigOpts,
+) -> None:
+    server = instance()
+    samples = poll(
+        conf, FakeSource(Reading(1, {server.id: COUNTERS})), [server]
+    )
+    assert len({s.id for s in samples}) == len(samples)
+    samples[0].resource_metadata["added"] = True
+    assert "added" not in samples[1].resource_metadata
+
+
+def test_no_key_no_sample_no_warning(
+    conf: cfg.ConfigOpts, caplog: pytest.LogCaptureFixture
+) -> None:
+    some, none, gone = (instance(uuidutils.generate_uuid()) for _ in range(3))
+    reading = Reading(1, {some.id: {"perf.cpu_clock": 0}, none.id: {}})
+    samples = poll(conf, FakeSource(reading), [some, none, gone])
+    assert [(s.name, s.resource_id, s.volume) for s in samples] == [
+        ("perf.sw.cpu_clock", some.id, 0)
+    ]
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+def test_a_source_that_is_down_costs_one_line(
+    conf: cfg.ConfigOpts, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = FakeSource(unavailable("libvirt is gone (unique 1)"))
+    assert poll(conf, source, [instance()]) == []
+    assert source.asked == 1
+    lines = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert [r.getMessage() for r in lines] == ["libvirt is gone (unique 1)"]
+
+
+def test_one_broken_instance_costs_one_line_and_itself(
+    conf: cfg.ConfigOpts, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, bad = instance(), instance(uuidutils.generate_uuid())
+    bad.flavor = None
+    reading = Reading(1, {good.id: COUNTERS, bad.id: COUNTERS})
+    samples = poll(conf, FakeSource(reading), [bad, good])
+    assert {s.resource_id for s in samples} == {good.id}
+    assert len(samples) == len(METERS)
+    (line,) = (r for r in caplog.records if r.levelno >= logging.WARNING)
+    assert bad.id in line.getMessage()
+
+
+@pytest.fixture
+def wrong_conf(tmp_path: Path, request: Any) -> cfg.ConfigOpts:
+    file = tmp_path / "ceilometer.conf"
+    file.write_text(f"[perf]\nlibvirt_timeout = {request.param}\n")
+    return service.prepare_service(["test"], config_files=[str(file)])
+
+
+@pytest.mark.parametrize("wrong_conf", ["soon", "0"], indirect=True)
+def test_a_wrong_option_never_raises_and_is_named(
+    wrong_conf: cfg.ConfigOpts, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = pollsters.HwCpuCycles(wrong_conf)._source  # type: ignore[attr-defined]
+    assert isinstance(source, Unavailable)
+    assert poll(wrong_conf, source, [instance()]) == []
+    (line,) = (r for r in caplog.records if r.levelno >= logging.WARNING)
+    text = line.getMessage()
+    assert "[perf] libvirt_timeout" in text
+    assert "default is 10" in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("options", "uri"),
+    [
+        ({}, "qemu:///system"),
+        ({"libvirt_type": "lxc"}, "lxc:///"),
+        ({"libvirt_uri": "test:///default"}, "test:///default"),
+    ],
+)
+def test_honours_core_s_libvirt_options(
+    options: dict[str, str], uri: str
+) -> None:
+    pollster = pollsters.SwTaskClock(agent_conf(**options))  # type: ignore[attr-defined]
+    assert pollster._source._connection.uri == uri
+
+
+def test_all_pollsters_share_one_source(conf: cfg.ConfigOpts) -> None:
+    sources = {
+        id(getattr(pollsters, meter.pollster)(conf)._source)
+        for meter in METERS
+    }
+    assert len(sources) == 1

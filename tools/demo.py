@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""See samples of real guests come out of Ceilometer's own services.
+
+Starts a private libvirtd with tiny guests, runs the polling and the
+notification service on it, and prints how fast each counter of each guest
+grew. Needs root, stops all that it started, leaves any other libvirtd alone.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from oslo_utils import timeutils
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from ceilometer_perf.meters import METERS
+from tests.lab import Guest, Lab
+from tests.lab.errors import LabError
+from tools import agent
+
+KINDS = ("spin", "idle", "paused")
+GUESTS_PER_TABLE = 6
+PATIENCE = 30.0  # seconds beyond the cycles' own time until it gives up
+
+Sample = dict[str, Any]
+Series = dict[tuple[str, str], list[Sample]]  # by (instance name, meter)
+
+progress = Console(stderr=True, highlight=False)
+
+
+def main() -> int:
+    """Run the demo; 0 when every cycle's samples came, 1 when none did."""
+    arguments = _arguments()
+    try:
+        with (
+            progress.status("Starting a private libvirtd") as status,
+            Lab(fake_pmu=True) as lab,
+        ):
+            emulated = lab.emulates
+            samples, complete = _poll(lab, arguments, status)
+            if not samples:
+                _explain(lab.folder / "ceilometer.log")
+                return 1
+    except LabError as exc:
+        progress.print(f"demo.sh: {exc}", markup=False)
+        return 2
+    except KeyboardInterrupt:
+        progress.print("demo.sh: interrupted; everything is cleared away")
+        return 130
+    if arguments.json:
+        _print_json(samples)
+        for what in emulated:
+            progress.print(f"Emulated: {what}", markup=False)
+    else:
+        _print_tables(samples, emulated)
+    if not complete:
+        progress.print("demo.sh: samples are missing (see above)")
+    return 0 if complete else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="demo.sh", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument(
+        "--json", action="store_true",
+        help="one Ceilometer sample a line on stdout, and nothing else there",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cycles", type=_at_least(2), default=3, metavar="N",
+        help="polling cycles, at least 2: rates need two (default: 3)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--guests", type=_at_least(1), default=3, metavar="N",
+        help=f"guests, by turns {', '.join(KINDS)} (default: 3)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--interval", type=_at_least(1), default=2, metavar="SECONDS",
+        help="time between cycles (default: 2)",
+    )  # fmt: skip
+    return parser.parse_args()
+
+
+def _at_least(least: int) -> Any:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a whole number of at least {least}"
+            )
+        return int(text)
+
+    return number
+
+
+def _poll(
+    lab: Lab, arguments: argparse.Namespace, status: Status
+) -> tuple[list[Sample], bool]:
+    """The samples of the first N cycles, and whether none is missing."""
+    guests = [
+        Guest(f"{kind}-{number}", kind)
+        for number, kind in zip(
+            range(1, arguments.guests + 1), itertools.cycle(KINDS)
+        )
+    ]
+    status.update(f"Starting {len(guests)} guests")
+    lab.start_all(guests)
+    expected = len(guests) * len(METERS) * arguments.cycles
+    deadline = (
+        time.monotonic() + arguments.cycles * arguments.interval + PATIENCE
+    )
+    with agent.running(lab.folder, lab.uri_ro, arguments.interval) as written:
+        while True:
+            samples = _first_cycles(written.read(), arguments.cycles)
+            status.update(f"Polling: {len(samples)} of {expected} samples")
+            if len(samples) == expected or time.monotonic() > deadline:
+                return samples, len(samples) == expected
+            time.sleep(0.2)
+
+
+def _series(samples: list[Sample]) -> Series:
+    series: Series = defaultdict(list)
+    for sample in samples:
+        name = sample["resource_metadata"]["display_name"]
+        series[name, sample["counter_name"]].append(sample)
+    return series
+
+
+def _first_cycles(samples: list[Sample], cycles: int) -> list[Sample]:
+    """What came before the demo had seen enough; the agent polls on."""
+    return [
+        sample
+        for series in _series(samples).values()
+        for sample in series[:cycles]
+    ]
+
+
+def _rate(series: list[Sample]) -> float | None:
+    """Growth per second between a counter's first and last sample."""
+    if len(series) < 2:
+        return None
+    first, last = series[0], series[-1]
+    seconds = timeutils.delta_seconds(
+        timeutils.parse_isotime(first["timestamp"]),
+        timeutils.parse_isotime(last["timestamp"]),
+    )
+    growth: float = last["counter_volume"] - first["counter_volume"]
+    return growth / seconds
+
+
+def _print_json(samples: list[Sample]) -> None:
+    for sample in sorted(samples, key=lambda each: each["timestamp"]):
+        print(json.dumps(sample))
+
+
+def _print_tables(samples: list[Sample], emulated: tuple[str, ...]) -> None:
+    console = Console(highlight=False)
+    series = _series(samples)
+    names = sorted({name for name, _ in series}, key=_by_number)
+    for start in range(0, len(names), GUESTS_PER_TABLE):
+        shown = names[start : start + GUESTS_PER_TABLE]
+        table = Table("Meter", "Unit")
+        for name in shown:
+            table.add_column(name, justify="right")
+        for meter in METERS:
+            rates = [_rate(series[name, meter.name]) for name in shown]
+            table.add_row(
+                meter.name,
+                f"{meter.unit}/s",
+                *("-" if rate is None else f"{rate:,.0f}" for rate in rates),
+            )
+        console.print(table)
+    console.print(
+        f"{len(samples)} samples of {len(names)} instances came through "
+        "Ceilometer's polling and notification services."
+    )
+    for what in emulated:
+        console.print(f"Emulated: {what}", markup=False)
+
+
+def _by_number(name: str) -> int:
+    return int(name.rpartition("-")[2])
+
+
+def _explain(log: Path) -> None:
+    progress.print("demo.sh: no sample came. The end of Ceilometer's log:")
+    lines = log.read_text().splitlines()[-20:] if log.exists() else []
+    progress.print("\n".join(lines), markup=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

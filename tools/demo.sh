@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Real guests, Ceilometer's own services, every counter: see --help.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools/install.sh
+exec .venv/bin/python -m tools.demo "$@"

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Bring this checkout to where the demo, the tests and the bench can run:
+# distribution packages from bindep.txt, and a virtual environment in .venv.
+# Does nothing where nothing changed, so that a second run takes no time.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+die() { echo "$(basename "$0"): $*" >&2; exit 2; }
+
+[ "$(id -u)" = 0 ] || die "must run as root: it installs packages and starts libvirtd in a mount namespace"
+[ "$(uname -sm)" = "Linux x86_64" ] || die "needs Linux on x86_64, this is $(uname -sm)"
+command -v apt-get >/dev/null || die "needs Debian 12 or a relative of it (no apt-get here); elsewhere install what bindep.txt names and 'pip install -e .[test,lint]' into .venv"
+
+packages() { sed -e 's/#.*//' -e '/platform:dpkg/!d' -e 's/ .*//' bindep.txt; }
+
+missing=()
+for package in $(packages); do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
+        missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "Installing ${missing[*]}" >&2
+    export DEBIAN_FRONTEND=noninteractive
+    log=$(mktemp)
+    { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } \
+        >"$log" 2>&1 || { tail -5 "$log" >&2; die "apt-get could not install them; all it said is in $log"; }
+    rm -f "$log"
+fi
+
+# What the environment was made from; any change makes it anew.
+stamp=$(sha256sum setup.cfg pyproject.toml test-constraints.txt | sha256sum)
+if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ]; then
+    echo "Making the virtual environment .venv (about two minutes, once)" >&2
+    rm -rf .venv
+    /usr/bin/python3 -m venv .venv
+    .venv/bin/pip install --quiet --constraint test-constraints.txt \
+        --editable '.[test,lint]' >&2 || die "pip could not fill .venv (see above)"
+    echo "$stamp" >.venv/stamp
+fi
