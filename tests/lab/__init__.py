@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab: a private libvirtd with tiny QEMU guests."""
+
+from tests.lab.errors import LabError
+from tests.lab.guests import EVENTS, Guest
+from tests.lab.lab import Lab
+
+__all__ = ["EVENTS", "Guest", "Lab", "LabError"]

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a lab is found again, and how it is cleared away.
+
+A running keeper holds a lock on its PID file. The kernel drops the lock
+however the keeper ends, so a lab whose lock is free is stale.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import time
+from pathlib import Path
+
+from tests.lab import processes
+from tests.lab.errors import LabError
+
+PREFIX = "ceilometer-perf-lab-"
+PLACE = Path("/tmp")
+KEEPER_PID = "keeper.pid"
+
+
+def is_lab(folder: Path) -> bool:
+    """Whether a folder is a lab of ours, running or stale."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    # Anybody may make a folder in /tmp; only our own is ours to remove.
+    own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    return own and (folder / KEEPER_PID).is_file()
+
+
+def claim(folder: Path) -> int:
+    """Make this process the folder's keeper for as long as it lives."""
+    # Locked before it has its name: nobody may see it unlocked.
+    unnamed = folder / f".{KEEPER_PID}"
+    lock = os.open(unnamed, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    os.write(lock, f"{os.getpid()}\n".encode())
+    unnamed.rename(folder / KEEPER_PID)
+    return lock
+
+
+def keeper_pid(folder: Path) -> int | None:
+    """The PID of the lab's keeper, None if it has none (any more)."""
+    try:
+        with (folder / KEEPER_PID).open() as pid_file:
+            try:
+                fcntl.flock(pid_file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(pid_file.read())
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def wait_unkept(folder: Path, seconds: float) -> None:
+    """Wait until the lab's keeper has gone."""
+    deadline = time.monotonic() + seconds
+    while keeper_pid(folder) is not None:
+        if time.monotonic() > deadline:
+            raise LabError(f"the keeper of {folder} does not end")
+        time.sleep(0.02)
+
+
+def clear(folder: Path) -> None:
+    """Kill what runs in a lab and remove its folder."""
+    # Without this sub-folder it never came to have processes.
+    with contextlib.suppress(FileNotFoundError):
+        processes.kill_all(processes.mark_of(folder / "run"))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_stale(folder: Path | None = None) -> None:
+    """Clear labs whose keeper was killed, the given one among them."""
+    candidates = [*PLACE.glob(f"{PREFIX}*"), *([folder] if folder else [])]
+    for candidate in candidates:
+        if is_lab(candidate) and keeper_pid(candidate) is None:
+            clear(candidate)

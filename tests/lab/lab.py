@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A private libvirtd with tiny guests, and nothing left of it afterwards."""
+
+import contextlib
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Self
+
+import libvirt
+
+from tests.lab import boot, cleaning, keeper, kvm, pmu, requirements
+from tests.lab.errors import LabError
+from tests.lab.guests import EVENTS, FLAVOR, Guest
+from tests.lab.libvirtd import Libvirtd
+
+FAKE_PMU = "fakepmu.so"
+EMULATED_FLAVOR = "lab.emulated-pmu"
+LONGEST_SOCKET = 107  # what fits into a struct sockaddr_un
+STARTERS = 4
+
+
+class Lab:
+    """A folder, its keeper, a libvirtd in it and the guests of that.
+
+    It ends with its block, with `down()`, or with the process that made it,
+    however that one ends. With `owned=False` it stays until `down()`.
+    """
+
+    libvirtd: Libvirtd
+
+    def __init__(
+        self,
+        *,
+        fake_pmu: bool = False,
+        folder: Path | None = None,
+        owned: bool = True,
+    ) -> None:
+        self.fake_pmu = fake_pmu
+        self._folder = folder
+        self._owned = owned
+        self._keeper: subprocess.Popen[str] | None = None
+        self._connection: libvirt.virConnect | None = None
+        self._connected_to = 0
+
+    @classmethod
+    def at(cls, folder: Path) -> Self:
+        """The lab that is up in a folder; LabError if none is."""
+        kept = cleaning.is_lab(folder) and cleaning.keeper_pid(folder)
+        if not kept:
+            raise LabError(f"no lab is up in {folder}")
+        lab = cls(folder=folder, owned=False)
+        lab.fake_pmu = (folder / FAKE_PMU).exists()
+        lab._attach()
+        return lab
+
+    def __enter__(self) -> Self:
+        self.up()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.down()
+
+    # The lab
+
+    def up(self) -> None:
+        """Bring it up; libvirtd answers when this returns."""
+        requirements.check(compiler=self.fake_pmu)
+        cleaning.clear_stale(self._folder)
+        self._make_folder()
+        try:
+            self._keeper = keeper.start(self.folder, owned=self._owned)
+            Libvirtd.configure(self.folder)
+            boot.write(self.folder / "boot")
+            if self.fake_pmu:
+                pmu.build_fake(self.folder / FAKE_PMU, self.run_dir)
+            self._attach()
+            self._start_libvirtd()
+        except BaseException:
+            self.down()
+            raise
+
+    def down(self) -> None:
+        """End it and remove its folder. Again is fine."""
+        if self._folder is None or not self._folder.is_dir():
+            return
+        pid = cleaning.keeper_pid(self._folder)
+        if pid is not None:
+            keeper.stop(pid, self._folder)
+        if self._keeper is not None:
+            self._keeper.terminate()
+            self._keeper.wait()
+        cleaning.clear(self._folder)
+        # Only now: a libvirtd that hangs would hold up an orderly goodbye.
+        self._disconnect()
+
+    def _start_libvirtd(self) -> None:
+        self.libvirtd.start()
+        try:
+            self.connection.getLibVersion()
+        except (LabError, libvirt.libvirtError) as error:
+            words = self.libvirtd.last_words()
+            raise LabError(f"libvirtd does not come up: {words}") from error
+
+    def _make_folder(self) -> None:
+        if self._folder is None:
+            made = tempfile.mkdtemp(prefix=cleaning.PREFIX, dir=cleaning.PLACE)
+            self._folder = Path(made)
+        else:
+            self._folder = self._folder.absolute()
+            if len(f"{self._folder}/run/libvirt-sock-ro") > LONGEST_SOCKET:
+                raise LabError(f"too long for a socket's path: {self._folder}")
+            if cleaning.is_lab(self._folder):
+                raise LabError(f"a lab is up in {self._folder} already")
+            try:
+                self._folder.mkdir()
+            except OSError as error:
+                reason = f"can't make {self._folder}: {error.strerror}"
+                raise LabError(reason) from error
+        # Open to all: agents without privilege read what is in it.
+        self._folder.chmod(0o755)
+
+    def _attach(self) -> None:
+        preload = self.folder / FAKE_PMU if self.fake_pmu else None
+        self.libvirtd = Libvirtd(self.folder, preload)
+
+    # What it is
+
+    @property
+    def folder(self) -> Path:
+        """All that it has on disk."""
+        if self._folder is None:
+            raise LabError("the lab is not up")
+        return self._folder
+
+    @property
+    def run_dir(self) -> Path:
+        """What its libvirtd sees as /run/libvirt."""
+        return self.folder / "run"
+
+    @property
+    def uri(self) -> str:
+        """For root: reads and writes."""
+        return f"qemu+unix:///system?socket={self.run_dir}/libvirt-sock"
+
+    @property
+    def uri_ro(self) -> str:
+        """For everybody: reads."""
+        return f"{self.uri}-ro"
+
+    @property
+    def virt(self) -> str:
+        """What its guests run on."""
+        return "kvm" if kvm.usable() else "qemu"
+
+    @property
+    def emulates(self) -> tuple[str, ...]:
+        """What in it is not real, for people."""
+        return (*self._emulated_pmu(), *self._emulated_cpu())
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        """The perf events that its guests can have."""
+        missing = () if self.fake_pmu else pmu.missing_events()
+        return tuple(event for event in EVENTS if event not in missing)
+
+    def _emulated_pmu(self) -> tuple[str, ...]:
+        if not self.fake_pmu:
+            return ()
+        cqm = "perf.cmt, mbmt, mbml: page faults and a software clock"
+        missing = pmu.missing_events()
+        if not missing:
+            return (cqm,)
+        which = "" if not pmu.real_pmu() else f" ({', '.join(missing)})"
+        clock = "a software clock stands in for the PMU"
+        return (f"hardware counters{which}: {clock}", cqm)
+
+    def _emulated_cpu(self) -> tuple[str, ...]:
+        if self.virt == "kvm":
+            return ()
+        return ("CPUs: QEMU's TCG stands in for KVM",)
+
+    # Its guests
+
+    def start(self, guest: Guest) -> Guest:
+        """Define a guest and start it."""
+        flavor = EMULATED_FLAVOR if self._emulated_pmu() else FLAVOR
+        boot_folder = self.folder / "boot"
+        xml = guest.xml(self.virt, boot=boot_folder, flavor=flavor)
+        self._create(guest, self.connection.defineXML(xml))
+        return guest
+
+    def start_all(self, guests: Iterable[Guest]) -> list[Guest]:
+        """Start guests side by side."""
+        self.connection.getLibVersion()  # one connection for all threads
+        with ThreadPoolExecutor(STARTERS) as pool:
+            return list(pool.map(self.start, guests))
+
+    def destroy(self, guest: Guest) -> None:
+        """Switch a guest off; it stays defined, as in Nova's stop."""
+        self.domain(guest).destroy()
+
+    def remove(self, guest: Guest) -> None:
+        """Switch a guest off, if it runs, and forget it."""
+        domain = self.domain(guest)
+        if domain.isActive():
+            domain.destroy()
+        domain.undefine()
+
+    def reboot(self, guest: Guest) -> None:
+        """Off and on again: a new QEMU process."""
+        self.destroy(guest)
+        self._create(guest, self.domain(guest))
+
+    def qemu_pid(self, guest: Guest) -> int:
+        """The PID of the guest's QEMU; never asks libvirtd, that may hang."""
+        path = self.run_dir / "qemu" / f"{guest.domain_name}.pid"
+        try:
+            return int(path.read_text())
+        except FileNotFoundError:
+            raise LabError(f"{guest.name} does not run") from None
+
+    def domain(self, guest: Guest) -> libvirt.virDomain:
+        """The guest in libvirt."""
+        return self.connection.lookupByUUIDString(guest.uuid)
+
+    @property
+    def connection(self) -> libvirt.virConnect:
+        """The lab's own, to its present libvirtd."""
+        # A connection does not notice by itself that its libvirtd has died.
+        pid = self.libvirtd.pid
+        if self._connection is None or pid != self._connected_to:
+            self._disconnect()
+            self._connection = libvirt.open(self.uri)
+            self._connected_to = pid
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(libvirt.libvirtError):
+                self._connection.close()
+            self._connection = None
+
+    @staticmethod
+    def _create(guest: Guest, domain: libvirt.virDomain) -> None:
+        paused = guest.kind == "paused"
+        domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED * paused)
