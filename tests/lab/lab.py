@@ -185,11 +185,16 @@ class Lab:
     # Its guests
 
     def start(self, guest: Guest) -> Guest:
-        """Define a guest and start it."""
+        """Define a guest and start it; both or neither."""
         flavor = EMULATED_FLAVOR if self._emulated_pmu() else FLAVOR
         boot_folder = self.folder / "boot"
         xml = guest.xml(self.virt, boot=boot_folder, flavor=flavor)
-        self._create(guest, self.connection.defineXML(xml))
+        domain = self.connection.defineXML(xml)
+        try:
+            self._create(guest, domain)
+        except libvirt.libvirtError:
+            domain.undefine()
+            raise
         return guest
 
     def start_all(self, guests: Iterable[Guest]) -> list[Guest]:

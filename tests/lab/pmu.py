@@ -80,10 +80,11 @@ def build_fake(library: Path, run_dir: Path) -> None:
 
 def _lay_out_cqm(folder: Path) -> None:
     # The form of the PMU that Linux had for Intel's cache monitoring until
-    # 4.14. libvirt can't read a scale that ends in a newline.
+    # 4.14. libvirt reads no type of more than ten bytes, and no scale that
+    # ends in a newline.
     events = folder / "events"
     events.mkdir(parents=True)
-    (folder / "type").write_text("3735928559\n")
+    (folder / "type").write_text("57005\n")
     (events / "llc_occupancy").write_text("event=0x01\n")
     (events / "llc_occupancy.scale").write_text("4096")
     (events / "total_bytes").write_text("event=0x02\n")

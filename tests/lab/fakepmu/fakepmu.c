@@ -23,7 +23,7 @@
 
 #define CQM_SYSFS "/sys/devices/intel_cqm/"
 #define CQM_HERE "/run/libvirt/intel_cqm/"
-#define CQM_TYPE 0xdeadbeefu /* as CQM_HERE "type" says */
+#define CQM_TYPE 57005 /* as CQM_HERE "type" says */
 #define CQM_OCCUPANCY 1
 
 typedef long (*syscall_fn)(long, ...);
