@@ -10,11 +10,9 @@ import fcntl
 import os
 import shutil
 import stat
-import time
 from pathlib import Path
 
 from tests.lab import processes
-from tests.lab.errors import LabError
 
 PREFIX = "ceilometer-perf-lab-"
 PLACE = Path("/tmp")
@@ -54,15 +52,6 @@ def keeper_pid(folder: Path) -> int | None:
     except FileNotFoundError:
         pass
     return None
-
-
-def wait_unkept(folder: Path, seconds: float) -> None:
-    """Wait until the lab's keeper has gone."""
-    deadline = time.monotonic() + seconds
-    while keeper_pid(folder) is not None:
-        if time.monotonic() > deadline:
-            raise LabError(f"the keeper of {folder} does not end")
-        time.sleep(0.02)
 
 
 def clear(folder: Path) -> None:

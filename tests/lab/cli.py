@@ -10,7 +10,7 @@ from pathlib import Path
 
 import libvirt
 
-from tests.lab import cleaning
+from tests.lab import cleaning, keeper, requirements
 from tests.lab.errors import LabError
 from tests.lab.guests import KINDS, Guest, Kind
 from tests.lab.lab import Lab
@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # libvirt prints its errors by itself, in addition to raising them.
     libvirt.registerErrorHandler(lambda *_: None, None)
     try:
+        requirements.check_root()
         arguments.run(arguments)
     except EXPECTED as error:
         _complain(str(error))
@@ -78,10 +79,9 @@ def _add_up_options(command: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"not a number of guests: {text}")
+    return int(text)
 
 
 def up(arguments: argparse.Namespace) -> None:
@@ -102,7 +102,7 @@ def down(arguments: argparse.Namespace) -> None:
     """Take the lab down, whatever is left of it."""
     there = cleaning.is_lab(arguments.folder)
     if there:
-        Lab(folder=arguments.folder).down()
+        keeper.take_down(arguments.folder)
     _say("the lab is down" if there else f"no lab in {arguments.folder}")
 
 

@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 
 from tests.lab import cleaning, processes
+from tests.lab.errors import LabError
 from tests.lab.keeper import READY, SOCKET
 from tests.lab.requirements import PATH, find
 
@@ -53,7 +54,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
         _keep(arguments.folder, arguments.owner)
-    except (OSError, subprocess.SubprocessError) as error:
+    except (LabError, OSError) as error:
         _answer(str(error))
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -104,7 +105,10 @@ def _add_account(folder: Path) -> None:
 
 
 def _bind(ours: Path, place: str) -> None:
-    subprocess.run([find("mount"), "--bind", ours, place], check=True)
+    command = [find("mount"), "--bind", str(ours), place]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise LabError(done.stderr.strip())
 
 
 def _serve(server: socket.socket, owner: int | None) -> None:

@@ -4,6 +4,7 @@
 What the keeper itself does is in keep.py.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.lab import processes
+from tests.lab import cleaning, processes
 from tests.lab.errors import LabError
 from tests.lab.requirements import find
 
@@ -39,20 +40,27 @@ def start(folder: Path, *, owned: bool) -> subprocess.Popen[str]:
             text=True,
             start_new_session=True,
         )
-    assert keeper.stdout is not None
-    with keeper.stdout as answer:
+    try:
         # On failure the answer is the reason: its folder is gone by now.
-        line = answer.readline().strip()
-    if line != READY:
+        answer = _first_line(keeper)
+    except BaseException:
+        keeper.kill()
         keeper.wait()
-        reason = line or log_of(folder) or "its keeper was killed"
+        raise
+    if answer != READY:
+        keeper.wait()
+        reason = answer or _last_line(log) or "its keeper was killed"
         raise LabError(f"no lab in {folder}: {reason}")
     return keeper
 
 
-def log_of(folder: Path) -> str:
-    """The last line that the keeper had to complain about."""
-    log = folder / "keeper.log"
+def _first_line(keeper: subprocess.Popen[str]) -> str:
+    assert keeper.stdout is not None
+    with keeper.stdout as answer:
+        return answer.readline().strip()
+
+
+def _last_line(log: Path) -> str:
     lines = log.read_text().splitlines() if log.exists() else []
     return lines[-1] if lines else ""
 
@@ -68,9 +76,17 @@ def run(folder: Path, command: Sequence[str | Path]) -> tuple[int, str]:
     return code, stderr
 
 
-def stop(pid: int, folder: Path) -> None:
-    """Have a keeper clear its lab away; force it if it hangs."""
-    mark = processes.mark_of(folder / "run")
+def take_down(folder: Path) -> None:
+    """End a lab: by its keeper if it has one, else in the keeper's place."""
+    pid = cleaning.keeper_pid(folder)
+    # The keeper may be taking the folder away right now.
+    with contextlib.suppress(FileNotFoundError):
+        if pid is not None:
+            _stop(pid, processes.mark_of(folder / "run"))
+    cleaning.clear(folder)
+
+
+def _stop(pid: int, mark: processes.Mark) -> None:
     processes.send(pid, signal.SIGTERM, mark)
     processes.send(pid, signal.SIGCONT, mark)
     if not processes.wait_gone(pid, mark, 20):

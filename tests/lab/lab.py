@@ -41,6 +41,8 @@ class Lab:
         self.fake_pmu = fake_pmu
         self._folder = folder
         self._owned = owned
+        # A folder that another lab or somebody else has made is not ours.
+        self._mine = False
         self._keeper: subprocess.Popen[str] | None = None
         self._connection: libvirt.virConnect | None = None
         self._connected_to = 0
@@ -53,6 +55,7 @@ class Lab:
             raise LabError(f"no lab is up in {folder}")
         lab = cls(folder=folder, owned=False)
         lab.fake_pmu = (folder / FAKE_PMU).exists()
+        lab._mine = True
         lab._attach()
         return lab
 
@@ -84,15 +87,12 @@ class Lab:
 
     def down(self) -> None:
         """End it and remove its folder. Again is fine."""
-        if self._folder is None or not self._folder.is_dir():
-            return
-        pid = cleaning.keeper_pid(self._folder)
-        if pid is not None:
-            keeper.stop(pid, self._folder)
+        if self._mine:
+            keeper.take_down(self.folder)
+            self._mine = False
         if self._keeper is not None:
-            self._keeper.terminate()
             self._keeper.wait()
-        cleaning.clear(self._folder)
+            self._keeper = None
         # Only now: a libvirtd that hangs would hold up an orderly goodbye.
         self._disconnect()
 
@@ -119,6 +119,7 @@ class Lab:
             except OSError as error:
                 reason = f"can't make {self._folder}: {error.strerror}"
                 raise LabError(reason) from error
+        self._mine = True
         # Open to all: agents without privilege read what is in it.
         self._folder.chmod(0o755)
 
@@ -186,7 +187,7 @@ class Lab:
 
     def start(self, guest: Guest) -> Guest:
         """Define a guest and start it; both or neither."""
-        flavor = EMULATED_FLAVOR if self._emulated_pmu() else FLAVOR
+        flavor = EMULATED_FLAVOR if self.fake_pmu else FLAVOR
         boot_folder = self.folder / "boot"
         xml = guest.xml(self.virt, boot=boot_folder, flavor=flavor)
         domain = self.connection.defineXML(xml)
@@ -205,14 +206,18 @@ class Lab:
 
     def destroy(self, guest: Guest) -> None:
         """Switch a guest off; it stays defined, as in Nova's stop."""
-        self.domain(guest).destroy()
+        try:
+            self.domain(guest).destroy()
+        except libvirt.libvirtError as error:
+            # It is off already. A libvirtd that is still adopting its guests
+            # says so even of one that it has just switched off.
+            if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+                raise
 
     def remove(self, guest: Guest) -> None:
-        """Switch a guest off, if it runs, and forget it."""
-        domain = self.domain(guest)
-        if domain.isActive():
-            domain.destroy()
-        domain.undefine()
+        """Switch a guest off and forget it."""
+        self.destroy(guest)
+        self.domain(guest).undefine()
 
     def reboot(self, guest: Guest) -> None:
         """Off and on again: a new QEMU process."""

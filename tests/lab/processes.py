@@ -79,7 +79,9 @@ def kill_all(mark: Mark, seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     quiet_rounds = 0
     while quiet_rounds < 3:
-        found = [pid for pid in members(mark) if send(pid, 9, mark)]
+        found = list(members(mark))
+        for pid in found:
+            send(pid, signal.SIGKILL, mark)
         quiet_rounds = 0 if found else quiet_rounds + 1
         if time.monotonic() > deadline:
             raise LabError(f"these lab processes do not die: {found}")

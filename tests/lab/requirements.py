@@ -30,13 +30,18 @@ def check(*, compiler: bool = False) -> None:
     """Raise LabError unless a lab can be built here."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise LabError("the lab runs on Linux on x86_64 only")
-    if os.geteuid() != 0:
-        raise LabError("the lab needs root: it makes a mount namespace")
+    check_root()
     for command, package in (
         COMMANDS | (COMPILER if compiler else {})
     ).items():
         find(command, package)
     qemu_driver()
+
+
+def check_root() -> None:
+    """Raise LabError unless this process is root's."""
+    if os.geteuid() != 0:
+        raise LabError("the lab needs root: it makes a mount namespace")
 
 
 def find(command: str, package: str | None = None) -> str:
