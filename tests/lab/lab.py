@@ -53,7 +53,7 @@ class Lab:
         kept = cleaning.is_lab(folder) and cleaning.keeper_pid(folder)
         if not kept:
             raise LabError(f"no lab is up in {folder}")
-        lab = cls(folder=folder, owned=False)
+        lab = cls(folder=folder.absolute(), owned=False)
         lab.fake_pmu = (folder / FAKE_PMU).exists()
         lab._mine = True
         lab._attach()
