@@ -7,6 +7,7 @@ grew. Needs root, stops all that it started, leaves any other libvirtd alone.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import sys
@@ -16,17 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from oslo_utils import timeutils
+from rich import box
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
 from ceilometer_perf.meters import METERS
-from tests.lab import Guest, Lab
-from tests.lab.errors import LabError
+from tests.lab import Guest, Lab, LabError
+from tests.lab.guests import Kind
 from tools import agent
 
-KINDS = ("spin", "idle", "paused")
-GUESTS_PER_TABLE = 6
+KINDS: tuple[Kind, ...] = ("spin", "idle", "paused")
+GUESTS_PER_TABLE = 3
 PATIENCE = 30.0  # seconds beyond the cycles' own time until it gives up
 
 Sample = dict[str, Any]
@@ -116,7 +118,12 @@ def _poll(
     deadline = (
         time.monotonic() + arguments.cycles * arguments.interval + PATIENCE
     )
-    with agent.running(lab.folder, lab.uri_ro, arguments.interval) as written:
+    with (
+        # Some library of the services prints to stdout, which is ours.
+        (lab.folder / "stdout").open("w") as theirs,
+        contextlib.redirect_stdout(theirs),
+        agent.running(lab.folder, lab.uri_ro, arguments.interval) as written,
+    ):
         while True:
             samples = _first_cycles(written.read(), arguments.cycles)
             status.update(f"Polling: {len(samples)} of {expected} samples")
@@ -161,19 +168,24 @@ def _print_json(samples: list[Sample]) -> None:
 
 
 def _print_tables(samples: list[Sample], emulated: tuple[str, ...]) -> None:
-    console = Console(highlight=False)
+    # Whole names and numbers also where the width is not a terminal's.
+    console = Console(
+        highlight=False, width=None if sys.stdout.isatty() else 120
+    )
     series = _series(samples)
     names = sorted({name for name, _ in series}, key=_by_number)
     for start in range(0, len(names), GUESTS_PER_TABLE):
         shown = names[start : start + GUESTS_PER_TABLE]
-        table = Table("Meter", "Unit")
+        table = Table(box=box.SIMPLE_HEAD, title="Growth per second")
+        table.add_column("Meter", no_wrap=True)
+        table.add_column("Unit", no_wrap=True)
         for name in shown:
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
         for meter in METERS:
             rates = [_rate(series[name, meter.name]) for name in shown]
             table.add_row(
                 meter.name,
-                f"{meter.unit}/s",
+                meter.unit,
                 *("-" if rate is None else f"{rate:,.0f}" for rate in rates),
             )
         console.print(table)

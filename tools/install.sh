@@ -12,6 +12,14 @@ die() { echo "$(basename "$0"): $*" >&2; exit 2; }
 [ "$(uname -sm)" = "Linux x86_64" ] || die "needs Linux on x86_64, this is $(uname -sm)"
 command -v apt-get >/dev/null || die "needs Debian 12 or a relative of it (no apt-get here); elsewhere install what bindep.txt names and 'pip install -e .[test,lint]' into .venv"
 
+# Says nothing when all goes well; the end of it, and where the rest is, else.
+quietly() {
+    local log
+    log=$(mktemp)
+    "$@" >"$log" 2>&1 || { tail -5 "$log" >&2; die "'$*' failed; all it said is in $log"; }
+    rm -f "$log"
+}
+
 packages() { sed -e 's/#.*//' -e '/platform:dpkg/!d' -e 's/ .*//' bindep.txt; }
 
 missing=()
@@ -22,10 +30,8 @@ done
 if [ ${#missing[@]} -gt 0 ]; then
     echo "Installing ${missing[*]}" >&2
     export DEBIAN_FRONTEND=noninteractive
-    log=$(mktemp)
-    { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } \
-        >"$log" 2>&1 || { tail -5 "$log" >&2; die "apt-get could not install them; all it said is in $log"; }
-    rm -f "$log"
+    quietly apt-get update
+    quietly apt-get install -y --no-install-recommends "${missing[@]}"
 fi
 
 # What the environment was made from; any change makes it anew.
@@ -34,7 +40,7 @@ if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ]; then
     echo "Making the virtual environment .venv (about two minutes, once)" >&2
     rm -rf .venv
     /usr/bin/python3 -m venv .venv
-    .venv/bin/pip install --quiet --constraint test-constraints.txt \
-        --editable '.[test,lint]' >&2 || die "pip could not fill .venv (see above)"
+    quietly .venv/bin/pip install --constraint test-constraints.txt \
+        --editable '.[test,lint]'
     echo "$stamp" >.venv/stamp
 fi

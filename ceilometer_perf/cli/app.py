@@ -8,7 +8,7 @@ from cliff.app import App
 from cliff.commandmanager import CommandManager
 
 
-class CeilometerPerf(App):  # type: ignore[misc]
+class CeilometerPerf(App):
     """Commands are entry points of ``ceilometer_perf.cli``."""
 
     def __init__(self) -> None:

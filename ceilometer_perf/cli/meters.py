@@ -18,7 +18,7 @@ def rows() -> Iterator[tuple[str, str, str, str, str]]:
         yield meter.name, meter.type, meter.unit, since, meter.description
 
 
-class Meters(Lister):  # type: ignore[misc]
+class Meters(Lister):
     """List every meter that the pollsters can publish."""
 
     def take_action(

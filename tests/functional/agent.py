@@ -2,6 +2,7 @@
 """The real ceilometer-polling, as a process of its own."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import fixtures
 T = TypeVar("T")
 
 POLLING = Path(sys.executable).with_name("ceilometer-polling")
-NOTIFICATION = "oslo.messaging.notification.telemetry.polling"
+SPOOL = Path(__file__).with_name("spool")
 
 
 def wait_for(condition: Callable[[], T], seconds: float, what: str) -> T:
@@ -28,26 +29,36 @@ def wait_for(condition: Callable[[], T], seconds: float, what: str) -> T:
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
-class Agent(fixtures.Fixture):
-    """Polls every second and writes each sample to its log.
+def _lines(path: Path) -> list[str]:
+    """A file's complete lines."""
+    return path.read_text().split("\n")[:-1] if path.exists() else []
 
-    oslo.messaging's ``log`` driver stands where the broker would be, so that
-    what is seen here is what the process sends.
+
+class Agent(fixtures.Fixture):
+    """Polls every second; what it sends is spooled, see ``spool.py``.
+
+    Its configuration, log and samples are in ``folder``, and stay there.
     """
 
     def __init__(
-        self, uri: str, *, meters: tuple[str, ...] = ("perf.*.*",),
-        threads: int = 1, options: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        folder: Path,
+        uri: str,
+        *,
+        meters: tuple[str, ...] = ("perf.hw.*", "perf.sw.*"),
+        threads: int = 1,
+        options: str = "",
+    ) -> None:
         super().__init__()
+        self._folder = folder
+        self.log = folder / "ceilometer.log"
+        self._spool = folder / "spool"
         self._uri = uri
         self._meters = meters
         self._threads = threads
         self._options = options
 
-    def _setUp(self) -> None:
-        self._folder = Path(self.useFixture(fixtures.TempDir()).path)
-        self.log = self._folder / "ceilometer.log"
+    def _setUp(self) -> None:  # noqa: N802
         (self._folder / "polling.yaml").write_text(
             json.dumps(
                 {
@@ -66,6 +77,11 @@ class Agent(fixtures.Fixture):
         self.process = subprocess.Popen(
             [POLLING, "--polling-namespaces", "compute",
              "--config-file", str(config)],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(SPOOL),
+                "SPOOL": str(self._spool),
+            },
             stdout=subprocess.DEVNULL,
             stderr=(self._folder / "stderr").open("w"),
         )  # fmt: skip
@@ -82,7 +98,7 @@ pollsters_definitions_dirs = {self._folder}/pollsters.d
 cfg_file = {self._folder}/polling.yaml
 threads_to_process_pollsters = {self._threads}
 [publisher_notifier]
-telemetry_driver = log
+telemetry_driver = spool
 {self._options}
 """
 
@@ -98,7 +114,7 @@ telemetry_driver = log
         """The log's lines of a level, without time and process id."""
         return [
             line.split(f" {at} ", 1)[1]
-            for line in self._log_lines()
+            for line in _lines(self.log)
             if f" {at} " in line
         ]
 
@@ -107,15 +123,8 @@ telemetry_driver = log
         return list(self._samples())
 
     def _samples(self) -> Iterator[dict[str, Any]]:
-        for line in self._log_lines():
-            if NOTIFICATION in line:
-                message = json.loads(line[line.index("{") :])
-                yield from message["payload"]["samples"]
-
-    def _log_lines(self) -> list[str]:
-        if not self.log.exists():
-            return []
-        return self.log.read_text().split("\n")[:-1]
+        for line in _lines(self._spool):
+            yield from json.loads(line)["payload"]["samples"]
 
     def wait_for_samples(
         self, count: int, *, seconds: float = 30, **fields: Any

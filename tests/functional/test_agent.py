@@ -5,6 +5,8 @@ import signal
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,12 +32,14 @@ def growth_per_second(samples: list[dict[str, object]]) -> float:
     ).total_seconds()
 
 
-def test_every_meter_of_every_guest(lab: Lab) -> None:
+def test_every_meter_of_every_guest(lab: Lab, tmp_path: Path) -> None:
     guests = [Guest("spin-1", "spin"), Guest("paused-2", "paused")]
     lab.start_all(guests)
-    with Agent(lab.uri_ro) as agent:
+    with Agent(tmp_path, lab.uri_ro) as agent:
         agent.wait_for_samples(4 * len(guests) * len(METERS))
-    by_instance = defaultdict(lambda: defaultdict(list))
+    by_instance: dict[str, dict[str, list[Any]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     for sample in agent.samples():
         by_instance[sample["resource_id"]][sample["counter_name"]].append(
             sample
@@ -60,11 +64,11 @@ def test_every_meter_of_every_guest(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 0])
-def test_one_read_per_cycle(lab: Lab, threads: int) -> None:
+def test_one_read_per_cycle(lab: Lab, tmp_path: Path, threads: int) -> None:
     lab.start(Guest("paused-1", "paused"))
     with (
         CountingProxy(lab.run_dir / "libvirt-sock-ro") as proxy,
-        Agent(proxy.uri, threads=threads) as agent,
+        Agent(tmp_path, proxy.uri, threads=threads) as agent,
     ):
         agent.wait_for_samples(3 * len(METERS))
         agent._stop()
@@ -74,9 +78,9 @@ def test_one_read_per_cycle(lab: Lab, threads: int) -> None:
     assert max(cycles.values()) <= reads <= max(cycles.values()) + 1
 
 
-def test_survives_a_killed_libvirtd(lab: Lab) -> None:
+def test_survives_a_killed_libvirtd(lab: Lab, tmp_path: Path) -> None:
     lab.start(Guest("spin-1", "spin"))
-    with Agent(lab.uri_ro) as agent:
+    with Agent(tmp_path, lab.uri_ro) as agent:
         agent.wait_for_samples(len(METERS))
         pid = agent.process.pid
         lab.libvirtd.kill(signal.SIGKILL)
@@ -87,10 +91,12 @@ def test_survives_a_killed_libvirtd(lab: Lab) -> None:
         assert agent.process.pid == pid
 
 
-def test_waits_for_a_libvirtd_that_is_not_there_yet(lab: Lab) -> None:
+def test_waits_for_a_libvirtd_that_is_not_there_yet(
+    lab: Lab, tmp_path: Path
+) -> None:
     lab.start(Guest("paused-1", "paused"))
     lab.libvirtd.kill(signal.SIGKILL)
-    with Agent(lab.uri_ro) as agent:
+    with Agent(tmp_path, lab.uri_ro) as agent:
         wait_for(
             lambda: (
                 "Unable to discover" in agent.log.read_text()
@@ -105,12 +111,12 @@ def test_waits_for_a_libvirtd_that_is_not_there_yet(lab: Lab) -> None:
         agent.wait_for_samples(2 * len(METERS), seconds=60)
 
 
-def test_odd_domains_cost_only_themselves(lab: Lab) -> None:
+def test_odd_domains_cost_only_themselves(lab: Lab, tmp_path: Path) -> None:
     good = lab.start(Guest("good", "paused"))
     lab.start(Guest("stranger", "paused", metadata=False))
     few = lab.start(Guest("few", "paused", events=("cpu_clock",)))
     gone = lab.start(Guest("gone", "paused"))
-    with Agent(lab.uri_ro) as agent:
+    with Agent(tmp_path, lab.uri_ro) as agent:
         agent.wait_for_samples(len(METERS), resource_id=str(gone.uuid))
         lab.destroy(gone)
         seen = len(agent.wait_for_samples(1, resource_id=str(good.uuid)))
@@ -131,10 +137,12 @@ def test_odd_domains_cost_only_themselves(lab: Lab) -> None:
     assert not [line for line in agent.lines() if "ceilometer_perf" in line]
 
 
-def test_unknown_and_repeated_names_in_polling_yaml(lab: Lab) -> None:
+def test_unknown_and_repeated_names_in_polling_yaml(
+    lab: Lab, tmp_path: Path
+) -> None:
     guest = lab.start(Guest("paused-1", "paused"))
     meters = ("perf.sw.cpu_clock", "perf.sw.cpu_clock", "perf.hw.no_such")
-    with Agent(lab.uri_ro, meters=meters) as agent:
+    with Agent(tmp_path, lab.uri_ro, meters=meters) as agent:
         agent.wait_for_samples(3, resource_id=str(guest.uuid))
     assert {s["counter_name"] for s in agent.samples()} == {
         "perf.sw.cpu_clock"
@@ -143,11 +151,14 @@ def test_unknown_and_repeated_names_in_polling_yaml(lab: Lab) -> None:
     assert len(stamps) == len(set(stamps))
 
 
-def test_a_wrong_option_is_one_line_and_the_agent_polls_on(lab: Lab) -> None:
+def test_a_wrong_option_is_one_line_and_the_agent_polls_on(
+    lab: Lab, tmp_path: Path
+) -> None:
     lab.start(Guest("paused-1", "paused"))
     with Agent(
+        tmp_path,
         lab.uri_ro,
-        meters=("perf.*.*", "vcpus"),
+        meters=("perf.hw.*", "vcpus"),
         options="[perf]\nlibvirt_timeout = soon",
     ) as agent:
         agent.wait_for_samples(3, counter_name="vcpus")

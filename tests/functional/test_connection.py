@@ -61,7 +61,7 @@ def test_a_hung_libvirtd_costs_the_timeout(lab: Lab) -> None:
     lab.libvirtd.kill(signal.SIGSTOP)
     try:
         started = time.monotonic()
-        with pytest.raises(SourceUnavailableError, match="within 0.5 s"):
+        with pytest.raises(SourceUnavailableError, match=r"within 0\.5 s"):
             source.read()
         for _ in range(5):
             with pytest.raises(SourceUnavailableError, match="earlier"):

@@ -93,7 +93,9 @@ class Guest:
             domain.append(E.metadata(self._instance(flavor)))
         for text in self.extra:
             _put(domain, etree.fromstring(text))
-        return etree.tostring(domain, pretty_print=True, encoding="unicode")
+        return str(
+            etree.tostring(domain, pretty_print=True, encoding="unicode")
+        )
 
     def _instance(self, flavor: str) -> Any:
         instance = NOVA.instance(

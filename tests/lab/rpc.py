@@ -6,11 +6,13 @@ made of, and none can be forgotten. The framing is libvirt's own (``struct
 virNetMessageHeader``): six 32-bit words, big-endian, after the length.
 """
 
+import contextlib
 import socket
 import struct
 import tempfile
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -35,6 +37,7 @@ class CountingProxy:
         self._path = Path(self._folder.name) / "socket"
         self._server = socket.socket(socket.AF_UNIX)
         self._lock = threading.Lock()
+        self._ends: list[socket.socket] = []
 
     @property
     def uri(self) -> str:
@@ -53,13 +56,16 @@ class CountingProxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._server.shutdown(socket.SHUT_RDWR)
+        # Clients must see that this is the end, or they wait for answers.
+        for end in [self._server, *self._ends]:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
         self._server.close()
         self._folder.cleanup()
 
     @staticmethod
-    def _run(target: object, *args: object) -> None:
-        threading.Thread(target=target, args=args, daemon=True).start()  # type: ignore[arg-type]
+    def _run(target: Callable[..., None], *args: object) -> None:
+        threading.Thread(target=target, args=args, daemon=True).start()
 
     def _accept(self) -> None:
         while True:
@@ -69,6 +75,7 @@ class CountingProxy:
                 return  # closed
             server = socket.socket(socket.AF_UNIX)
             server.connect(str(self._target))
+            self._ends += [client, server]
             self._run(self._forward_calls, client, server)
             self._run(_forward, server, client)
 
@@ -84,15 +91,14 @@ class CountingProxy:
                 if program == _REMOTE_PROGRAM and kind == _CALL:
                     with self._lock:
                         self.calls[procedure] += 1
-                server.sendall(prefix + body)
+                with contextlib.suppress(OSError):
+                    server.sendall(prefix + body)
         server.close()
 
 
 def _forward(source: socket.socket, sink: socket.socket) -> None:
     """Libvirtd to client, as it comes."""
-    try:
+    with contextlib.suppress(OSError):  # the other side closed
         while data := source.recv(1 << 16):
             sink.sendall(data)
-    except OSError:
-        pass  # the other side closed
     sink.close()

@@ -95,7 +95,9 @@ def agent_conf(**libvirt: str) -> cfg.ConfigOpts:
     """The agent's configuration, with its options registered."""
     from ceilometer import service
 
-    conf = service.prepare_service(argv=["test"], config_files=[])
+    conf: cfg.ConfigOpts = service.prepare_service(
+        argv=["test"], config_files=[]
+    )
     for name, value in libvirt.items():
         conf.set_override(name, value)
     return conf

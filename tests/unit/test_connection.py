@@ -121,7 +121,7 @@ def test_hung_libvirt_costs_the_timeout_once_and_one_thread(
     opener.wait_for = threading.Event()
     conn = Connection(URI, timeout=0.1)
     before = threading.active_count()
-    with pytest.raises(SourceUnavailableError, match="within 0.1 s"):
+    with pytest.raises(SourceUnavailableError, match=r"within 0\.1 s"):
         conn.call(stats.perf_stats)
     started = time.monotonic()
     for _ in range(20):

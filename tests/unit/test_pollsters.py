@@ -112,7 +112,10 @@ def test_one_broken_instance_costs_one_line_and_itself(
 def wrong_conf(tmp_path: Path, request: Any) -> cfg.ConfigOpts:
     file = tmp_path / "ceilometer.conf"
     file.write_text(f"[perf]\nlibvirt_timeout = {request.param}\n")
-    return service.prepare_service(["test"], config_files=[str(file)])
+    conf: cfg.ConfigOpts = service.prepare_service(
+        ["test"], config_files=[str(file)]
+    )
+    return conf
 
 
 @pytest.mark.parametrize("wrong_conf", ["soon", "0"], indirect=True)
