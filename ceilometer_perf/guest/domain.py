@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a domain says of its CPUs: the input that only Nova can give.
+
+The elements are those of libvirt's "CPU Allocation", "IOThreads Allocation"
+and "CPU Tuning". Where a vCPU is pinned is decided when Nova places a guest;
+nothing here invents a pin.
+"""
+
+import itertools
+
+from ceilometer_perf.guest import cpus, errors
+from ceilometer_perf.guest.xml import Element, insert
+
+#: The order in which libvirt writes the children that matter here.
+DOMAIN = (
+    "name", "uuid", "genid", "title", "description", "metadata", "maxMemory",
+    "memory", "currentMemory", "blkiotune", "memtune", "memoryBacking",
+    "vcpu", "vcpus", "iothreads", "iothreadids", "defaultiothread", "cputune",
+    "numatune", "resource", "sysinfo", "bootloader", "bootloader_args", "os",
+    "idmap", "features", "cpu", "clock", "on_poweroff", "on_reboot",
+    "on_crash", "on_lockfailure", "pm", "perf", "devices",
+)  # fmt: skip
+
+#: Far more than any guest has; each of them costs time here.
+MOST_IOTHREADS = 1024
+
+DIGITS = 10  # of a number in an attribute: libvirt stores 32 bits
+
+
+def number(root: Element, tag: str, most: int) -> int | None:
+    """A child that holds a positive number; None without it."""
+    text = root.findtext(tag)
+    if text is None:
+        return None
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= most:
+        raise errors.DomainXMLError(
+            f"<{tag}> must hold a number up to {most}, not {text[:40]!r}"
+        )
+    return value
+
+
+def vcpu_count(root: Element) -> int:
+    """How many vCPUs the guest may ever have; libvirt's default is one."""
+    return number(root, "vcpu", cpus.LIMIT) or 1
+
+
+def cpu_set(element: Element, attribute: str) -> frozenset[int]:
+    """An attribute that names CPUs; none where it is absent."""
+    try:
+        return cpus.parse(element.get(attribute, ""))
+    except errors.InvalidError as error:
+        raise errors.DomainXMLError(
+            f"<{element.tag} {attribute}=...>: {error}"
+        ) from error
+
+
+def by_number(root: Element, path: str, key: str) -> dict[int, Element]:
+    """Elements by the number in one of their attributes."""
+    found = {}
+    for element in root.iterfind(path):
+        value = element.get(key, "")
+        if not value.strip().isdecimal() or len(value) > DIGITS:
+            raise errors.DomainXMLError(
+                f"<{element.tag} {key}=...> must be a number, not "
+                f"{value[:40]!r}"
+            )
+        found[int(value)] = element
+    return found
+
+
+def pins(root: Element) -> dict[int, frozenset[int]]:
+    """For each vCPU the host CPUs that it may run on; each must have some."""
+    elements = by_number(root, "cputune/vcpupin", "vcpu")
+    vcpus = range(vcpu_count(root))
+    found = {v: cpu_set(elements[v], "cpuset") for v in vcpus if v in elements}
+    lost = {v for v in vcpus if not found.get(v)}
+    if lost:
+        raise errors.NotInXMLError(
+            f"vCPU {cpus.text(lost)} of a realtime guest has no <vcpupin>",
+            "Nova chooses the pins when it places the guest: hard-reboot or "
+            "migrate the instance, and start from the XML that it writes",
+        )
+    return found
+
+
+def iothread_ids(root: Element) -> list[int]:
+    """The I/O threads: those with an id, then the lowest free ids."""
+    ids = by_number(root, "iothreadids/iothread", "id").keys()
+    if len(ids) > MOST_IOTHREADS:
+        raise errors.DomainXMLError(f"More than {MOST_IOTHREADS} I/O threads")
+    count = number(root, "iothreads", MOST_IOTHREADS) or len(ids)
+    free = (i for i in itertools.count(1) if i not in ids)
+    return [*ids, *itertools.islice(free, max(0, count - len(ids)))]
+
+
+def container(root: Element, tag: str) -> Element:
+    """A child of the domain, made where it is missing."""
+    found = root.find(tag)
+    return insert(root, tag, DOMAIN) if found is None else found

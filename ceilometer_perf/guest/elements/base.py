@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a declaration of an element consists of."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+from ceilometer_perf.guest import xml
+from ceilometer_perf.guest.requirements import Requirements
+
+W = TypeVar("W")
+
+
+@dataclasses.dataclass(frozen=True)
+class Element(Generic[W]):
+    """One element of a domain, and the rule that it follows.
+
+    ``W`` is whatever the rule asks of this element. ``faults`` and ``merge``
+    compare and change what the XML means, never how it is spelled.
+    """
+
+    name: str
+    where: str
+    why: str
+    remedy: str
+    #: What this domain must say, None if nothing is asked. Raises
+    #: NotInXMLError if only Nova can tell.
+    wanted: Callable[[xml.Element, Requirements], W | None]
+    #: A sentence on each thing that the domain doesn't say.
+    faults: Callable[[xml.Element, W], Iterable[str]]
+    #: Make it say so, and change nothing else.
+    merge: Callable[[xml.Element, W], None]

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``<perf><event name=... enabled='yes'/></perf>``.
+
+Nova writes it in ``LibvirtConfigGuest._format_perf_events``. Events that
+somebody else enabled stay enabled.
+"""
+
+from collections.abc import Iterator
+
+from ceilometer_perf.guest import domain, xml
+from ceilometer_perf.guest.elements.base import Element
+from ceilometer_perf.guest.requirements import Requirements
+
+Events = tuple[str, ...]
+
+
+def _wanted(_root: xml.Element, asked: Requirements) -> Events | None:
+    return asked.perf_events or None
+
+
+def _states(root: xml.Element, event: str) -> list[str | None]:
+    return [
+        found.get("enabled")
+        for found in root.iterfind("perf/event")
+        if found.get("name") == event
+    ]
+
+
+def _faults(root: xml.Element, events: Events) -> Iterator[str]:
+    for event in events:
+        states = _states(root, event)
+        if not states:
+            yield f"perf event {event} is not there"
+        elif set(states) != {"yes"}:
+            yield f"perf event {event} is turned off"
+
+
+def _merge(root: xml.Element, events: Events) -> None:
+    perf = domain.container(root, "perf")
+    for event in events:
+        standing = [e for e in perf if e.get("name") == event]
+        for element in standing or [xml.insert(perf, "event", ("event",))]:
+            element.set("name", event)
+            element.set("enabled", "yes")
+
+
+EVENT = Element(
+    name="event",
+    where="/domain/perf/event",
+    why="[libvirt] enabled_perf_events asks for it; libvirt counts a guest's "
+    "vCPUs only if the event is there when the guest starts",
+    remedy="Hard-reboot the instance with that nova.conf, or use guest "
+    "enable; it counts from the next boot",
+    wanted=_wanted,
+    faults=_faults,
+    merge=_merge,
+)

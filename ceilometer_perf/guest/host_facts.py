@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the host can do, as told by the caller: this room probes nothing."""
+
+import dataclasses
+
+Version = tuple[int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class HostFacts:
+    """Facts that change what a guest's XML may ask for."""
+
+    #: The libvirt that will read the XML; None if unknown, taken as new.
+    libvirt: Version | None = None
+    #: The kernel has the ``intel_cqm`` PMU, which Linux dropped in 4.14.
+    intel_cqm: bool = False
+    #: The CPUs that are online; None if unknown.
+    online: frozenset[int] | None = None

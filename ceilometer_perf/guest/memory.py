@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Page sizes and memory that is locked.
+
+The rules are ``_get_numa_pagesize_constraint`` and
+``get_locked_memory_constraint`` of ``nova.virt.hardware``. Memory encryption,
+which makes Nova lock memory too, is not ours: what stands in the XML stays.
+"""
+
+from oslo_utils import strutils
+
+from ceilometer_perf.guest import errors
+from ceilometer_perf.guest.asked import Asked
+
+ANY_SIZE = ("any", "large")  # the flavors that leave the choice to the image
+NAMED_SIZES = (*ANY_SIZE, "small")
+
+
+def check_page_size(asked: Asked) -> None:
+    """Refuse page sizes that Nova refuses; which one it is is Nova's."""
+    flavor = asked.flavor.get("hw:mem_page_size")
+    image = asked.image.get("hw_mem_page_size")
+    if flavor:
+        _check_spelling(flavor)
+    if image and flavor not in ANY_SIZE:
+        raise errors.PageSizeConflictError(
+            f"The image's hw_mem_page_size={image} needs hw:mem_page_size any "
+            f"or large in the flavor, which has {flavor or 'none'}"
+        )
+    if image:
+        _check_spelling(image)
+
+
+def _check_spelling(size: str) -> None:
+    if size in NAMED_SIZES or size.isdecimal():
+        return
+    try:
+        strutils.string_to_bytes(size, return_int=True)
+    except ValueError:
+        raise errors.PageSizeError(
+            f"{size!r} is no page size: write small, large, any, a number of "
+            "KiB, or a number with a unit such as 2MB"
+        ) from None
+
+
+def locked(asked: Asked) -> bool:
+    """Whether the guest's memory is to be locked, realtime apart."""
+    flavor = asked.flavor_bool("hw:locked_memory")
+    image = asked.image_bool("hw_locked_memory")
+    if flavor is not None and image is not None and flavor != image:
+        raise errors.LockedMemoryConflictError(
+            f"The flavor's hw:locked_memory is {str(flavor).lower()}, the "
+            f"image's hw_locked_memory is {str(image).lower()}: make them "
+            "agree or unset one"
+        )
+    wanted = bool(image if flavor is None else flavor)
+    if wanted and not (
+        asked.flavor.get("hw:mem_page_size")
+        or asked.image.get("hw_mem_page_size")
+    ):
+        raise errors.LockedMemoryError(
+            "Locked memory needs a page size: set hw:mem_page_size in the "
+            "flavor as well"
+        )
+    return wanted

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The four options of nova.conf that shape a guest's XML here.
+
+Names, groups, types and defaults are those of ``nova.conf.libvirt`` and
+``nova.conf.compute``, so that an operator's file is read as Nova reads it.
+"""
+
+import dataclasses
+import pathlib
+
+from oslo_config import cfg
+
+from ceilometer_perf.guest import cpus, errors
+
+LIBVIRT_OPTS = [
+    cfg.ListOpt("enabled_perf_events", default=[]),
+    cfg.IntOpt("realtime_scheduler_priority", default=1),
+]
+COMPUTE_OPTS = [
+    cfg.StrOpt("cpu_dedicated_set"),
+    cfg.StrOpt("cpu_shared_set"),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class NovaConf:
+    """What one compute host's nova.conf says; None for a set left unset."""
+
+    perf_events: tuple[str, ...] = ()
+    realtime_priority: int = 1
+    dedicated_cpus: frozenset[int] | None = None
+    shared_cpus: frozenset[int] | None = None
+
+
+def read(path: str | pathlib.Path) -> NovaConf:
+    """Read a nova.conf; everything else in it is ignored."""
+    conf = cfg.ConfigOpts()
+    conf.register_opts(LIBVIRT_OPTS, group="libvirt")
+    conf.register_opts(COMPUTE_OPTS, group="compute")
+    try:
+        # The environment of this process says nothing about nova-compute's.
+        conf(
+            [],
+            default_config_files=[str(path)],
+            default_config_dirs=[],
+            use_env=False,
+        )
+        return _checked(conf)
+    except (cfg.Error, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise errors.ConfigurationError(f"{path}: {reason}") from error
+
+
+def _checked(conf: cfg.ConfigOpts) -> NovaConf:
+    """Refuse what nova-compute refuses when it starts."""
+    dedicated = _cpu_set("cpu_dedicated_set", conf.compute.cpu_dedicated_set)
+    shared = _cpu_set("cpu_shared_set", conf.compute.cpu_shared_set)
+    both = (dedicated or frozenset()) & (shared or frozenset())
+    if both:
+        raise errors.ConfigurationError(
+            f"[compute] cpu_dedicated_set and cpu_shared_set both hold CPU "
+            f"{cpus.text(both)}: take it out of one of them"
+        )
+    return NovaConf(
+        perf_events=tuple(conf.libvirt.enabled_perf_events),
+        realtime_priority=conf.libvirt.realtime_scheduler_priority,
+        dedicated_cpus=dedicated,
+        shared_cpus=shared,
+    )
+
+
+def _cpu_set(option: str, value: str | None) -> frozenset[int] | None:
+    """``get_cpu_shared_set`` and ``get_cpu_dedicated_set``."""
+    if not value:
+        return None
+    chosen = cpus.parse(value)
+    if not chosen:
+        raise errors.InvalidError(
+            f"[compute] {option} = {value} names no CPU: name one or unset it"
+        )
+    return chosen

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which vCPUs run under a realtime scheduler.
+
+The rule is ``nova.virt.hardware.get_realtime_cpu_constraint``, and, on the
+compute host, ``LibvirtDriver._get_guest_memory_backing_config``, which
+refuses shared emulator threads where there is no pool to share.
+"""
+
+import dataclasses
+
+from ceilometer_perf.guest import cpu_policy, errors
+from ceilometer_perf.guest.asked import Asked
+from ceilometer_perf.guest.nova_conf import NovaConf
+
+
+@dataclasses.dataclass(frozen=True)
+class Realtime:
+    """A guest with realtime vCPUs, and with some that keep house."""
+
+    vcpus: frozenset[int]
+    housekeeping: frozenset[int]
+    priority: int = 1
+    emulator_threads: str | None = None
+    #: The pool of host CPUs for emulator threads that share, if known.
+    pool: frozenset[int] | None = None
+
+
+def realtime_vcpus(asked: Asked) -> frozenset[int] | None:
+    """The realtime vCPUs, None without realtime.
+
+    No mask means every vCPU: that is Nova's default since Wallaby, before
+    which a mask had to be given.
+    """
+    if not asked.flavor_bool("hw:cpu_realtime"):
+        return None
+    # An image's mask replaces the flavor's: it knows its own workload.
+    mask = asked.image.get("hw_cpu_realtime_mask") or asked.flavor.get(
+        "hw:cpu_realtime_mask"
+    )
+    everyone = frozenset(range(asked.vcpus))
+    chosen = cpu_policy.masked(mask, asked.vcpus) if mask else everyone
+    if not chosen:
+        raise errors.RealtimeMaskError(
+            f"The realtime mask {mask!r} leaves no realtime vCPU: name at "
+            "least one, or unset hw:cpu_realtime"
+        )
+    if chosen == everyone and not cpu_policy.emulator_threads(asked):
+        raise errors.RealtimeMaskError(
+            "Every vCPU is realtime, which leaves none to keep house: exclude "
+            "one with hw:cpu_realtime_mask=^0, or set "
+            "hw:emulator_threads_policy"
+        )
+    if not chosen <= everyone:
+        raise errors.RealtimeMaskError(
+            f"The realtime mask {mask!r} names vCPUs beyond "
+            f"0-{asked.vcpus - 1}: name only those that the flavor has"
+        )
+    return chosen
+
+
+def realtime(
+    asked: Asked, vcpus: frozenset[int] | None, conf: NovaConf | None
+) -> Realtime | None:
+    """What a realtime guest needs of a host with this nova.conf."""
+    if vcpus is None:
+        return None
+    policy = cpu_policy.emulator_threads(asked)
+    # Without a nova.conf nothing is known of the host's pool.
+    if policy == cpu_policy.SHARE and conf and not conf.shared_cpus:
+        raise errors.RealtimeMaskError(
+            "hw:emulator_threads_policy=share with realtime vCPUs needs "
+            "[compute] cpu_shared_set in nova.conf"
+        )
+    conf = conf or NovaConf()
+    return Realtime(
+        vcpus=vcpus,
+        housekeeping=frozenset(range(asked.vcpus)) - vcpus,
+        priority=conf.realtime_priority,
+        emulator_threads=policy,
+        pool=conf.shared_cpus if policy == cpu_policy.SHARE else None,
+    )

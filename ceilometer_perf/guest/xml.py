@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Domain XML in and out, from sources that nobody need trust.
+
+There is no DTD, no entity and no network in what libvirt writes, so a
+document that brings a DTD along is refused before any of it is looked at.
+"""
+
+from xml.parsers import expat
+
+from lxml import etree
+
+from ceilometer_perf.guest import errors
+
+#: What libvirt itself takes as one string, its REMOTE_STRING_MAX.
+MAX_BYTES = 4 * 1024 * 1024
+
+_Tree = etree._ElementTree
+Element = etree._Element
+
+
+def parse(document: str | bytes) -> _Tree:
+    """The tree of a ``<domain>``, comments and white space included."""
+    data = document if isinstance(document, bytes) else _encoded(document)
+    if len(data) > MAX_BYTES:
+        raise errors.DomainXMLError(
+            f"The XML has more than {MAX_BYTES} bytes, libvirt's own limit"
+        )
+    try:
+        _refuse_dtd(data)
+        # Comments, CDATA and blanks are the author's: keep them all.
+        root = etree.fromstring(data, _parser())
+    except (expat.ExpatError, etree.XMLSyntaxError) as error:
+        raise errors.DomainXMLError(f"Not well-formed XML: {error}") from error
+    if root.tag != "domain":
+        raise errors.DomainXMLError(
+            f"The root element is <{root.tag}>, not <domain>: use what "
+            "virsh dumpxml --inactive prints"
+        )
+    return root.getroottree()
+
+
+def _encoded(document: str) -> bytes:
+    try:
+        return document.encode()
+    except UnicodeEncodeError as error:
+        raise errors.DomainXMLError(f"Not text: {error}") from error
+
+
+def _parser() -> etree.XMLParser:
+    """Always UTF-8, as libvirt writes: no other encoding hides anything."""
+    return etree.XMLParser(
+        encoding="utf-8",
+        resolve_entities=False,
+        load_dtd=False,
+        no_network=True,
+        huge_tree=False,
+        strip_cdata=False,
+    )
+
+
+def _refuse_dtd(data: bytes) -> None:
+    """Stop at the first character of a DTD: nothing in it is expanded."""
+
+    def refuse(*_: object) -> None:
+        raise errors.DomainXMLError(
+            "The XML has a document type declaration, which domain XML never "
+            "needs: remove it"
+        )
+
+    parser = expat.ParserCreate("utf-8")
+    parser.StartDoctypeDeclHandler = refuse
+    parser.Parse(data, True)
+
+
+def write(tree: _Tree, document: str | bytes) -> str:
+    """The tree as text, in the frame that ``document`` came in."""
+    text = document if isinstance(document, str) else document.decode("utf-8")
+    body = str(etree.tostring(tree, encoding="unicode"))
+    declared = text.lstrip("\ufeff").startswith("<?xml ")
+    head = "<?xml version='1.0' encoding='UTF-8'?>\n" if declared else ""
+    return head + body + ("\n" if text.endswith("\n") else "")
+
+
+def insert(parent: Element, tag: str, order: tuple[str, ...]) -> Element:
+    """A new child where libvirt would write it, indented like the rest."""
+    before = order[: order.index(tag)]
+    index = max(
+        (i for i, c in enumerate(parent, 1) if c.tag in before), default=0
+    )
+    child = etree.Element(tag)
+    if len(parent) or _indent(parent) is None:
+        _join(parent, child, index)
+    else:
+        outer = _indent(parent)
+        parent.text, child.tail = f"{outer}  ", outer
+        parent.append(child)
+    return child
+
+
+def _join(parent: Element, child: Element, index: int) -> None:
+    """Insert among siblings, with the white space that they have."""
+    inner = parent.text if _blank(parent.text) else None
+    if index and _blank(parent[index - 1].tail):
+        previous = parent[index - 1]
+        child.tail, previous.tail = previous.tail, inner
+    elif not index:
+        child.tail = inner
+    parent.insert(index, child)
+
+
+def remove(child: Element) -> None:
+    """Take a child out and close the gap; text around it stays."""
+    parent, previous = child.getparent(), child.getprevious()
+    assert parent is not None  # noqa: S101 - nobody removes the root
+    before = parent.text if previous is None else previous.tail
+    if not (_blank(before) and _blank(child.tail)):
+        gap: str | None = (before or "") + (child.tail or "")
+    elif previous is None and child.getnext() is not None:
+        gap = before
+    else:
+        gap = child.tail
+    parent.remove(child)
+    if previous is None:
+        parent.text = gap
+    else:
+        previous.tail = gap
+
+
+def _blank(text: str | None) -> bool:
+    return text is None or not text.strip()
+
+
+def _indent(element: Element) -> str | None:
+    """The line break and spaces that stand before an element."""
+    parent, previous = element.getparent(), element.getprevious()
+    if parent is None:
+        return "\n"
+    before = parent.text if previous is None else previous.tail
+    if before is None or "\n" not in before or not _blank(before):
+        return None
+    return before[before.rindex("\n") :]
