@@ -14,11 +14,6 @@ class GuestError(Exception):
 
     nova_class: ClassVar[str | None] = None
 
-    @property
-    def name(self) -> str:
-        """Nova's name for this refusal, or ours where Nova has none."""
-        return self.nova_class or type(self).__name__
-
 
 class InvalidError(GuestError):
     """A set of CPUs is malformed (``nova.exception.Invalid``)."""

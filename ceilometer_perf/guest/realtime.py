@@ -3,13 +3,15 @@
 
 The rule is ``nova.virt.hardware.get_realtime_cpu_constraint``, and, on the
 compute host, ``LibvirtDriver._get_guest_memory_backing_config``, which
-refuses shared emulator threads where there is no pool to share.
+refuses shared emulator threads where there is no pool to share, and
+``_get_emulatorpin_cpuset``, which leaves out CPUs that are off.
 """
 
 import dataclasses
 
-from ceilometer_perf.guest import cpu_policy, errors
+from ceilometer_perf.guest import cpu_policy, cpus, errors
 from ceilometer_perf.guest.asked import Asked
+from ceilometer_perf.guest.host_facts import HostFacts
 from ceilometer_perf.guest.nova_conf import NovaConf
 
 
@@ -58,24 +60,40 @@ def realtime_vcpus(asked: Asked) -> frozenset[int] | None:
     return chosen
 
 
+def _pool(conf: NovaConf, host: HostFacts) -> frozenset[int]:
+    """The host's pool for emulator threads, without CPUs that are off."""
+    if not conf.shared_cpus:
+        raise errors.RealtimeMaskError(
+            "hw:emulator_threads_policy=share with realtime vCPUs needs "
+            "[compute] cpu_shared_set in nova.conf"
+        )
+    if host.online is None:
+        return conf.shared_cpus
+    if not conf.shared_cpus & host.online:
+        raise errors.InvalidError(
+            f"[compute] cpu_shared_set = {cpus.text(conf.shared_cpus)} names "
+            f"no CPU that is online; those are {cpus.text(host.online)}"
+        )
+    return conf.shared_cpus & host.online
+
+
 def realtime(
-    asked: Asked, vcpus: frozenset[int] | None, conf: NovaConf | None
+    asked: Asked,
+    vcpus: frozenset[int] | None,
+    conf: NovaConf | None,
+    host: HostFacts,
 ) -> Realtime | None:
     """What a realtime guest needs of a host with this nova.conf."""
     if vcpus is None:
         return None
     policy = cpu_policy.emulator_threads(asked)
     # Without a nova.conf nothing is known of the host's pool.
-    if policy == cpu_policy.SHARE and conf and not conf.shared_cpus:
-        raise errors.RealtimeMaskError(
-            "hw:emulator_threads_policy=share with realtime vCPUs needs "
-            "[compute] cpu_shared_set in nova.conf"
-        )
+    shares = policy == cpu_policy.SHARE and conf is not None
     conf = conf or NovaConf()
     return Realtime(
         vcpus=vcpus,
         housekeeping=frozenset(range(asked.vcpus)) - vcpus,
         priority=conf.realtime_priority,
         emulator_threads=policy,
-        pool=conf.shared_cpus if policy == cpu_policy.SHARE else None,
+        pool=_pool(conf, host) if shares else None,
     )

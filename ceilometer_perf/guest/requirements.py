@@ -49,9 +49,10 @@ def resolve(
     cpu_policy.check(asked, vcpus)
     memory.check_page_size(asked)
     locked = memory.locked(asked)
-    realtime = guest_realtime.realtime(asked, vcpus, conf)
+    host = host or HostFacts()
+    realtime = guest_realtime.realtime(asked, vcpus, conf, host)
     perf_events, ignored = events.choose(
-        conf.perf_events if conf else (), host or HostFacts()
+        conf.perf_events if conf else (), host
     )
     notes = asked.notes() + ignored
     for note in notes:

@@ -5,6 +5,7 @@ There is no DTD, no entity and no network in what libvirt writes, so a
 document that brings a DTD along is refused before any of it is looked at.
 """
 
+import re
 from xml.parsers import expat
 
 from lxml import etree
@@ -73,17 +74,34 @@ def _refuse_dtd(data: bytes) -> None:
 
 
 def write(tree: _Tree, document: str | bytes) -> str:
-    """The tree as text, in the frame that ``document`` came in."""
-    text = document if isinstance(document, str) else document.decode("utf-8")
+    """The tree as text, in the frame and the quotes of ``document``."""
+    text = document if isinstance(document, str) else document.decode()
+    declaration = _DECLARATION.match(text)
     body = str(etree.tostring(tree, encoding="unicode"))
-    declared = text.lstrip("\ufeff").startswith("<?xml ")
-    head = "<?xml version='1.0' encoding='UTF-8'?>\n" if declared else ""
+    if text.count("='") > text.count('="'):
+        body = _MARKUP.sub(_single_quoted, body)
+    head = declaration[0] if declaration else ""
     return head + body + ("\n" if text.endswith("\n") else "")
+
+
+#: lxml writes double quotes, libvirt single ones: without this a change of
+#: one line would show as a change of every line.
+_MARKUP = re.compile(
+    r"""<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>|(<[^>"]*(?:"[^"]*"[^>"]*)*>)""",
+    re.DOTALL,
+)
+_VALUE = re.compile('"([^"\']*)"')
+_DECLARATION = re.compile(r"\ufeff?<\?xml\s[^>]*>\s*")
+
+
+def _single_quoted(markup: re.Match[str]) -> str:
+    """A tag with single quotes; comments and the like as they are."""
+    return _VALUE.sub(r"'\1'", markup[0]) if markup[1] else markup[0]
 
 
 def insert(parent: Element, tag: str, order: tuple[str, ...]) -> Element:
     """A new child where libvirt would write it, indented like the rest."""
-    before = order[: order.index(tag)]
+    before = order[: order.index(tag) + 1]
     index = max(
         (i for i, c in enumerate(parent, 1) if c.tag in before), default=0
     )

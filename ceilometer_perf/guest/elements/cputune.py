@@ -113,7 +113,7 @@ class Pool:
     fewer_will_do: bool = False
 
     def holds(self, found: frozenset[int]) -> bool:
-        """Whether threads that are pinned to ``found`` are where they belong."""
+        """Whether threads pinned to ``found`` are where they belong."""
         if self.fewer_will_do:
             return bool(found) and found <= self.cpus
         return found == self.cpus
@@ -229,7 +229,7 @@ def _merge_iothreads(root: xml.Element, wanted: IOThreads) -> None:
     for thread in list(_unpinned(root, wanted)):
         pin = pins.get(thread)
         if pin is None:
-            pin = xml.insert(cputune, "iothreadpin", (*ORDER[:-1],))
+            pin = xml.insert(cputune, "iothreadpin", ORDER)
             pin.set("iothread", str(thread))
         pin.set("cpuset", cpus.text(wanted.pool.cpus))
 

@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ceilometer-perf guest``: what a guest's XML must say, and whether it does.
+
+Requirements come from the command line; with ``--instance`` they default to
+what Nova noted in the domain's metadata.
+"""
+
+import argparse
+import difflib
+import json
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cliff.columns import FormattableColumn
+from oslo_log import log
+
+from ceilometer_perf import guest
+from ceilometer_perf.cli import errors
+from ceilometer_perf.guest import (
+    cpus,
+    domain,
+    events,
+    nova_conf,
+    nova_metadata,
+    xml,
+)
+from ceilometer_perf.host import domains
+
+LOG = log.getLogger(__name__)
+
+Row = tuple[str, ...]
+
+FINDINGS = 1  # the exit code of check; 0 is clean and 2 is bad input
+REFUSED = 1  # the exit code of enable if libvirt refused any event
+
+
+def _add_uri(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--uri", default="qemu:///system", help="where libvirt listens"
+    )
+
+
+def _add_inputs(parser: argparse.ArgumentParser, *, vcpus: bool) -> None:
+    """The options that say what a guest was asked to be."""
+    group = parser.add_argument_group("what the guest was asked to be")
+    group.add_argument(
+        "--vcpus",
+        type=int,
+        required=vcpus,
+        metavar="N",
+        help="vCPUs of the flavor" + ("" if vcpus else " (the domain's)"),
+    )
+    group.add_argument(
+        "--nova-conf",
+        metavar="FILE",
+        help="nova.conf of the compute host; without it nothing is assumed "
+        "of that host",
+    )
+    for source, what in ("flavor", "extra spec"), ("image", "property"):
+        group.add_argument(
+            f"--{source}",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="KEY=VALUE",
+            help=f"{what} of the {source}; may be repeated",
+        )
+    group.add_argument(
+        "--sys",
+        default=pathlib.Path("/sys"),
+        type=pathlib.Path,
+        metavar="DIR",
+        help="where the sysfs of the compute host is (default: /sys)",
+    )
+
+
+def _pairs(words: Sequence[str]) -> dict[str, str]:
+    """``key=value`` words as a mapping."""
+    wrong = [word for word in words if "=" not in word]
+    if wrong:
+        raise errors.InputError(f"{wrong[0]!r} is not KEY=VALUE")
+    pairs = (word.split("=", 1) for word in words)
+    return {key.strip(): value for key, value in pairs}
+
+
+def _host_facts(sys_dir: pathlib.Path, *, here: bool) -> guest.HostFacts:
+    """What is known of the host; which CPUs run only if it is this one."""
+    online = sys_dir / "devices/system/cpu/online"
+    return guest.HostFacts(
+        libvirt=domains.library_version(),
+        intel_cqm=(sys_dir / "devices/intel_cqm").exists(),
+        online=cpus.parse(online.read_text())
+        if here and online.exists()
+        else None,
+    )
+
+
+def _requirements(
+    args: argparse.Namespace,
+    vcpus: int,
+    noted: nova_metadata.NovaMetadata | None = None,
+) -> guest.Requirements:
+    """What the inputs add up to; given ones go before noted ones."""
+    if not 0 < vcpus <= cpus.LIMIT:
+        raise errors.InputError(f"--vcpus must be 1 to {cpus.LIMIT}")
+    flavor = {**((noted and noted.flavor) or {}), **_pairs(args.flavor)}
+    image = {**((noted and noted.image) or {}), **_pairs(args.image)}
+    return guest.resolve(
+        guest.Asked(vcpus, flavor, image),
+        nova_conf.read(args.nova_conf) if args.nova_conf else None,
+        _host_facts(args.sys, here=noted is not None),
+    )
+
+
+class Value(FormattableColumn[Any]):
+    """A value that JSON shows as it is, and a table in words."""
+
+    def human_readable(self) -> str:
+        """In words: sets as ranges, nothing as a dash."""
+        value = self._value
+        if isinstance(value, Mapping):
+            return "\n".join(
+                f"{key}: {Value(item).human_readable()}"
+                for key, item in value.items()
+            )
+        if isinstance(value, list):
+            numbers = all(isinstance(item, int) for item in value)
+            return cpus.text(value) if numbers else ", ".join(value)
+        return "-" if value is None else str(value).lower()
+
+
+def _realtime(realtime: guest.Realtime | None) -> dict[str, Any] | None:
+    if realtime is None:
+        return None
+    return {
+        "vcpus": sorted(realtime.vcpus),
+        "housekeeping": sorted(realtime.housekeeping),
+        "priority": realtime.priority,
+        "emulator_threads": realtime.emulator_threads,
+    }
+
+
+class Resolve(errors.ShowOne):
+    """Show what the XML of a guest must say, as Nova would have it."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The inputs, with the number of vCPUs."""
+        parser = super().get_parser(prog_name)
+        _add_inputs(parser, vcpus=True)
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[tuple[str, ...], tuple[Value, ...]]:
+        """The requirements, under the names that programs read."""
+        found = _requirements(parsed_args, parsed_args.vcpus)
+        shown = {
+            "perf_events": list(found.perf_events),
+            "pmu": found.pmu,
+            "locked": found.locked,
+            "realtime": _realtime(found.realtime),
+        }
+        return tuple(shown), tuple(map(Value, shown.values()))
+
+
+def _add_domain(parser: argparse.ArgumentParser) -> None:
+    """The options that say which domain, and what it was asked to be."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--xml", metavar="FILE", help="domain XML; - is standard input"
+    )
+    which.add_argument(
+        "--instance", metavar="UUID", help="a domain of this host"
+    )
+    _add_uri(parser)
+    _add_inputs(parser, vcpus=False)
+
+
+def _read_file(name: str) -> bytes:
+    """A file's bytes, and never many more than may be parsed."""
+    try:
+        if name == "-":
+            return sys.stdin.buffer.read(xml.MAX_BYTES + 1)
+        with pathlib.Path(name).open("rb") as file:
+            return file.read(xml.MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise errors.InputError(f"--xml {name}: {error}") from error
+
+
+def _domain(
+    args: argparse.Namespace,
+) -> tuple[str | bytes, guest.Requirements]:
+    """The domain that is meant, and what it must say."""
+    document: str | bytes
+    noted = None
+    if args.instance:
+        document = domains.domain_xml(args.uri, args.instance)
+        noted = nova_metadata.read(document)
+        if noted.flavor is None and not args.flavor:
+            LOG.warning(
+                "The domain's metadata has no extra specs, as Nova before "
+                "32.0.0 writes it: give them with --flavor and --image"
+            )
+    else:
+        document = _read_file(args.xml)
+        if not (args.nova_conf or args.flavor or args.image):
+            LOG.warning(
+                "Nothing is asked of this domain: give --nova-conf, --flavor "
+                "or --image"
+            )
+    count = domain.vcpu_count(xml.parse(document).getroot())
+    vcpus = count if args.vcpus is None else args.vcpus
+    return document, _requirements(args, vcpus, noted)
+
+
+class Check(errors.Lister):
+    """List what the XML of a guest doesn't say, though it must."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The domain and the inputs."""
+        parser = super().get_parser(prog_name)
+        _add_domain(parser)
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[tuple[str, ...], list[Row]]:
+        """A row for each finding."""
+        found = guest.check(*_domain(parsed_args))
+        self.code = FINDINGS if found else 0
+        rows: list[Row] = [(f.what, f.where, f.why, f.remedy) for f in found]
+        return ("what", "where", "why", "remedy"), rows
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """0 for a clean domain, 1 for findings, 2 for bad input."""
+        return super().run(parsed_args) or self.code
+
+
+class _Text(errors.Command):
+    """A command that turns a domain into text, or JSON that holds it."""
+
+    key: str
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The domain, the inputs and the format."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "-f",
+            "--format",
+            dest="formatter",
+            choices=("text", "json"),
+            default="text",
+            help="the output format, defaults to text",
+        )
+        _add_domain(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Write the text."""
+        text = self.text(*_domain(parsed_args))
+        if parsed_args.formatter == "json":
+            text = json.dumps({self.key: text}) + "\n"
+        self.app.stdout.write(text)
+
+    def text(
+        self, document: str | bytes, requirements: guest.Requirements
+    ) -> str:
+        """What the command is about."""
+        raise NotImplementedError
+
+
+class Apply(_Text):
+    """Print the XML of a guest with all that it must say; change nothing."""
+
+    key = "xml"
+
+    def text(
+        self, document: str | bytes, requirements: guest.Requirements
+    ) -> str:
+        """The mended XML."""
+        return guest.apply(document, requirements)
+
+
+class Diff(_Text):
+    """Print what apply would change, as a unified diff."""
+
+    key = "diff"
+
+    def text(
+        self, document: str | bytes, requirements: guest.Requirements
+    ) -> str:
+        """The difference, empty if there is none."""
+        mended = guest.apply(document, requirements)
+        if isinstance(document, bytes):
+            document = document.decode()
+        return "".join(_diff(document, mended))
+
+
+def _diff(before: str, after: str) -> Iterator[str]:
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), "before", "after", lineterm=""
+    )
+    return (f"{line}\n" for line in lines)
+
+
+class Enable(errors.Lister):
+    """Enable perf events in a guest's definition, from its next boot on."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Events, and the domains that get them."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("event", nargs="+", metavar="EVENT")
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("--instance", metavar="UUID")
+        which.add_argument(
+            "--all", action="store_true", help="every domain of this host"
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="show it, change nothing"
+        )
+        parser.add_argument(
+            "--live",
+            action="store_true",
+            help="count in the running guest too, which misses its vCPUs",
+        )
+        _add_uri(parser)
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[tuple[str, ...], list[Row]]:
+        """A row for each event of each domain."""
+        if parsed_args.live:
+            LOG.warning(
+                "Events that are enabled live count only threads created "
+                "from now on, not the vCPUs that run: the numbers are no "
+                "ground for a bill until the guest has been started anew"
+            )
+        outcomes = domains.enable(
+            parsed_args.uri,
+            parsed_args.instance,
+            list(events.normalized(parsed_args.event)),
+            live=parsed_args.live,
+            dry_run=parsed_args.dry_run,
+        )
+        refused = any(outcome.refused for outcome in outcomes)
+        self.code = REFUSED if refused else 0
+        done = "would be enabled" if parsed_args.dry_run else "enabled"
+        rows: list[Row] = [
+            (o.uuid, o.name, o.event, f"refused: {o.refused}")
+            if o.refused
+            else (o.uuid, o.name, o.event, done)
+            for o in outcomes
+        ]
+        return ("instance", "name", "event", "outcome"), rows
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """0 if all are enabled, 1 if any was refused, 2 for bad input."""
+        return super().run(parsed_args) or self.code
