@@ -94,7 +94,7 @@ def iothread_ids(root: Element) -> list[int]:
         raise errors.DomainXMLError(f"More than {MOST_IOTHREADS} I/O threads")
     count = number(root, "iothreads", MOST_IOTHREADS) or len(ids)
     free = (i for i in itertools.count(1) if i not in ids)
-    return [*ids, *itertools.islice(free, max(0, count - len(ids)))]
+    return sorted([*ids, *itertools.islice(free, max(0, count - len(ids)))])
 
 
 def container(root: Element, tag: str) -> Element:

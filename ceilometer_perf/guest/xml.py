@@ -76,12 +76,18 @@ def _refuse_dtd(data: bytes) -> None:
 def write(tree: _Tree, document: str | bytes) -> str:
     """The tree as text, in the frame and the quotes of ``document``."""
     text = document if isinstance(document, str) else document.decode()
-    declaration = _DECLARATION.match(text)
-    body = str(etree.tostring(tree, encoding="unicode"))
+    root = tree.getroot()
+    body = _text(root)
     if text.count("='") > text.count('="'):
         body = _MARKUP.sub(_single_quoted, body)
-    head = declaration[0] if declaration else ""
-    return head + body + ("\n" if text.endswith("\n") else "")
+    prolog = _PROLOG.match(text)
+    parts = [prolog[0] if prolog else "", body]
+    parts += (f"\n{_text(comment)}" for comment in root.itersiblings())
+    return "".join(parts) + ("\n" if text.endswith("\n") else "")
+
+
+def _text(element: Element) -> str:
+    return str(etree.tostring(element, encoding="unicode", with_tail=False))
 
 
 #: lxml writes double quotes, libvirt single ones: without this a change of
@@ -91,7 +97,11 @@ _MARKUP = re.compile(
     re.DOTALL,
 )
 _VALUE = re.compile('"([^"\']*)"')
-_DECLARATION = re.compile(r"\ufeff?<\?xml\s[^>]*>\s*")
+#: What may stand before the root, a DTD apart; possessive, so that no
+#: input makes it try twice.
+_PROLOG = re.compile(
+    r"\ufeff?(?:\s++|(?><\?.*?\?>)|(?><!--.*?-->))*+", re.DOTALL
+)
 
 
 def _single_quoted(markup: re.Match[str]) -> str:
@@ -106,11 +116,12 @@ def insert(parent: Element, tag: str, order: tuple[str, ...]) -> Element:
         (i for i, c in enumerate(parent, 1) if c.tag in before), default=0
     )
     child = etree.Element(tag)
-    if len(parent) or _indent(parent) is None:
+    outer = _indent(parent)
+    if len(parent) or outer is None:
         _join(parent, child, index)
     else:
-        outer = _indent(parent)
-        parent.text, child.tail = f"{outer}  ", outer
+        step = "\t" if outer.endswith("\t") else "  "
+        parent.text, child.tail = outer + step, outer
         parent.append(child)
     return child
 

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The golden pairs: a domain, what is asked of it, what must come out."""
+
+import dataclasses
+import json
+import pathlib
+
+from ceilometer_perf import guest
+from ceilometer_perf.guest import domain, nova_conf, xml
+
+GOLDEN = pathlib.Path(__file__).with_name("golden")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One directory of ``golden``, named after the element it is about."""
+
+    path: pathlib.Path
+
+    @property
+    def element(self) -> str:
+        return self.path.name.partition("-")[0]
+
+    @property
+    def before(self) -> str:
+        return (self.path / "before.xml").read_text()
+
+    @property
+    def after(self) -> str:
+        return (self.path / "after.xml").read_text()
+
+    def requirements(self) -> guest.Requirements:
+        asked = json.loads((self.path / "asked.json").read_text())
+        conf = self.path / "nova.conf"
+        vcpus = domain.vcpu_count(xml.parse(self.before).getroot())
+        return guest.resolve(
+            guest.Asked(vcpus, asked["flavor"], asked["image"]),
+            nova_conf.read(conf) if conf.exists() else None,
+        )
+
+
+CASES = [Case(path) for path in sorted(GOLDEN.iterdir())]

@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guest commands as a shell sees them."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import logging
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import libvirt
+import pytest
+
+from ceilometer_perf.cli.app import main
+from ceilometer_perf.guest import nova_metadata
+from ceilometer_perf.host import domains
+from tests.unit.guest_cases import GOLDEN
+
+UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"  # of the test driver's domain
+TEST_URI = ("--uri", "test:///default")
+REALTIME = (
+    "--flavor", "hw:cpu_realtime=yes", "hw:cpu_policy=dedicated",
+    "--flavor", "hw:cpu_realtime_mask=^0",
+)  # fmt: skip
+WHOLE = str(GOLDEN / "emulatorpin-whole" / "before.xml")
+
+
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """The app adds a handler to the root logger for each run."""
+    before = list(logging.root.handlers)
+    yield
+    logging.root.handlers[:] = before
+
+
+def run(*argv: str) -> Ran:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(["guest", *argv])
+        except SystemExit as stop:  # argparse
+            code = int(str(stop.code))
+    assert "Traceback" not in err.getvalue()
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
+def test_resolve_in_json(tmp_path: pathlib.Path) -> None:
+    conf = tmp_path / "nova.conf"
+    conf.write_text(
+        "[libvirt]\nenabled_perf_events = cpu_clock, CMT, nope\n"
+        "realtime_scheduler_priority = 2\n"
+    )
+    ran = run(
+        "resolve", "--vcpus", "3", "--nova-conf", str(conf), *REALTIME,
+        "--image", "hw_pmu=off", "--sys", str(tmp_path), "-f", "json",
+    )  # fmt: skip
+    assert ran.code == 0
+    assert json.loads(ran.out) == {
+        "perf_events": ["cpu_clock"],
+        "pmu": False,
+        "locked": True,
+        "realtime": {
+            "vcpus": [1, 2],
+            "housekeeping": [0],
+            "priority": 2,
+            "emulator_threads": None,
+        },
+    }
+    assert [line.split()[2] for line in ran.err.splitlines()] == [
+        "cmt",
+        "nope",
+    ]
+
+
+def test_resolve_nothing() -> None:
+    ran = run("resolve", "--vcpus", "1", "-f", "json")
+    assert json.loads(ran.out) == {
+        "perf_events": [],
+        "pmu": None,
+        "locked": False,
+        "realtime": None,
+    }
+
+
+def test_resolve_for_people() -> None:
+    ran = run("resolve", "--vcpus", "4", *REALTIME)
+    assert "vcpus: 1-3" in ran.out
+    assert "emulator_threads: -" in ran.out
+
+
+def test_an_old_kernel_is_seen_in_sysfs(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "devices/intel_cqm").mkdir(parents=True)
+    conf = tmp_path / "nova.conf"
+    conf.write_text("[libvirt]\nenabled_perf_events = cmt\n")
+    ran = run(
+        "resolve", "--vcpus", "1", "--nova-conf", str(conf),
+        "--sys", str(tmp_path), "-f", "json",
+    )  # fmt: skip
+    assert json.loads(ran.out)["perf_events"] == ["cmt"]
+    assert ran.err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("--flavor", "hw:cpu_realtime=1"), "RealtimeMaskNotFoundOrInvalid"),
+        (
+            ("--flavor", "hw:pmu=1", "--image", "hw_pmu=0"),
+            "FlavorImageConflict",
+        ),
+        (("--flavor", "hw:pmu"), "InputError"),
+        (("--nova-conf", "/no/such/file"), "InvalidConfiguration"),
+    ],
+)
+def test_refusals(words: tuple[str, ...], name: str) -> None:
+    ran = run("resolve", "--vcpus", "4", *words, "-f", "json")
+    assert (ran.code, ran.out) == (2, "")
+    error = json.loads(ran.err)
+    assert error["error"] == name
+    assert error["message"]
+    plain = run("resolve", "--vcpus", "4", *words)
+    assert plain.code == 2
+    assert plain.err.startswith(f"{name}: ")
+    assert len(plain.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("vcpus", ["0", "-1", "x", "99999999"])
+def test_no_number_of_vcpus(vcpus: str) -> None:
+    assert run("resolve", f"--vcpus={vcpus}").code == 2
+
+
+def test_check_apply_check(tmp_path: pathlib.Path) -> None:
+    found = run("check", "--xml", WHOLE, *REALTIME, "-f", "json")
+    assert found.code == 1
+    assert {"what", "where", "why", "remedy"} == set(json.loads(found.out)[0])
+    mended = run("apply", "--xml", WHOLE, *REALTIME)
+    assert mended.code == 0
+    after = tmp_path / "after.xml"
+    after.write_text(mended.out)
+    assert (
+        after.read_text()
+        == (GOLDEN / "emulatorpin-whole" / "after.xml").read_text()
+    )
+    clean = run("check", "--xml", str(after), *REALTIME, "-f", "json")
+    assert (clean.code, json.loads(clean.out)) == (0, [])
+
+
+def test_check_for_people() -> None:
+    ran = run("check", "--xml", WHOLE, *REALTIME)
+    assert ran.code == 1
+    assert "/domain/cputune/emulatorpin" in ran.out
+
+
+def test_diff() -> None:
+    ran = run("diff", "--xml", WHOLE, "--flavor", "hw:pmu=on")
+    added = [ln for ln in ran.out.splitlines() if ln[0] in "+-"]
+    assert ran.code == 0
+    assert added[2:] == [
+        "+  <features>",
+        "+    <pmu state='on'/>",
+        "+  </features>",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "key"), [("apply", "xml"), ("diff", "diff")]
+)
+def test_text_in_json(command: str, key: str) -> None:
+    words = ("--xml", WHOLE, "--flavor", "hw:pmu=on")
+    assert json.loads(run(command, *words, "-f", "json").out) == {
+        key: run(command, *words).out
+    }
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = io.BytesIO(b"<domain><name>a</name></domain>\n")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(data))
+    ran = run("apply", "--xml", "-", "--flavor", "hw:pmu=on")
+    assert '<features><pmu state="on"/></features>' in ran.out
+
+
+@pytest.mark.parametrize("command", ["check", "apply", "diff"])
+def test_bad_xml(command: str, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "domain.xml"
+    path.write_bytes(b"<!DOCTYPE a><domain/>")
+    for name in str(path), str(tmp_path / "none"), str(tmp_path):
+        ran = run(command, "--xml", name, "--flavor", "hw:pmu=1", "-f", "json")
+        assert (ran.code, ran.out) == (2, "")
+        assert json.loads(ran.err)["message"]
+
+
+def test_vcpus_that_are_not_the_domains() -> None:
+    ran = run("check", "--xml", WHOLE, "--vcpus", "8", *REALTIME)
+    assert ran.code == 2
+    assert "has 3 vCPUs" in ran.err
+
+
+def test_no_pins() -> None:
+    path = str(GOLDEN / "pmu-on" / "before.xml")
+    assert "no <vcpupin>" in run("check", "--xml", path, *REALTIME).out
+    ran = run("apply", "--xml", path, *REALTIME, "-f", "json")
+    assert ran.code == 2
+    assert json.loads(ran.err)["error"] == "NotInXMLError"
+
+
+def test_one_domain_is_needed() -> None:
+    assert run("check").code == 2
+    assert run("check", "--xml", WHOLE, "--instance", UUID).code == 2
+
+
+NOTED = f"""<domain>
+  <name>a</name>
+  <metadata>
+    <nova:instance xmlns:nova="{nova_metadata.NAMESPACE}">
+      <nova:flavor name="f" id="1">
+        <nova:vcpus>1</nova:vcpus>
+        <nova:extraSpecs>
+          <nova:extraSpec name="hw:pmu">True</nova:extraSpec>
+        </nova:extraSpecs>
+      </nova:flavor>
+      <nova:image uuid="2">
+        <nova:properties>
+          <nova:property name="hw_locked_memory">False</nova:property>
+        </nova:properties>
+      </nova:image>
+    </nova:instance>
+  </metadata>
+</domain>"""
+
+
+def test_metadata_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    def noted(_uri: str, _uuid: str) -> str:
+        return NOTED
+
+    monkeypatch.setattr(domains, "domain_xml", noted)
+    ran = run("check", "--instance", UUID, "-f", "json")
+    assert [row["where"] for row in json.loads(ran.out)] == [
+        "/domain/features/pmu"
+    ]
+    given = run("apply", "--instance", UUID, "--flavor", "hw:pmu=no")
+    assert '<pmu state="off"/>' in given.out
+
+
+def test_metadata_of_an_image() -> None:
+    found = nova_metadata.read(NOTED)
+    assert found.flavor == {"hw:pmu": "True"}
+    assert found.image == {"hw_locked_memory": "False"}
+
+
+def test_a_domain_of_libvirts() -> None:
+    ran = run("check", "--instance", UUID, *TEST_URI, "--image", "hw_pmu=1")
+    assert ran.code == 1
+    assert "no extra specs" in ran.err
+
+
+def test_a_domain_that_libvirt_lacks() -> None:
+    uuid = UUID.replace("6", "7")
+    for command in ("check",), ("enable", "cpu_clock"):
+        ran = run(*command, "--instance", uuid, *TEST_URI, "-f", "json")
+        assert ran.code == 2
+        assert json.loads(ran.err)["error"] == "HostError"
+
+
+class FakeDomain:
+    """Remembers what is set, and refuses what it is told to."""
+
+    def __init__(self, *, active: bool) -> None:
+        self.active = active
+        self.calls: list[tuple[dict[str, bool], int]] = []
+
+    def name(self) -> str:
+        return "guest"
+
+    def UUIDString(self) -> str:  # noqa: N802 - libvirt's name
+        return UUID
+
+    def isActive(self) -> bool:  # noqa: N802 - libvirt's name
+        return self.active
+
+    def setPerfEvents(  # noqa: N802 - libvirt's name
+        self, wanted: dict[str, bool], flags: int
+    ) -> None:
+        if "cpu_cycles" in wanted:
+            raise libvirt.libvirtError("no such PMU")
+        if "nope" in wanted:
+            raise LookupError("nope")
+        self.calls.append((wanted, flags))
+
+
+class FakeConnection:
+    def __init__(self, *found: FakeDomain) -> None:
+        self.found = found
+
+    def listAllDomains(self, _flags: int) -> list[FakeDomain]:  # noqa: N802
+        return list(self.found)
+
+    def lookupByUUIDString(self, _uuid: str) -> FakeDomain:  # noqa: N802
+        return self.found[0]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def guests(monkeypatch: pytest.MonkeyPatch) -> list[FakeDomain]:
+    found = [FakeDomain(active=True), FakeDomain(active=False)]
+
+    def connect(_uri: str) -> Any:
+        return FakeConnection(*found)
+
+    monkeypatch.setattr(libvirt, "open", connect)
+    monkeypatch.setattr(libvirt, "openReadOnly", connect)
+    return found
+
+
+def test_enable_sets_events_one_at_a_time(guests: list[FakeDomain]) -> None:
+    words = ("CPU_Clock", "cpu_cycles", "nope", "task_clock")
+    ran = run("enable", *words, "--instance", UUID, "-f", "json")
+    assert ran.code == 1
+    assert [row["outcome"] for row in json.loads(ran.out)] == [
+        "enabled",
+        "refused: no such PMU",
+        "refused: nope",
+        "enabled",
+    ]
+    flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    assert guests[0].calls == [
+        ({"cpu_clock": True}, flags),
+        ({"task_clock": True}, flags),
+    ]
+    assert guests[1].calls == []
+
+
+def test_enable_everywhere_and_live(guests: list[FakeDomain]) -> None:
+    ran = run("enable", "cpu_clock", "--all", "--live")
+    assert ran.code == 0
+    assert "not the vCPUs that run" in ran.err
+    config = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    live = config | libvirt.VIR_DOMAIN_AFFECT_LIVE
+    assert guests[0].calls == [({"cpu_clock": True}, live)]
+    assert guests[1].calls == [({"cpu_clock": True}, config)]
+
+
+def test_enable_dry(guests: list[FakeDomain]) -> None:
+    ran = run("enable", "cpu_clock", "--all", "--dry-run", "-f", "json")
+    assert ran.code == 0
+    assert {row["outcome"] for row in json.loads(ran.out)} == {
+        "would be enabled"
+    }
+    assert guests[0].calls == guests[1].calls == []
+
+
+def test_enable_needs_a_domain() -> None:
+    assert run("enable", "cpu_clock").code == 2

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+import contextlib
+
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from lxml import etree
+
+from ceilometer_perf import guest
+from ceilometer_perf.guest import errors
+from ceilometer_perf.guest.elements import ELEMENTS
+from tests.unit.guest_strategies import Given, domains
+
+SPELLED_OUT = [element.where for element in ELEMENTS]
+
+
+def mended(given: Given) -> str:
+    try:
+        return guest.apply(given.xml, given.requirements)
+    except errors.NotInXMLError:
+        assume(False)
+        raise
+
+
+def rest(text: str) -> list[tuple[object, ...]]:
+    """All of a domain but what the companion may change, in its order."""
+    root = etree.fromstring(text)
+    for where in SPELLED_OUT:
+        for element in root.findall(where.removeprefix("/domain/")):
+            parent = element.getparent()
+            assert parent is not None
+            assert not (element.tail or "").strip()
+            parent.remove(element)
+    for tag in ("perf", "features", "memoryBacking"):
+        for element in root.findall(tag):
+            if not len(element):
+                root.remove(element)
+    return [
+        (
+            node.tag,
+            sorted(node.attrib.items()),
+            (node.text or "").strip(),
+            (node.tail or "").strip(),
+        )
+        for node in root.iter()
+    ]
+
+
+@given(domains())
+@settings(max_examples=150, deadline=None)
+def test_apply_makes_it_clean(given: Given) -> None:
+    assert guest.check(mended(given), given.requirements) == []
+
+
+@given(domains())
+@settings(max_examples=150, deadline=None)
+def test_apply_is_idempotent(given: Given) -> None:
+    once = mended(given)
+    assert guest.apply(once, given.requirements) == once
+
+
+@given(domains())
+@settings(max_examples=150, deadline=None)
+def test_apply_leaves_the_rest(given: Given) -> None:
+    assert rest(mended(given)) == rest(given.xml)
+
+
+@given(domains())
+@settings(max_examples=150, deadline=None)
+def test_events_and_schedulers_of_others_stay(given: Given) -> None:
+    before = etree.fromstring(given.xml)
+    after = etree.fromstring(mended(given))
+    asked = given.requirements.perf_events
+    for event in before.iterfind("perf/event"):
+        if event.get("name") not in asked:
+            same = [
+                found
+                for found in after.iterfind("perf/event")
+                if found.attrib == event.attrib
+            ]
+            assert len(same) == 1
+    if given.requirements.realtime is None:
+        for tag in "vcpusched", "emulatorpin", "iothreadpin":
+            path = f"cputune/{tag}"
+            assert [dict(e.attrib) for e in after.iterfind(path)] == [
+                dict(e.attrib) for e in before.iterfind(path)
+            ]
+
+
+@given(domains())
+@settings(max_examples=150, deadline=None)
+def test_what_is_clean_is_not_touched(given: Given) -> None:
+    if guest.check(given.xml, given.requirements) == []:
+        assert guest.apply(given.xml, given.requirements) == given.xml
+    nothing = guest.Requirements()
+    assert guest.apply(given.xml, nothing) == given.xml
+
+
+@given(domains())
+@settings(max_examples=150, deadline=None)
+def test_what_only_nova_can_choose_is_found_and_refused_alike(
+    given: Given,
+) -> None:
+    found = {f.what for f in guest.check(given.xml, given.requirements)}
+    refused = None
+    try:
+        guest.apply(given.xml, given.requirements)
+    except errors.NotInXMLError as error:
+        refused = error.what
+    assert refused is None or refused in found
+
+
+ASKED = guest.Requirements(
+    perf_events=("cpu_clock",),
+    pmu=False,
+    locked=True,
+    realtime=guest.Realtime(frozenset({1}), frozenset({0})),
+)
+FRAGMENTS = st.sampled_from(
+    """
+<domain>|</domain>|<domain/>|<vcpu>2</vcpu>|<vcpu>x</vcpu>|<cputune>|</cputune>
+<vcpupin vcpu='0' cpuset='0-9999999999'/>|<vcpupin vcpu='1' cpuset='^'/>
+<vcpupin vcpu='²' cpuset=''/>|<vcpupin vcpu='1' cpuset='3'/>|<vcpusched/>
+<vcpusched vcpus='0-' scheduler='fifo'/>|<iothreads>-1</iothreads>
+<iothreads>99999</iothreads>|<emulatorpin/>|<perf>|</perf>|<event/>
+<event name='cpu_clock'/>|<features/>|<memoryBacking/>|<!-- -->|<![CDATA[x]]>
+&amp;|&x;|<?xml version='1.0'?>|<!DOCTYPE domain [<!ENTITY x 'y'>]>|<?pi?>|text
+<a xmlns='u'>|\0|\ud800|é""".replace("\n", "|").split("|")
+)
+
+
+@given(
+    st.binary(max_size=300)
+    | st.lists(FRAGMENTS, max_size=25).map("".join)
+    | st.lists(FRAGMENTS, max_size=25).map(
+        lambda parts: "<domain>" + "".join(parts) + "</domain>"
+    )
+)
+@example(b"\xff\xfe<\x00d\x00o\x00m\x00a\x00i\x00n\x00/\x00>\x00")
+@example("<domain><vcpu>2</vcpu><cputune/>t</domain>")
+@settings(max_examples=500, deadline=None)
+def test_any_input_gives_a_result_or_a_clear_error(
+    document: str | bytes,
+) -> None:
+    with contextlib.suppress(guest.GuestError):
+        once = guest.apply(document, ASKED)
+        assert guest.apply(once, ASKED) == once
+    with contextlib.suppress(guest.GuestError):
+        guest.check(document, ASKED)

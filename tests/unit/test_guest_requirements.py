@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Nova has no function for, and what it says in words.
+
+That the rest agrees with Nova is for the functional tests to show.
+"""
+
+import inspect
+import pathlib
+
+import pytest
+
+from ceilometer_perf import guest
+from ceilometer_perf.guest import cpus, errors, events, nova_conf
+
+REALTIME = {"hw:cpu_realtime": "yes", "hw:cpu_policy": "dedicated"}
+
+
+def conf(tmp_path: pathlib.Path, text: str) -> guest.NovaConf:
+    path = tmp_path / "nova.conf"
+    path.write_text(text)
+    return nova_conf.read(path)
+
+
+def test_nothing_asked_is_nothing_required() -> None:
+    assert guest.resolve(guest.Asked(4)) == guest.Requirements()
+
+
+def test_nova_conf(tmp_path: pathlib.Path) -> None:
+    read = conf(
+        tmp_path,
+        "[DEFAULT]\nmy_ip = 192.0.2.1\n"
+        "[libvirt]\nvirt_type = kvm\nenabled_perf_events = a, B\n"
+        "realtime_scheduler_priority = 3\n"
+        "[compute]\ncpu_dedicated_set = 4-7,^5\ncpu_shared_set = 0-3\n",
+    )
+    assert read == guest.NovaConf(
+        ("a", "B"), 3, frozenset({4, 6, 7}), frozenset(range(4))
+    )
+
+
+def test_an_empty_nova_conf_has_novas_defaults(
+    tmp_path: pathlib.Path,
+) -> None:
+    assert conf(tmp_path, "") == guest.NovaConf()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no section = 1\n[",
+        "[libvirt]\nrealtime_scheduler_priority = high\n",
+        "[compute]\ncpu_dedicated_set = 0-3\ncpu_shared_set = 3-4\n",
+    ],
+)
+def test_a_nova_conf_that_nova_would_not_start_with(
+    tmp_path: pathlib.Path, text: str
+) -> None:
+    with pytest.raises(errors.ConfigurationError):
+        conf(tmp_path, text)
+
+
+def test_a_nova_conf_that_is_not_there(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(errors.ConfigurationError):
+        nova_conf.read(tmp_path / "none")
+
+
+def test_a_nova_conf_that_is_no_text(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "nova.conf").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(errors.ConfigurationError):
+        nova_conf.read(tmp_path / "nova.conf")
+
+
+@pytest.mark.parametrize("value", ["^1", "0-,1", "x"])
+def test_a_cpu_set_that_is_none(tmp_path: pathlib.Path, value: str) -> None:
+    with pytest.raises(errors.InvalidError):
+        conf(tmp_path, f"[compute]\ncpu_shared_set = {value}\n")
+
+
+def test_events_are_spelled_as_libvirt_spells_them() -> None:
+    asked = guest.NovaConf(perf_events=(" CPU_Clock", "cpu_clock", "", "nope"))
+    found = guest.resolve(guest.Asked(1), asked)
+    assert found.perf_events == ("cpu_clock",)
+    assert [note.split()[2] for note in found.notes] == ["nope"]
+
+
+def test_old_libvirt_and_old_kernel() -> None:
+    asked = guest.NovaConf(perf_events=("cmt", "cpu_cycles", "cpu_clock"))
+    old = guest.HostFacts(libvirt=(3, 0, 0), intel_cqm=True)
+    found = guest.resolve(guest.Asked(1), asked, old)
+    assert found.perf_events == ("cmt", "cpu_cycles")
+    assert "3.2.0" in found.notes[0]
+    new = guest.HostFacts(libvirt=(9, 0, 0))
+    found = guest.resolve(guest.Asked(1), asked, new)
+    assert found.perf_events == ("cpu_cycles", "cpu_clock")
+    assert "4.14" in found.notes[0]
+
+
+def test_every_event_has_a_version() -> None:
+    assert len(events.SINCE) == 22
+    assert set(events.SINCE) >= events.INTEL_CQM
+
+
+def test_a_boolean_that_is_none_is_noted() -> None:
+    found = guest.resolve(guest.Asked(1, {"hw:pmu": "maybe"}))
+    assert found.pmu is False
+    assert "hw:pmu=maybe" in found.notes[0]
+
+
+def test_an_image_property_that_nova_has_not_is_noted() -> None:
+    image = {"hw_emulator_threads_policy": "share"}
+    assert len(guest.resolve(guest.Asked(1, {}, image)).notes) == 1
+
+
+SHARING = REALTIME | {"hw:emulator_threads_policy": "share"}
+
+
+def test_sharing_threads_need_a_pool_on_a_known_host() -> None:
+    asked = guest.Asked(2, SHARING)
+    assert guest.resolve(asked).realtime is not None
+    with pytest.raises(errors.RealtimeMaskError, match="cpu_shared_set"):
+        guest.resolve(asked, guest.NovaConf())
+
+
+def test_a_pool_is_what_of_it_is_online() -> None:
+    asked = guest.Asked(2, SHARING)
+    host = guest.NovaConf(shared_cpus=frozenset({0, 1, 9}))
+    online = guest.HostFacts(online=frozenset(range(4)))
+    found = guest.resolve(asked, host, online).realtime
+    assert found is not None
+    assert found.pool == {0, 1}
+    off = guest.HostFacts(online=frozenset({5}))
+    with pytest.raises(errors.InvalidError, match="online"):
+        guest.resolve(asked, host, off)
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("", set()),
+        (" 1 , 3-4,^3 ,, ", {1, 4}),
+        ("^2,0-2", {0, 1}),
+        ("0-99999999999,^2-99999999999", {0, 1}),
+        ("0-2,4,5,9", {0, 1, 2, 4, 5, 9}),
+    ],
+)
+def test_cpu_sets(spec: str, expected: set[int]) -> None:
+    assert cpus.parse(spec) == expected
+    assert cpus.parse(cpus.text(expected)) == expected
+
+
+def test_cpu_sets_as_text() -> None:
+    assert cpus.text({4, 0, 1, 2, 9, 5}) == "0-2,4-5,9"
+    assert cpus.text(()) == ""
+
+
+def test_each_refusal_of_novas_names_the_class_in_its_doc() -> None:
+    for _, cls in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(cls, guest.GuestError) and cls.nova_class:
+            assert f"``{cls.nova_class}``" in cls.__doc__.replace(
+                "nova.exception.", ""
+            )
