@@ -46,7 +46,8 @@ def realtime_vcpus(asked: Asked) -> frozenset[int] | None:
             f"The realtime mask {mask!r} leaves no realtime vCPU: name at "
             "least one, or unset hw:cpu_realtime"
         )
-    if chosen == everyone and not cpu_policy.emulator_threads(asked):
+    threads = cpu_policy.emulator_threads(asked)
+    if chosen == everyone and not threads:
         raise errors.RealtimeMaskError(
             "Every vCPU is realtime, which leaves none to keep house: exclude "
             "one with hw:cpu_realtime_mask=^0, or set "

@@ -112,9 +112,9 @@ def _single_quoted(markup: re.Match[str]) -> str:
 def insert(parent: Element, tag: str, order: tuple[str, ...]) -> Element:
     """A new child where libvirt would write it, indented like the rest."""
     before = order[: order.index(tag) + 1]
-    index = max(
-        (i for i, c in enumerate(parent, 1) if c.tag in before), default=0
-    )
+    backwards = parent.iterchildren(reversed=True)
+    previous = next((c for c in backwards if c.tag in before), None)
+    index = 0 if previous is None else parent.index(previous) + 1
     child = etree.Element(tag)
     outer = _indent(parent)
     if len(parent) or outer is None:

@@ -84,16 +84,15 @@ def features(draw: st.DrawFn) -> list[str]:
 def memory_backing(draw: st.DrawFn) -> list[str]:
     flags = ("<nosharepages/>", "<locked/>", HUGEPAGES)
     inside = draw(some(flags)) + draw(some(MEMORY))
-    wanted = draw(st.booleans())
-    return (
-        [f"<memoryBacking>{''.join(inside)}</memoryBacking>"] if wanted else []
-    )
+    if not draw(st.booleans()):
+        return []
+    return [f"<memoryBacking>{''.join(inside)}</memoryBacking>"]
 
 
 @st.composite
 def scheds(draw: st.DrawFn, vcpus: int) -> list[str]:
     """Disjoint, as libvirt wants them, and as odd as it lets them be."""
-    left = draw(st.permutations(range(vcpus)))
+    left = list(draw(st.permutations(range(vcpus))))
     found = []
     while left and draw(st.booleans()):
         size = draw(st.integers(1, len(left)))
