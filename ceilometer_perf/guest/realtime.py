@@ -30,8 +30,8 @@ class Realtime:
 def realtime_vcpus(asked: Asked) -> frozenset[int] | None:
     """The realtime vCPUs, None without realtime.
 
-    No mask means every vCPU: that is Nova's default since Wallaby, before
-    which a mask had to be given.
+    No mask means every vCPU. Nova once demanded a mask, and older texts say
+    so still; today it asks only that something is left for QEMU's threads.
     """
     if not asked.flavor_bool("hw:cpu_realtime"):
         return None

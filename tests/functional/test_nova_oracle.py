@@ -29,13 +29,10 @@ from tests.functional.nova_oracle import Nova, Verdict, ours
 
 Extras = dict[str, str]
 
-QUIET = {
-    "deadline": None,
-    "suppress_health_check": [
-        HealthCheck.too_slow,
-        HealthCheck.filter_too_much,
-    ],
-}
+QUIET = settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
 
 BOOLEANS = st.sampled_from(
     [*strutils.TRUE_STRINGS, *strutils.FALSE_STRINGS, "True", "FALSE", " on ",
@@ -155,7 +152,7 @@ def test_requirements_of_any_guest() -> None:
     seen: Counter[str] = Counter()
 
     @given(guests(realtime=False))
-    @settings(max_examples=3000, **QUIET)
+    @settings(QUIET, max_examples=3000)
     def run(case: tuple[int, Extras, Extras, str | None]) -> None:
         seen[kind(agree(case))] += 1
 
@@ -173,7 +170,7 @@ def test_requirements_of_a_realtime_guest() -> None:
     seen: Counter[str] = Counter()
 
     @given(guests(realtime=True))
-    @settings(max_examples=3000, **QUIET)
+    @settings(QUIET, max_examples=3000)
     def run(case: tuple[int, Extras, Extras, str | None]) -> None:
         seen[kind(agree(case))] += 1
 
@@ -188,7 +185,7 @@ def test_requirements_of_a_realtime_guest() -> None:
         st.text("0123456789,-^ _+", max_size=6) | masks(40), max_size=6
     ).map(",".join)
 )
-@settings(max_examples=3000, **QUIET)
+@settings(QUIET, max_examples=3000)
 def test_cpu_sets(spec: str) -> None:
     try:
         theirs = hardware.parse_cpu_spec(spec)
@@ -204,7 +201,7 @@ def test_cpu_sets(spec: str) -> None:
 
 
 @given(st.sets(st.integers(0, 300)))
-@settings(max_examples=300, **QUIET)
+@settings(QUIET, max_examples=300)
 def test_cpu_sets_as_text(chosen: set[int]) -> None:
     assert cpus.text(chosen) == hardware.format_cpu_spec(chosen)
 
@@ -215,7 +212,7 @@ def test_cpu_sets_as_text(chosen: set[int]) -> None:
         unique=True,
     )
 )
-@settings(max_examples=500, **QUIET)
+@settings(QUIET, max_examples=500)
 def test_perf_events(names: list[str]) -> None:
     """For names that Nova passes on: it minds neither case nor doubles."""
     found = guest.resolve(
@@ -318,7 +315,7 @@ def test_xml_of_a_realtime_guest() -> None:
     seen: Counter[str] = Counter()
 
     @given(fitting(), st.sampled_from([[], ["cpu_clock", "page_faults"]]))
-    @settings(max_examples=1500, **QUIET)
+    @settings(QUIET, max_examples=1500)
     def run(
         case: tuple[int, Extras, Extras, str | None], names: list[str]
     ) -> None:
@@ -354,7 +351,7 @@ def test_xml_of_a_realtime_guest() -> None:
 
 
 @given(guests(realtime=False))
-@settings(max_examples=300, **QUIET)
+@settings(QUIET, max_examples=300)
 def test_metadata_give_the_same_requirements(
     case: tuple[int, Extras, Extras, str | None],
 ) -> None:

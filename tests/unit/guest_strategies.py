@@ -94,7 +94,7 @@ def scheds(draw: st.DrawFn, vcpus: int) -> list[str]:
     """Disjoint, as libvirt wants them, and as odd as it lets them be."""
     left = list(draw(st.permutations(range(vcpus))))
     found = []
-    while left and draw(st.booleans()):
+    while draw(st.booleans()) and left:
         size = draw(st.integers(1, len(left)))
         named, left = left[:size], left[size:]
         how = draw(

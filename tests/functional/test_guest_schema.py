@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the companion writes, judged by libvirt's schema and its parser.
+
+Both come with libvirt; where they are missing these tests fail.
+"""
+
+import re
+
+import libvirt
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from lxml import etree
+
+from ceilometer_perf import guest
+from ceilometer_perf.guest import errors, events
+from tests.unit.guest_cases import CASES, Case
+from tests.unit.guest_strategies import Given, domains
+
+SCHEMAS = "/usr/share/libvirt/schemas"
+
+QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.fixture(scope="module")
+def schema() -> etree.RelaxNG:
+    return etree.RelaxNG(etree.parse(f"{SCHEMAS}/domain.rng"))
+
+
+@pytest.fixture(scope="module")
+def connection() -> libvirt.virConnect:
+    """Libvirt's test driver: its real parser, with nothing behind it."""
+    libvirt.registerErrorHandler(lambda *_: None, None)
+    return libvirt.open("test:///default")
+
+
+def mended(given: Given) -> str:
+    try:
+        return guest.apply(given.xml, given.requirements)
+    except errors.NotInXMLError:
+        assume(False)
+        raise
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.path.name))
+def test_golden_pairs_hold_to_the_schema(
+    case: Case, schema: etree.RelaxNG
+) -> None:
+    for text in case.before, case.after:
+        schema.assertValid(etree.fromstring(text.encode()))
+
+
+@given(given=domains())
+@settings(QUIET, max_examples=300)
+def test_results_hold_to_the_schema(
+    given: Given, schema: etree.RelaxNG
+) -> None:
+    schema.assertValid(etree.fromstring(given.xml))
+    schema.assertValid(etree.fromstring(mended(given)))
+
+
+@given(given=domains())
+@settings(QUIET, max_examples=300)
+def test_libvirt_takes_results_and_means_the_same(
+    given: Given, connection: libvirt.virConnect
+) -> None:
+    """Libvirt writes XML anew: sets split up, defaults spelled out."""
+    text = re.sub(r"type=(['\"])kvm\1", "type='test'", mended(given), count=1)
+    domain = connection.defineXMLFlags(
+        text, libvirt.VIR_DOMAIN_DEFINE_VALIDATE
+    )
+    try:
+        rewritten = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    finally:
+        domain.undefine()
+    assert guest.check(rewritten, given.requirements) == []
+    assert guest.apply(rewritten, given.requirements) == rewritten
+
+
+def test_events_are_those_of_the_schema() -> None:
+    common = etree.parse(f"{SCHEMAS}/domaincommon.rng")
+    rng = {"r": "http://relaxng.org/ns/structure/1.0"}
+    names = common.xpath(
+        "//r:define[@name='perf']//r:attribute[@name='name']//r:value/text()",
+        namespaces=rng,
+    )
+    assert isinstance(names, list)
+    assert set(map(str, names)) == set(events.SINCE)
