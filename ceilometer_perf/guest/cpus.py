@@ -3,7 +3,8 @@
 
 The grammar is that of ``nova.virt.hardware.parse_cpu_spec``, which reads
 nova.conf and the masks of flavors and images: numbers, ranges and exclusions
-that begin with ``^``. libvirt's cpusets are written in the same grammar.
+that begin with ``^``. libvirt's ``virBitmapParse`` has the same grammar, but
+minds the order.
 """
 
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ LIMIT = 8191
 
 
 def parse(spec: str) -> frozenset[int]:
-    """The CPUs that ``spec`` names; exclusions win wherever they stand.
+    """The CPUs that ``spec`` names; exclusions win, wherever they stand.
 
     Numbers beyond LIMIT become LIMIT, which is out of range just the same.
     """
@@ -26,8 +27,23 @@ def parse(spec: str) -> frozenset[int]:
             excluded |= _bits(rule, rule[1:])
         else:
             included |= _bits(rule, rule)
-    bits = f"{included & ~excluded:b}"
-    return frozenset(i for i, bit in enumerate(reversed(bits)) if bit == "1")
+    return _members(included & ~excluded)
+
+
+def parse_libvirt(spec: str) -> frozenset[int]:
+    """The CPUs that a cpuset of libvirt's names, read from left to right."""
+    included = 0
+    for rule in filter(None, map(str.strip, spec.split(","))):
+        if rule.startswith("^"):
+            included &= ~_bits(rule, rule[1:])
+        else:
+            included |= _bits(rule, rule)
+    return _members(included)
+
+
+def _members(bits: int) -> frozenset[int]:
+    digits = reversed(f"{bits:b}")
+    return frozenset(i for i, bit in enumerate(digits) if bit == "1")
 
 
 def _bits(rule: str, members: str) -> int:

@@ -51,7 +51,7 @@ def vcpu_count(root: Element) -> int:
 def cpu_set(element: Element, attribute: str) -> frozenset[int]:
     """An attribute that names CPUs; none where it is absent."""
     try:
-        return cpus.parse(element.get(attribute, ""))
+        return cpus.parse_libvirt(element.get(attribute, ""))
     except errors.InvalidError as error:
         raise errors.DomainXMLError(
             f"<{element.tag} {attribute}=...>: {error}"

@@ -117,7 +117,7 @@ def insert(parent: Element, tag: str, order: tuple[str, ...]) -> Element:
     index = 0 if previous is None else parent.index(previous) + 1
     child = etree.Element(tag)
     outer = _indent(parent)
-    if len(parent) or outer is None:
+    if len(parent) or outer is None or not _blank(parent.text):
         _join(parent, child, index)
     else:
         step = "\t" if outer.endswith("\t") else "  "

@@ -148,6 +148,11 @@ def test_cpu_sets(spec: str, expected: set[int]) -> None:
     assert cpus.parse(cpus.text(expected)) == expected
 
 
+def test_libvirt_reads_from_left_to_right() -> None:
+    assert cpus.parse_libvirt("^2,0-2") == {0, 1, 2}
+    assert cpus.parse_libvirt("0-2,^2,5,") == {0, 1, 5}
+
+
 def test_cpu_sets_as_text() -> None:
     assert cpus.text({4, 0, 1, 2, 9, 5}) == "0-2,4-5,9"
     assert cpus.text(()) == ""

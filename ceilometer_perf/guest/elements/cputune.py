@@ -62,24 +62,26 @@ def _wanted_sched(_root: xml.Element, asked: Requirements) -> Realtime | None:
 
 
 def _faults_sched(root: xml.Element, wanted: Realtime) -> Iterator[str]:
+    once: set[int] = set()
+    twice: set[int] = set()
     right: set[int] = set()
+    hurried: set[int] = set()
     for sched, named in _scheduled(root):
-        twice = right & named
-        wrong = named - _kept(sched, named, wanted) | twice
-        if wrong:
-            yield (
-                f"vCPU {cpus.text(wrong)} is scheduled "
-                f"{sched.get('scheduler')} {sched.get('priority', '')}".strip()
-                + (" a second time" if twice else "")
-            )
+        twice |= once & named
+        once |= named
         if _is_right(sched, wanted):
             right |= named
-    missing = wanted.vcpus - right
+        if sched.get("scheduler") in REALTIME_SCHEDULERS:
+            hurried |= named
+    missing = wanted.vcpus - (right - twice)
     if missing:
         yield (
             f"realtime vCPU {cpus.text(missing)} is not scheduled fifo with "
-            f"priority {wanted.priority}"
+            f"priority {wanted.priority}, and nothing else"
         )
+    hurried &= wanted.housekeeping
+    if hurried:
+        yield f"vCPU {cpus.text(hurried)} is scheduled as if it were realtime"
 
 
 def _merge_sched(root: xml.Element, wanted: Realtime) -> None:
@@ -194,10 +196,10 @@ class IOThreads:
 def _wanted_iothreads(
     root: xml.Element, asked: Requirements
 ) -> IOThreads | None:
-    ids = tuple(domain.iothread_ids(root)) if asked.realtime else ()
-    if not ids or asked.realtime is None:
+    if asked.realtime is None:
         return None
-    return IOThreads(ids, _pool(root, asked.realtime))
+    ids = tuple(domain.iothread_ids(root))
+    return IOThreads(ids, _pool(root, asked.realtime)) if ids else None
 
 
 def _io_pins(root: xml.Element) -> dict[int, xml.Element]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``<perf><event name=... enabled='yes'/></perf>``.
 
-Nova writes it in ``LibvirtConfigGuest._format_perf_events``. Events that
-somebody else enabled stay enabled.
+Nova writes it in ``LibvirtConfigGuest._format_perf_events``, once for each
+time that nova.conf names the event. Events that somebody else enabled stay.
 """
 
 from collections.abc import Iterator
@@ -31,17 +31,22 @@ def _faults(root: xml.Element, events: Events) -> Iterator[str]:
         states = _states(root, event)
         if not states:
             yield f"perf event {event} is not there"
-        elif set(states) != {"yes"}:
+        elif len(states) > 1:
+            yield f"perf event {event} is there twice: libvirt refuses that"
+        elif states != ["yes"]:
             yield f"perf event {event} is turned off"
 
 
 def _merge(root: xml.Element, events: Events) -> None:
     perf = domain.container(root, "perf")
     for event in events:
-        standing = [e for e in perf if e.get("name") == event]
-        for element in standing or [xml.insert(perf, "event", ("event",))]:
-            element.set("name", event)
-            element.set("enabled", "yes")
+        first, *others = [
+            found for found in perf if found.get("name") == event
+        ] or [xml.insert(perf, "event", ("event",))]
+        first.set("name", event)
+        first.set("enabled", "yes")
+        for double in others:
+            xml.remove(double)
 
 
 EVENT = Element(

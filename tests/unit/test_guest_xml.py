@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Elements put in and taken out, and what stands around them."""
+
+import pytest
+
+from ceilometer_perf.guest import xml
+
+ORDER = ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("<domain/>", "<domain>\n  <b/>\n</domain>"),
+        ("<domain>text</domain>", "<domain>text<b/></domain>"),
+        ("<domain><c/></domain>", "<domain><b/><c/></domain>"),
+        ("<domain><a/>t<c/></domain>", "<domain><a/>t<b/><c/></domain>"),
+        ("<domain>\n<a/>\n</domain>", "<domain>\n<a/>\n<b/>\n</domain>"),
+        (
+            "<domain>\n\t<b/>\n\t<!-- c -->\n\t<c/>\n</domain>",
+            "<domain>\n\t<b/>\n\t<b/>\n\t<!-- c -->\n\t<c/>\n</domain>",
+        ),
+        (
+            "<domain>\n <!-- x -->\n <x/>\n</domain>",
+            "<domain>\n <b/>\n <!-- x -->\n <x/>\n</domain>",
+        ),
+    ],
+)
+def test_insert(before: str, after: str) -> None:
+    tree = xml.parse(before)
+    xml.insert(tree.getroot(), "b", ORDER)
+    assert xml.write(tree, before) == after
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("<domain><b/></domain>", "<domain/>"),
+        ("<domain>\n <b/>\n</domain>", "<domain>\n</domain>"),
+        ("<domain>s<b/>t</domain>", "<domain>st</domain>"),
+        ("<domain>\n <a/>\n <b/>\n</domain>", "<domain>\n <a/>\n</domain>"),
+        ("<domain>\n <b/>\n <c/>\n</domain>", "<domain>\n <c/>\n</domain>"),
+        (
+            "<domain>\n <a/>\n <b/>t\n <c/>\n</domain>",
+            "<domain>\n <a/>\n t\n <c/>\n</domain>",
+        ),
+    ],
+)
+def test_remove(before: str, after: str) -> None:
+    tree = xml.parse(before)
+    child = tree.getroot().find("b")
+    assert child is not None
+    xml.remove(child)
+    assert xml.write(tree, before) == after
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<domain type='kvm' id=\"it's\"/>",
+        '<domain type="kvm"/>\n',
+        "<?xml version='1.0'?>\n\n<!-- a='b' c=\"d\" -->\n<domain/>\n",
+        "\ufeff<domain a='&lt;&amp;&#10;'>]]&gt; \"</domain>",
+        '<?p?><domain><![CDATA[<a b="c">]]><?p q="r"?></domain>\n<!--e-->',
+    ],
+)
+def test_what_is_written_unchanged(text: str) -> None:
+    written = xml.write(xml.parse(text), text)
+    assert written.replace('"', "'") == text.replace('"', "'")
