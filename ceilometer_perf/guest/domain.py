@@ -21,6 +21,12 @@ DOMAIN = (
     "on_crash", "on_lockfailure", "pm", "perf", "devices",
 )  # fmt: skip
 
+CPUTUNE = (
+    "shares", "period", "quota", "global_period", "global_quota",
+    "emulator_period", "emulator_quota", "iothread_period", "iothread_quota",
+    "vcpupin", "emulatorpin", "iothreadpin", "vcpusched",
+)  # fmt: skip
+
 #: Far more than any guest has; each of them costs time here.
 MOST_IOTHREADS = 1024
 

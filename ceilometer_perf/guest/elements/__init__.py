@@ -7,7 +7,13 @@ a pair of files among the golden tests.
 
 from typing import Any
 
-from ceilometer_perf.guest.elements import cputune, features, memory, perf
+from ceilometer_perf.guest.elements import (
+    features,
+    memory,
+    perf,
+    threads,
+    vcpusched,
+)
 from ceilometer_perf.guest.elements.base import Element
 
 #: In the order in which they are mended: I/O threads follow the emulator.
@@ -16,9 +22,9 @@ ELEMENTS: tuple[Element[Any], ...] = (
     features.PMU,
     memory.NOSHAREPAGES,
     memory.LOCKED,
-    cputune.VCPUSCHED,
-    cputune.EMULATORPIN,
-    cputune.IOTHREADPIN,
+    vcpusched.VCPUSCHED,
+    threads.EMULATORPIN,
+    threads.IOTHREADPIN,
 )
 
 __all__ = ["ELEMENTS", "Element"]

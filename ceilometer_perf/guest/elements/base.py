@@ -10,6 +10,11 @@ from ceilometer_perf.guest.requirements import Requirements
 
 W = TypeVar("W")
 
+REMEDY = (
+    "Hard-reboot the instance so that Nova writes it, or define what guest "
+    "apply prints; it holds from the next boot"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Element(Generic[W]):

@@ -8,7 +8,7 @@ a state as on, and no element as the hypervisor's choice.
 from collections.abc import Iterator
 
 from ceilometer_perf.guest import domain, xml
-from ceilometer_perf.guest.elements.base import Element
+from ceilometer_perf.guest.elements.base import REMEDY, Element
 from ceilometer_perf.guest.requirements import Requirements
 
 ORDER = (
@@ -41,8 +41,7 @@ PMU = Element(
     name="pmu",
     where="/domain/features/pmu",
     why="hw:pmu of the flavor or hw_pmu of the image asks for it",
-    remedy="Hard-reboot the instance so that Nova writes it, or define what "
-    "guest apply prints; it holds from the next boot",
+    remedy=REMEDY,
     wanted=_wanted,
     faults=_faults,
     merge=_merge,

@@ -8,15 +8,10 @@ pages and everything else in there stay as they are.
 from collections.abc import Callable, Iterator
 
 from ceilometer_perf.guest import domain, xml
-from ceilometer_perf.guest.elements.base import Element
+from ceilometer_perf.guest.elements.base import REMEDY, Element
 from ceilometer_perf.guest.requirements import Requirements
 
 ORDER = ("hugepages", "nosharepages", "locked")
-
-REMEDY = (
-    "Hard-reboot the instance so that Nova writes it, or define what guest "
-    "apply prints; it holds from the next boot"
-)
 
 
 def _flag(

@@ -1,109 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``<cputune>`` of a realtime guest, computed from the pins that stand in it.
+"""``<cputune>``: ``<emulatorpin>`` and ``<iothreadpin>`` of a realtime guest.
 
-Nova writes it in ``LibvirtDriver._get_guest_numa_config`` and
-``_get_emulatorpin_cpuset``: realtime vCPUs under a fifo scheduler, and QEMU's
-own threads, the I/O threads included, kept off the host CPUs of those.
+Nova writes them in ``LibvirtDriver._get_guest_numa_config``, both for the
+CPUs of ``_get_emulatorpin_cpuset``, so that QEMU's own threads keep off the
+host CPUs of the realtime vCPUs. They are computed from the pins that stand.
 """
 
 import dataclasses
 from collections.abc import Iterable, Iterator
 
 from ceilometer_perf.guest import cpu_policy, cpus, domain, errors, xml
-from ceilometer_perf.guest.elements.base import Element
+from ceilometer_perf.guest.elements.base import REMEDY, Element
 from ceilometer_perf.guest.realtime import Realtime
 from ceilometer_perf.guest.requirements import Requirements
 
-ORDER = (
-    "shares", "period", "quota", "global_period", "global_quota",
-    "emulator_period", "emulator_quota", "iothread_period", "iothread_quota",
-    "vcpupin", "emulatorpin", "iothreadpin", "vcpusched",
-)  # fmt: skip
-
-REALTIME_SCHEDULERS = ("fifo", "rr")
-
-WHY = "hw:cpu_realtime asks for vCPUs that nothing else delays"
-REMEDY = (
-    "Hard-reboot the instance so that Nova writes it, or define what guest "
-    "apply prints; it holds from the next boot"
-)
-
-
-# vcpusched: who runs under which scheduler
-
-
-def _scheduled(root: xml.Element) -> Iterator[tuple[xml.Element, set[int]]]:
-    """Each vcpusched with the vCPUs that it is about."""
-    elements = root.findall("cputune/vcpusched")
-    if len(elements) > domain.vcpu_count(root):
-        raise errors.DomainXMLError("There are more <vcpusched> than vCPUs")
-    for sched in elements:
-        yield sched, set(domain.cpu_set(sched, "vcpus"))
-
-
-def _is_right(sched: xml.Element, wanted: Realtime) -> bool:
-    """Whether this is the scheduler that realtime vCPUs must have."""
-    return sched.get("scheduler") == "fifo" and sched.get("priority") == str(
-        wanted.priority
-    )
-
-
-def _kept(sched: xml.Element, named: set[int], wanted: Realtime) -> set[int]:
-    """The vCPUs that may stay under the scheduler that they are under."""
-    if _is_right(sched, wanted):
-        return named - wanted.housekeeping
-    if sched.get("scheduler") in REALTIME_SCHEDULERS:
-        return named - wanted.housekeeping - wanted.vcpus
-    return named - wanted.vcpus
-
-
-def _wanted_sched(_root: xml.Element, asked: Requirements) -> Realtime | None:
-    return asked.realtime
-
-
-def _faults_sched(root: xml.Element, wanted: Realtime) -> Iterator[str]:
-    once: set[int] = set()
-    twice: set[int] = set()
-    right: set[int] = set()
-    hurried: set[int] = set()
-    for sched, named in _scheduled(root):
-        twice |= once & named
-        once |= named
-        if _is_right(sched, wanted):
-            right |= named
-        if sched.get("scheduler") in REALTIME_SCHEDULERS:
-            hurried |= named
-    missing = wanted.vcpus - (right - twice)
-    if missing:
-        yield (
-            f"realtime vCPU {cpus.text(missing)} is not scheduled fifo with "
-            f"priority {wanted.priority}, and nothing else"
-        )
-    hurried &= wanted.housekeeping
-    if hurried:
-        yield f"vCPU {cpus.text(hurried)} is scheduled as if it were realtime"
-
-
-def _merge_sched(root: xml.Element, wanted: Realtime) -> None:
-    right: set[int] = set()
-    for sched, named in list(_scheduled(root)):
-        kept = _kept(sched, named, wanted) - right
-        if _is_right(sched, wanted):
-            right |= kept
-        if named and not kept:
-            xml.remove(sched)
-        elif kept != named:
-            sched.set("vcpus", cpus.text(kept))
-    missing = wanted.vcpus - right
-    if missing:
-        cputune = domain.container(root, "cputune")
-        sched = xml.insert(cputune, "vcpusched", ORDER)
-        sched.set("vcpus", cpus.text(missing))
-        sched.set("scheduler", "fifo")
-        sched.set("priority", str(wanted.priority))
-
-
-# emulatorpin and iothreadpin: where QEMU's own threads run
+WHY = "QEMU's own threads must not delay the vCPUs of hw:cpu_realtime"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +92,7 @@ def _merge_emulator(root: xml.Element, pool: Pool) -> None:
     cputune = domain.container(root, "cputune")
     pin = cputune.find("emulatorpin")
     if pin is None:
-        pin = xml.insert(cputune, "emulatorpin", ORDER)
+        pin = xml.insert(cputune, "emulatorpin", domain.CPUTUNE)
     pin.set("cpuset", cpus.text(pool.cpus))
 
 
@@ -231,25 +142,15 @@ def _merge_iothreads(root: xml.Element, wanted: IOThreads) -> None:
     for thread in list(_unpinned(root, wanted)):
         pin = pins.get(thread)
         if pin is None:
-            pin = xml.insert(cputune, "iothreadpin", ORDER)
+            pin = xml.insert(cputune, "iothreadpin", domain.CPUTUNE)
             pin.set("iothread", str(thread))
         pin.set("cpuset", cpus.text(wanted.pool.cpus))
 
 
-VCPUSCHED = Element(
-    name="vcpusched",
-    where="/domain/cputune/vcpusched",
-    why=WHY,
-    remedy=REMEDY,
-    wanted=_wanted_sched,
-    faults=_faults_sched,
-    merge=_merge_sched,
-)
-
 EMULATORPIN = Element(
     name="emulatorpin",
     where="/domain/cputune/emulatorpin",
-    why=f"{WHY}, QEMU's own threads included",
+    why=WHY,
     remedy=REMEDY,
     wanted=_wanted_pool,
     faults=_faults_emulator,
@@ -259,7 +160,7 @@ EMULATORPIN = Element(
 IOTHREADPIN = Element(
     name="iothreadpin",
     where="/domain/cputune/iothreadpin",
-    why=f"{WHY}, QEMU's I/O threads included",
+    why=WHY,
     remedy=REMEDY,
     wanted=_wanted_iothreads,
     faults=_faults_iothreads,
