@@ -47,6 +47,7 @@ from ceilometer_perf.meters import METERS
 from ceilometer_perf.reading import Reading
 from tests.lab import EVENTS, Guest, Lab, LabError
 from tests.lab.rpc import CountingProxy
+from tools.progress import stderr, steps
 
 CORE_POLLSTERS = (
     core.PerfCPUCyclesPollster,
@@ -66,8 +67,6 @@ RATIOS = (
     ("core", "ours"),
 )
 LEAST_SECONDS = 0.05
-
-progress = Console(stderr=True, highlight=False)
 
 
 @dataclass
@@ -125,29 +124,26 @@ def main() -> int:
     arguments = _arguments()
     events = arguments.events
     try:
-        with (
-            progress.status("Starting a private libvirtd") as status,
-            Lab(fake_pmu=True) as lab,
-        ):
-            status.update(f"Starting {arguments.guests} paused guests")
+        with steps() as step, Lab(fake_pmu=True) as lab:
+            step(f"Starting {arguments.guests} paused guests")
             lab.start_all(
                 [
                     Guest(f"paused-{n}", "paused", events=EVENT_SETS[events])
                     for n in range(1, arguments.guests + 1)
                 ]
             )
-            status.update("Measuring")
+            step("Measuring")
             result = _bench(lab, arguments.guests, arguments.rounds)
             emulated = lab.emulates
     except LabError as exc:
-        progress.print(f"bench.sh: {exc}", markup=False)
+        stderr.print(f"bench.sh: {exc}", markup=False)
         return 2
     if arguments.json:
         print(json.dumps(result, indent=2))
     else:
         _print_table(result)
     for what in emulated:
-        progress.print(f"Emulated: {what}", markup=False)
+        stderr.print(f"Emulated: {what}", markup=False)
     return 0
 
 

@@ -19,13 +19,13 @@ from typing import Any
 from oslo_utils import timeutils
 from rich import box
 from rich.console import Console
-from rich.status import Status
 from rich.table import Table
 
 from ceilometer_perf.meters import METERS
 from tests.lab import Guest, Lab, LabError
 from tests.lab.guests import Kind
 from tools import agent
+from tools.progress import Step, stderr, steps
 
 KINDS: tuple[Kind, ...] = ("spin", "idle", "paused")
 GUESTS_PER_TABLE = 3
@@ -34,36 +34,31 @@ PATIENCE = 30.0  # seconds beyond the cycles' own time until it gives up
 Sample = dict[str, Any]
 Series = dict[tuple[str, str], list[Sample]]  # by (instance name, meter)
 
-progress = Console(stderr=True, highlight=False)
-
 
 def main() -> int:
     """Run the demo; 0 when every cycle's samples came, 1 when none did."""
     arguments = _arguments()
     try:
-        with (
-            progress.status("Starting a private libvirtd") as status,
-            Lab(fake_pmu=True) as lab,
-        ):
+        with steps() as step, Lab(fake_pmu=True) as lab:
             emulated = lab.emulates
-            samples, complete = _poll(lab, arguments, status)
+            samples, complete = _poll(lab, arguments, step)
             if not samples:
                 _explain(lab.folder / "ceilometer.log")
                 return 1
     except LabError as exc:
-        progress.print(f"demo.sh: {exc}", markup=False)
+        stderr.print(f"demo.sh: {exc}", markup=False)
         return 2
     except KeyboardInterrupt:
-        progress.print("demo.sh: interrupted; everything is cleared away")
+        stderr.print("demo.sh: interrupted; everything is cleared away")
         return 130
     if arguments.json:
         _print_json(samples)
         for what in emulated:
-            progress.print(f"Emulated: {what}", markup=False)
+            stderr.print(f"Emulated: {what}", markup=False)
     else:
         _print_tables(samples, emulated)
     if not complete:
-        progress.print("demo.sh: samples are missing (see above)")
+        stderr.print("demo.sh: samples are missing (see above)")
     return 0 if complete else 1
 
 
@@ -103,7 +98,7 @@ def _at_least(least: int) -> Any:
 
 
 def _poll(
-    lab: Lab, arguments: argparse.Namespace, status: Status
+    lab: Lab, arguments: argparse.Namespace, step: Step
 ) -> tuple[list[Sample], bool]:
     """The samples of the first N cycles, and whether none is missing."""
     guests = [
@@ -112,7 +107,7 @@ def _poll(
             range(1, arguments.guests + 1), itertools.cycle(KINDS)
         )
     ]
-    status.update(f"Starting {len(guests)} guests")
+    step(f"Starting {len(guests)} guests")
     lab.start_all(guests)
     expected = len(guests) * len(METERS) * arguments.cycles
     deadline = (
@@ -126,7 +121,7 @@ def _poll(
     ):
         while True:
             samples = _first_cycles(written.read(), arguments.cycles)
-            status.update(f"Polling: {len(samples)} of {expected} samples")
+            step(f"Polling: {len(samples)} of {expected} samples")
             if len(samples) == expected or time.monotonic() > deadline:
                 return samples, len(samples) == expected
             time.sleep(0.2)
@@ -202,9 +197,9 @@ def _by_number(name: str) -> int:
 
 
 def _explain(log: Path) -> None:
-    progress.print("demo.sh: no sample came. The end of Ceilometer's log:")
+    stderr.print("demo.sh: no sample came. The end of Ceilometer's log:")
     lines = log.read_text().splitlines()[-20:] if log.exists() else []
-    progress.print("\n".join(lines), markup=False)
+    stderr.print("\n".join(lines), markup=False)
 
 
 if __name__ == "__main__":
