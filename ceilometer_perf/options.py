@@ -24,6 +24,16 @@ OPTS: list[cfg.Opt] = [
         "usual polling intervals, so that a hung libvirtd delays the other "
         "pollsters by little.",
     ),
+    cfg.FloatOpt(
+        "inventory_interval",
+        default=600.0,
+        min=0.0,
+        help="Seconds after which the XML of every domain is read anew, in "
+        "case libvirt's word that it changed was lost; 0 is in every cycle. "
+        "It takes one libvirt call for each domain. The default keeps that "
+        "to a few calls a minute, and what was lost from being missed for "
+        "long.",
+    ),
 ]
 
 

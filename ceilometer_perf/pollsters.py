@@ -6,7 +6,6 @@ The classes are made from the table and named after its rows
 entry points.
 """
 
-import functools
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
@@ -18,12 +17,9 @@ from ceilometer.polling import plugin_base
 from oslo_config import cfg
 from oslo_log import log
 
-from ceilometer_perf import cycle, options
+from ceilometer_perf import cycle, wiring
 from ceilometer_perf.changes import Changes
-from ceilometer_perf.host.connection import Connection
 from ceilometer_perf.meters import METERS, Meter
-from ceilometer_perf.sources import Source, Unavailable
-from ceilometer_perf.sources.perf import PerfSource
 
 _changes = Changes(log.getLogger(__name__))
 
@@ -39,12 +35,14 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
         Never raises: the agent would drop the meter for the rest of its
         life, with one line at debug level.
         """
-        self._source = _source(self.conf)
+        self._source = wiring.source(
+            self.conf, core_libvirt.LIBVIRT_PER_TYPE_URIS
+        )
 
     @property
     def default_discovery(self) -> str:
-        """Core's discovery of the instances on this host."""
-        return "local_instances"
+        """The instances on this host, without a libvirt call for each."""
+        return "perf_instances"
 
     def get_samples(
         self, manager: Any, cache: dict[str, Any], resources: Iterable[Any]
@@ -109,24 +107,6 @@ def _make_template(
         f"incomplete ({what}); a hard reboot through Nova writes it anew",
     )
     return None
-
-
-def _source(conf: cfg.ConfigOpts) -> Source:
-    """The source that all pollsters of this process share."""
-    options.register(conf)
-    try:
-        timeout = options.get(conf, "libvirt_timeout")
-    except ValueError as exc:
-        return Unavailable(f"no perf samples until this is mended: {exc}")
-    uri = conf.libvirt_uri or core_libvirt.LIBVIRT_PER_TYPE_URIS.get(
-        conf.libvirt_type, "qemu:///system"
-    )
-    return _perf_source(uri, timeout)
-
-
-@functools.cache
-def _perf_source(uri: str, timeout: float) -> PerfSource:
-    return PerfSource(Connection(uri, timeout))
 
 
 _CLASSES = {

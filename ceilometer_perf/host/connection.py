@@ -2,22 +2,31 @@
 """A read-only libvirt connection that survives libvirtd.
 
 Opened at the first call, so after the agent has forked; opened again when
-it broke. Every call has a deadline.
+it broke. Every call has a deadline, and keepalive ends what hangs.
 """
 
+import atexit
+import contextlib
+import math
+import os
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent import futures
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import libvirt
 import tenacity
 from oslo_log import log
 
+from ceilometer_perf.changes import Changes
+from ceilometer_perf.host.events import Events, loop_runs
 from ceilometer_perf.reading import SourceUnavailableError
 
 LOG = log.getLogger(__name__)
+
+_changes = Changes(LOG)
 
 T = TypeVar("T")
 
@@ -26,27 +35,73 @@ Version = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An open connection, and the version of the libvirt behind it."""
+    """An open connection, the version of the libvirt behind it, its events."""
 
     conn: libvirt.virConnect
     version: Version
+    events: Events = field(default_factory=Events)
 
     @property
     def version_text(self) -> str:
         """For people: ``9.0.0``."""
         return ".".join(map(str, self.version))
 
+    def close(self) -> None:
+        """Let go of all that it holds, whether libvirtd is there or not."""
+        self.events.stop(self.conn)
+        with contextlib.suppress(libvirt.libvirtError):
+            self.conn.close()
+
+    def abandon(self) -> None:
+        """Never speak on it again, not even to say goodbye.
+
+        Its end, of which the kernel tells libvirtd, is that of the process.
+        """
+        # What virConnect.close() leaves behind, and what keeps
+        # virConnect.__del__ from closing: that asks libvirtd, and waits.
+        self.conn._o = None
+
 
 class Connection:
-    """One connection, shared by all pollsters of the process."""
+    """One connection, shared by all pollsters of the process.
+
+    Whoever wants less than a process's lifetime of it closes it.
+    """
 
     def __init__(self, uri: str, timeout: float) -> None:
         """``timeout``: seconds that one call may take, opening included."""
         self.uri = uri
         self._timeout = timeout
         self._session: Session | None = None
+        self._reset()
+        _connections.add(self)
+
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self._pending: futures.Future[Any] | None = None
+
+    def start_over(self) -> None:
+        """Leave an open connection to whoever this process was forked from.
+
+        Also for a process that ends, which must not wait for libvirtd.
+        """
+        session, self._session = self._session, None
+        if session is not None:
+            session.abandon()
+        self._reset()
+
+    def close(self) -> None:
+        """Close what is open; the next call opens it again.
+
+        :raises SourceUnavailableError: libvirtd hangs, and so would this.
+        """
+        with self._lock:
+            self._wait_for(self._start(self._close))
+
+    def _close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
 
     def call(self, question: Callable[[Session], T]) -> T:
         """Ask libvirt, in a connection that is open by then.
@@ -55,18 +110,20 @@ class Connection:
             or not in time. The next call tries again.
         """
         with self._lock:
-            answer = self._start(question)
-            try:
-                return answer.result(self._timeout)
-            except TimeoutError:
-                raise self._unavailable(
-                    f"no answer within {self._timeout:g} s "
-                    "([perf] libvirt_timeout)"
-                ) from None
-            except libvirt.libvirtError as exc:
-                raise self._unavailable(str(exc)) from exc
+            return self._wait_for(self._start(lambda: self._ask(question)))
 
-    def _start(self, question: Callable[[Session], T]) -> futures.Future[T]:
+    def _wait_for(self, answer: futures.Future[T]) -> T:
+        try:
+            return answer.result(self._timeout)
+        except TimeoutError:
+            raise self._unavailable(
+                f"no answer within {self._timeout:g} s "
+                "([perf] libvirt_timeout)"
+            ) from None
+        except libvirt.libvirtError as exc:
+            raise self._unavailable(str(exc)) from exc
+
+    def _start(self, work: Callable[[], T]) -> futures.Future[T]:
         # A libvirt call can't be cancelled. What hangs keeps its thread
         # until libvirtd goes on or dies; nothing is asked before that, so
         # there is never more than one. The thread is a daemon: a hung
@@ -76,23 +133,15 @@ class Connection:
         answer: futures.Future[T] = futures.Future()
         self._pending = answer
         threading.Thread(
-            target=self._answer,
-            args=(answer, question),
+            target=_answer,
+            args=(answer, work),
             name="ceilometer-perf-libvirt",
             daemon=True,
         ).start()
         return answer
 
-    def _answer(
-        self, answer: futures.Future[T], question: Callable[[Session], T]
-    ) -> None:
-        try:
-            answer.set_result(self._ask(question))
-        except Exception as exc:
-            answer.set_exception(exc)
-
     def _ask(self, question: Callable[[Session], T]) -> T:
-        # A connection shows that its libvirtd went away only when it is
+        # A connection may show that its libvirtd went away only when it is
         # used, so the first failure says nothing yet about the new one.
         for attempt in tenacity.Retrying(
             retry=tenacity.retry_if_exception(self._is_broken),
@@ -111,10 +160,11 @@ class Connection:
         )
 
     def _opened(self) -> Session:
-        if self._session is None or not self._session.conn.isAlive():
-            self._session = None
-            self._session = _open(self.uri)
-        return self._session
+        session = self._session
+        if session is None or not session.conn.isAlive():
+            self._close()
+            session = self._session = _open(self.uri, self._timeout)
+        return session
 
     def _unavailable(self, why: str) -> SourceUnavailableError:
         return SourceUnavailableError(
@@ -123,12 +173,54 @@ class Connection:
         )
 
 
-def _open(uri: str) -> Session:
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _start_over() -> None:
+    for connection in list(_connections):
+        connection.start_over()
+
+
+os.register_at_fork(after_in_child=_start_over)
+atexit.register(_start_over)
+
+
+def _answer(answer: futures.Future[T], work: Callable[[], T]) -> None:
+    try:
+        answer.set_result(work())
+    except Exception as exc:
+        answer.set_exception(exc)
+
+
+def _open(uri: str, timeout: float) -> Session:
     libvirt.registerErrorHandler(_errors_are_raised, None)
+    watched = loop_runs()
     conn = libvirt.openReadOnly(uri)
     session = Session(conn, _version(conn.getLibVersion()))
     LOG.info("Connected to libvirt %s at %s", session.version_text, uri)
+    if watched:
+        _watch(session, uri, timeout)
     return session
+
+
+def _watch(session: Session, uri: str, timeout: float) -> None:
+    """Have libvirt tell when it hangs, and when domains change."""
+    # Sent after one interval of silence; no answer for another is the end.
+    interval = max(1, math.ceil(timeout / 2))
+    try:
+        session.conn.setKeepAlive(interval, 1)
+        session.events.listen(session.conn)
+    except libvirt.libvirtError as exc:
+        why = str(exc)
+    else:
+        _changes.fine(uri, f"libvirt at {uri} tells what changes again")
+        return
+    # Not above: within `except`, oslo.log appends the exception.
+    _changes.trouble(
+        uri,
+        f"libvirt at {uri} does not tell what changes ({why}): the XML of "
+        "every domain is read in every cycle",
+    )
 
 
 def _version(number: int) -> Version:

@@ -18,11 +18,26 @@ def perf_stats(session: Session) -> Mapping[str, Counters]:
     others.
     """
     flags = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
-    if session.version >= _NOWAIT_SINCE:
-        flags |= libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
     return {
         domain.UUIDString(): stats
         for domain, stats in session.conn.getAllDomainStats(
-            libvirt.VIR_DOMAIN_STATS_PERF, flags
+            libvirt.VIR_DOMAIN_STATS_PERF, flags | _nowait(session)
         )
     }
+
+
+def states(session: Session) -> list[tuple[libvirt.virDomain, int]]:
+    """All domains, running or not, and their states, in one call."""
+    return [
+        (domain, stats.get("state.state", libvirt.VIR_DOMAIN_NOSTATE))
+        for domain, stats in session.conn.getAllDomainStats(
+            libvirt.VIR_DOMAIN_STATS_STATE, _nowait(session)
+        )
+    ]
+
+
+def _nowait(session: Session) -> int:
+    """Don't wait for a domain that is busy, where libvirt knows how."""
+    if session.version < _NOWAIT_SINCE:
+        return 0
+    return int(libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT)

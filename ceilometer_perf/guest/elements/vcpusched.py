@@ -16,6 +16,14 @@ from ceilometer_perf.guest.requirements import Requirements
 REALTIME_SCHEDULERS = ("fifo", "rr")
 
 
+def is_realtime(document: str | bytes) -> bool:
+    """Whether a domain has a vCPU under a realtime scheduler."""
+    return any(
+        sched.get("scheduler") in REALTIME_SCHEDULERS
+        for sched in xml.parse(document).iterfind("cputune/vcpusched")
+    )
+
+
 def _scheduled(root: xml.Element) -> Iterator[tuple[xml.Element, set[int]]]:
     """Each vcpusched with the vCPUs that it is about."""
     elements = root.findall("cputune/vcpusched")

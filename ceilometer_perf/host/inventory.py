@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The domains of this host, known without asking for each of them.
+
+Their states come from one bulk call. A domain's XML is read when it is new,
+when it got another name or id, and when libvirt says that it changed.
+"""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Mapping
+
+import libvirt
+from oslo_log import log
+
+from ceilometer_perf.changes import Changes
+from ceilometer_perf.guest import errors
+from ceilometer_perf.guest.elements import vcpusched
+from ceilometer_perf.host.connection import Connection, Session
+from ceilometer_perf.host.stats import states
+
+#: How long discovery's answer is this cycle's: polling follows at once.
+_CYCLE = 5.0  # seconds
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Domain:
+    """A domain as it was when it was looked at last."""
+
+    uuid: str
+    name: str
+    #: Another one at each boot, -1 when it does not run.
+    id: int
+    #: A ``virDomainState``.
+    state: int
+    #: Of the running guest, if it runs.
+    xml: str
+    #: Has a vCPU under a realtime scheduler.
+    realtime: bool
+    #: For libvirt calls on this domain.
+    handle: libvirt.virDomain = dataclasses.field(compare=False, repr=False)
+
+
+Domains = Mapping[str, Domain]
+"""By UUID."""
+
+
+class Inventory:
+    """All domains of this host. Safe to call from several threads."""
+
+    def __init__(
+        self, connection: Connection, refresh_interval: float
+    ) -> None:
+        """``refresh_interval``: seconds until all is read anew.
+
+        An event may have been lost.
+        """
+        self._connection = connection
+        self._interval = refresh_interval
+        self._changes = Changes(log.getLogger(__name__))
+        self._lock = threading.Lock()
+        self._refreshes = 0
+        self._domains: Domains = {}
+        #: Until when the domains are the cycle's.
+        self._fresh_until = 0.0
+        # What follows belongs to the connection's thread, of which there is
+        # never more than one: what it learns late is not lost.
+        self._session: Session | None = None
+        self._known: dict[str, Domain] = {}
+        self._in_trouble: set[str] = set()
+        self._anew_at = 0.0
+
+    def refresh(self) -> Domains:
+        """The domains as they are now; unchanged ones are the same objects.
+
+        Who asks while another does gets that answer.
+
+        :raises SourceUnavailableError: libvirt doesn't say.
+        """
+        before = self._refreshes
+        with self._lock:
+            if self._refreshes == before:
+                self._refresh()
+            return self._domains
+
+    def domains(self) -> Domains:
+        """What this cycle's discovery saw; looks itself if there was none.
+
+        Each answer of discovery is handed out once: the next cycle may have
+        another discovery.
+
+        :raises SourceUnavailableError: libvirt doesn't say.
+        """
+        with self._lock:
+            if time.monotonic() >= self._fresh_until:
+                self._refresh()
+            self._fresh_until = 0.0
+            return self._domains
+
+    def _refresh(self) -> None:
+        self._fresh_until = 0.0
+        self._domains = self._connection.call(self._look)
+        self._fresh_until = time.monotonic() + _CYCLE
+        self._refreshes += 1
+
+    def _look(self, session: Session) -> Domains:
+        if session is not self._session:
+            # Handles of another connection are dead.
+            self._session, self._known, self._anew_at = session, {}, 0.0
+        found = {d.UUIDString(): (d, state) for d, state in states(session)}
+        # Asked for after the states and before the XML, so that what changes
+        # meanwhile is read now or is in the next answer.
+        changed = session.events.take()
+        now = time.monotonic()
+        anew = changed is None or now >= self._anew_at
+        domains = {
+            uuid: domain
+            for uuid, (handle, state) in found.items()
+            if (
+                domain := self._domain(
+                    handle, state, anew or uuid in (changed or ())
+                )
+            )
+        }
+        self._forget_trouble(gone=self._in_trouble - found.keys())
+        self._known = domains
+        if anew:
+            self._anew_at = now + self._interval
+        return domains
+
+    def _domain(
+        self, handle: libvirt.virDomain, state: int, changed: bool
+    ) -> Domain | None:
+        """The domain; None when it is gone or can't be made out."""
+        uuid = handle.UUIDString()
+        known = self._known.get(uuid)
+        same = known and (known.name, known.id) == (handle.name(), handle.ID())
+        if known is None or changed or not same:
+            domain = self._read(handle, uuid, state)
+            return known if domain == known else domain
+        if known.state != state:
+            return dataclasses.replace(known, state=state)
+        return known
+
+    def _read(
+        self, handle: libvirt.virDomain, uuid: str, state: int
+    ) -> Domain | None:
+        try:
+            xml = handle.XMLDesc(0)
+            domain = Domain(
+                uuid=uuid,
+                name=handle.name(),
+                id=handle.ID(),
+                state=state,
+                xml=xml,
+                realtime=vcpusched.is_realtime(xml),
+                handle=handle,
+            )
+        except libvirt.libvirtError as exc:
+            if not handle.connect().isAlive():
+                raise
+            if exc.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None  # it went between the two calls
+            why = str(exc)
+        except errors.DomainXMLError as exc:
+            why = str(exc)
+        else:
+            self._in_trouble.discard(uuid)
+            self._changes.fine(uuid, f"domain {uuid} can be read again")
+            return domain
+        # Not above: within `except`, oslo.log appends the exception.
+        self._in_trouble.add(uuid)
+        self._changes.trouble(
+            uuid,
+            f"domain {uuid} ({handle.name()}): no perf samples, libvirt's "
+            f"account of it can't be read ({why}); the others are polled",
+        )
+        return None
+
+    def _forget_trouble(self, gone: set[str]) -> None:
+        for uuid in gone:
+            self._changes.fine(uuid, f"domain {uuid} is gone")
+        self._in_trouble -= gone
