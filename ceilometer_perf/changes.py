@@ -3,6 +3,7 @@
 
 import logging
 import threading
+from collections.abc import Container
 
 
 class Changes:
@@ -27,6 +28,11 @@ class Changes:
             was_trouble = self._last.pop(subject, None) is not None
         if was_trouble:
             self._log.info("%s", text)
+
+    def forget_all_but(self, subjects: Container[str]) -> None:
+        """Drop the memory of subjects that are gone."""
+        with self._lock:
+            self._last = {s: t for s, t in self._last.items() if s in subjects}
 
     def _is_new(self, subject: str, text: str) -> bool:
         with self._lock:

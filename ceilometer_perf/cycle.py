@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One polling cycle: read once, whatever the number of meters or threads."""
+"""One polling cycle: look once, whatever the number of meters or threads."""
 
 import threading
-from typing import Any
+from typing import Any, Protocol
 
 from oslo_log import log
 
 from ceilometer_perf.changes import Changes
-from ceilometer_perf.reading import (
-    NOTHING,
-    Reading,
-    SourceUnavailableError,
-)
-from ceilometer_perf.sources import Source
+from ceilometer_perf.monitor import EMPTY, Report
+from ceilometer_perf.reading import SourceUnavailableError
 
 LOG = log.getLogger(__name__)
 
@@ -20,48 +16,55 @@ _KEY = "ceilometer_perf.cycle"
 _changes = Changes(LOG)
 
 
+class Looks(Protocol):
+    """What a cycle asks, once: the monitor, or why there is none."""
+
+    def look(self) -> Report:
+        """See :meth:`ceilometer_perf.monitor.Monitor.look`."""
+
+
 class Cycle:
     """What is known in one cycle. Its first reader pays, the others wait."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, monitor: Looks) -> None:
+        self._monitor = monitor
         self._lock = threading.Lock()
-        self._reading: Reading | None = None
+        self._report: Report | None = None
 
-    def reading(self) -> Reading:
-        """The cycle's reading; an empty one when there was none to get.
+    def report(self) -> Report:
+        """The cycle's report; an empty one when there was none to get.
 
         A failure is remembered like a success: it is not tried again, and
         said once, until it changes.
         """
         with self._lock:
-            if self._reading is None:
-                self._reading = self._read()
-            return self._reading
+            if self._report is None:
+                self._report = self._look()
+            return self._report
 
-    def _read(self) -> Reading:
+    def _look(self) -> Report:
         try:
-            reading = self._source.read()
+            report = self._monitor.look()
         except SourceUnavailableError as exc:
             why = str(exc)
         except Exception:
             # A bug of ours; the agent would log it for each meter.
             LOG.exception("Reading the perf counters failed")
-            return NOTHING
+            return EMPTY
         else:
             _changes.fine("source", "perf counters are read again")
-            return reading
+            return report
         # Not above: within `except`, oslo.log appends the exception.
         _changes.trouble("source", why)
-        return NOTHING
+        return EMPTY
 
 
-def current(cache: dict[str, Any], source: Source) -> Cycle:
+def current(cache: dict[str, Any], monitor: Looks) -> Cycle:
     """The cycle that ``cache`` belongs to.
 
     Ceilometer makes a new cache for each cycle and hands it to all pollsters
     of the cycle, in several threads perhaps, without a lock;
     ``dict.setdefault`` makes one of them win.
     """
-    cycle: Cycle = cache.setdefault(_KEY, Cycle(source))
+    cycle: Cycle = cache.setdefault(_KEY, Cycle(monitor))
     return cycle

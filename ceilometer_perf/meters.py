@@ -19,7 +19,8 @@ class Meter:
     ``key`` is the counter's key in a reading. For perf events it is the key
     that libvirt's bulk statistics use (``perf.NAME``,
     ``virConnectGetAllDomainStats``), so that a reading is libvirt's answer
-    as it stands. ``since`` is the first libvirt that has the event
+    as it stands; what is computed has its own meter's name for a key.
+    ``since`` is the first libvirt that has the event
     (``virDomainSetPerfEvents``); older ones leave the key out.
     """
 
@@ -27,8 +28,8 @@ class Meter:
     type: MeterType
     unit: str
     key: str
-    since: tuple[int, int, int]
     description: str
+    since: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def pollster(self) -> str:
@@ -53,9 +54,41 @@ def _perf(
         type="cumulative",
         unit=unit,
         key=f"perf.{event}",
-        since=since,
         description=description,
+        since=since,
     )
+
+
+def _computed(name: str, unit: str, description: str) -> Meter:
+    """A level that this project works out from other counters."""
+    return Meter(name, "gauge", unit, key=name, description=description)
+
+
+COVERAGE = _computed(
+    "perf.coverage",
+    "ratio",
+    "CPU time that the counters saw, of what the instance used",
+)
+IPC = _computed(
+    "perf.derived.ipc",
+    "instruction/cycle",
+    "Instructions per cycle",
+)
+CACHE_MISS_RATIO = _computed(
+    "perf.derived.cache_miss_ratio",
+    "%",
+    "Cache misses, of all cache references",
+)
+BRANCH_MISS_RATIO = _computed(
+    "perf.derived.branch_miss_ratio",
+    "%",
+    "Mispredicted branches, of all branches",
+)
+CACHE_MPKI = _computed(
+    "perf.derived.cache_mpki",
+    "miss/1000 instruction",
+    "Cache misses per 1,000 instructions",
+)
 
 
 METERS: tuple[Meter, ...] = (
@@ -93,4 +126,17 @@ METERS: tuple[Meter, ...] = (
     _perf("sw", "context_switches", "switch", _V3_2, "Context switches"),
     _perf("sw", "cpu_migrations", "migration", _V3_2,
           "Moves to another CPU"),
+    COVERAGE,
+    IPC,
+    CACHE_MISS_RATIO,
+    BRANCH_MISS_RATIO,
+    CACHE_MPKI,
 )  # fmt: skip
+
+PERF_KEYS = frozenset(m.key for m in METERS if m.since > (0, 0, 0))
+"""The keys of libvirt's perf events."""
+
+HARDWARE_KEYS = frozenset(
+    m.key for m in METERS if m.name.startswith("perf.hw.")
+)
+"""Those among them that need one of the PMU's counters each."""

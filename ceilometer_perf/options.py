@@ -5,6 +5,7 @@ The agent asks no plugin for its ``oslo.config.opts`` (only the generator of
 sample files does), so whoever needs the options calls :func:`register`.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from oslo_config import cfg
@@ -34,7 +35,92 @@ OPTS: list[cfg.Opt] = [
         "to a few calls a minute, and what was lost from being missed for "
         "long.",
     ),
+    cfg.FloatOpt(
+        "min_coverage",
+        default=0.9,
+        min=0.0,
+        max=1.0,
+        help="Share of an instance's CPU time that its counters must have "
+        "seen to be published, from 0 (all are) to 1. Counters that are "
+        "opened in time see all of it, within a few percent of measuring "
+        "error; those that were opened too late see next to nothing. The "
+        "default is far from both.",
+    ),
+    cfg.FloatOpt(
+        "coverage_floor",
+        default=1.0,
+        min=0.1,
+        help="Seconds of CPU time that an instance must have used before "
+        "its counters are compared with it. The kernel shows CPU time in "
+        "steps of a hundredth of a second, which are at most one percent of "
+        "the default.",
+    ),
+    cfg.BoolOpt(
+        "withhold_in_doubt",
+        default=False,
+        help="Withhold counters of which nothing shows yet that they are "
+        "right: those of an instance without task_clock and cpu_clock, or "
+        "of one that used less CPU time than coverage_floor. By default "
+        "they are published: counters that go wrong later are recognised "
+        "without a clock, and an instance that hardly ran counted hardly "
+        "anything. Set it where counters are billed.",
+    ),
+    cfg.BoolOpt(
+        "poll_realtime_guests",
+        default=False,
+        help="Read the counters of instances that have realtime vCPUs. Each "
+        "counter that is read interrupts the CPU of each running vCPU, so "
+        "by default these instances are left alone.",
+    ),
+    cfg.IntOpt(
+        "hardware_counters",
+        default=0,
+        min=0,
+        help="How many hardware events the host's CPUs count at once, as "
+        "'ceilometer-perf host probe' tells. An instance with more hardware "
+        "events than that gets too low a number for each of them. The "
+        "default, 0, is unknown: nothing is checked.",
+    ),
+    cfg.BoolOpt(
+        "withhold_multiplexed",
+        default=True,
+        help="Withhold the hardware counters of instances that have more of "
+        "them than hardware_counters. They are too low by an unknown "
+        "factor, so by default they are.",
+    ),
+    cfg.StrOpt(
+        "qemu_run_dir",
+        default="/run/libvirt/qemu",
+        help="Folder of the files NAME.pid that libvirt writes for its "
+        "guests, as this agent sees it. The default is where libvirt writes "
+        "them; an agent in a container needs it mounted, and the host's "
+        "process ids (--pid=host), to compare counters with CPU time.",
+    ),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The value of each option, by its name."""
+
+    libvirt_timeout: float
+    inventory_interval: float
+    min_coverage: float
+    coverage_floor: float
+    withhold_in_doubt: bool
+    poll_realtime_guests: bool
+    hardware_counters: int
+    withhold_multiplexed: bool
+    qemu_run_dir: str
+
+
+def settings(conf: cfg.ConfigOpts) -> Settings:
+    """All options.
+
+    :raises ValueError: as :func:`get`.
+    """
+    register(conf)
+    return Settings(**{opt.name: get(conf, opt.name) for opt in OPTS})
 
 
 def register(conf: cfg.ConfigOpts) -> None:

@@ -20,6 +20,7 @@ from oslo_log import log
 from ceilometer_perf import cycle, wiring
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.meters import METERS, Meter
+from ceilometer_perf.reading import Published
 
 _changes = Changes(log.getLogger(__name__))
 
@@ -35,7 +36,7 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
         Never raises: the agent would drop the meter for the rest of its
         life, with one line at debug level.
         """
-        self._source = wiring.source(
+        self._monitor = wiring.monitor(
             self.conf, core_libvirt.LIBVIRT_PER_TYPE_URIS
         )
 
@@ -47,33 +48,36 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
     def get_samples(
         self, manager: Any, cache: dict[str, Any], resources: Iterable[Any]
     ) -> Iterator[sample.Sample]:
-        """Yield one sample for each instance that has the counter."""
-        reading = cycle.current(cache, self._source).reading()
+        """Yield one sample for each instance that has a right value."""
+        report = cycle.current(cache, self._monitor).report()
         meter = self.meter
         for instance in resources:
-            counters = reading.instances.get(instance.id)
-            if counters is None or meter.key not in counters:
+            published = report.published.get(instance.id)
+            if published is None or meter.key not in published.values:
                 continue
-            template = _template(self.conf, cache, instance)
+            template = _template(self.conf, cache, instance, published)
             if template is None:
                 continue
             yield sample.Sample(
                 name=meter.name,
                 type=meter.type,
                 unit=meter.unit,
-                volume=counters[meter.key],
+                volume=published.values[meter.key],
                 user_id=template.user_id,
                 project_id=template.project_id,
                 resource_id=template.resource_id,
                 resource_metadata=template.resource_metadata.copy(),
-                monotonic_time=reading.taken_at,
+                monotonic_time=report.taken_at,
                 # Core's default, uuid1, costs more than the rest of it all.
                 id=str(uuid.uuid4()),
             )
 
 
 def _template(
-    conf: cfg.ConfigOpts, cache: dict[str, Any], instance: Any
+    conf: cfg.ConfigOpts,
+    cache: dict[str, Any],
+    instance: Any,
+    published: Published,
 ) -> sample.Sample | None:
     """The instance as core's own samples describe it, made once per cycle.
 
@@ -82,18 +86,18 @@ def _template(
     """
     key = f"ceilometer_perf.template.{instance.id}"
     if key not in cache:
-        cache[key] = _make_template(conf, instance)
+        cache[key] = _make_template(conf, instance, published)
     template: sample.Sample | None = cache[key]
     return template
 
 
 def _make_template(
-    conf: cfg.ConfigOpts, instance: Any
+    conf: cfg.ConfigOpts, instance: Any, published: Published
 ) -> sample.Sample | None:
     try:
         template = util.make_sample_from_instance(
             conf, instance, name="", type=sample.TYPE_GAUGE, unit="", volume=0,
-            additional_metadata={"perf": {"source": "perf"}},
+            additional_metadata={"perf": dict(published.metadata)},
         )  # fmt: skip
     except Exception as exc:  # whatever discovery made of a broken domain
         what = f"{type(exc).__name__}: {exc}"

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 Counters = Mapping[str, int]
 """One instance's counters by key (``perf.cpu_cycles``), in the unit of the
@@ -10,20 +11,47 @@ meter that reads the key. A missing key is a counter that the instance does
 not have."""
 
 
+class Guest(Protocol):
+    """What a reading must know of an instance besides its counters."""
+
+    @property
+    def name(self) -> str:
+        """libvirt's name, as in ``instance-0000002a``."""
+
+    @property
+    def id(self) -> int:
+        """libvirt's id: new at each boot, -1 while it does not run."""
+
+    @property
+    def realtime(self) -> bool:
+        """Whether it has vCPUs in a realtime scheduling class."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """All counters of all instances of this host, read at one moment.
 
-    ``taken_at`` is in seconds of the monotonic clock; ``instances`` is keyed
-    by instance UUID.
+    It is between ``asked_at`` and ``taken_at``, in seconds of the monotonic
+    clock. ``guests`` has every instance of the host and ``instances`` the
+    counters of those that were read, each by instance UUID.
     """
 
+    asked_at: float
     taken_at: float
+    guests: Mapping[str, Guest]
     instances: Mapping[str, Counters]
 
 
-NOTHING = Reading(taken_at=0.0, instances={})
-"""What a cycle goes on with when its source was unavailable."""
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What may be published of one instance.
+
+    ``values`` are by the meters' keys; ``metadata`` goes into each sample as
+    ``resource_metadata["perf"]``.
+    """
+
+    values: Mapping[str, float]
+    metadata: Mapping[str, Any]
 
 
 class SourceUnavailableError(Exception):

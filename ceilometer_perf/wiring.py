@@ -8,15 +8,19 @@ in by those who may know Ceilometer.
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from oslo_config import cfg
 
 from ceilometer_perf import options
 from ceilometer_perf.host.connection import Connection
 from ceilometer_perf.host.inventory import Inventory
+from ceilometer_perf.host.processes import Processes
+from ceilometer_perf.monitor import Monitor, Report
+from ceilometer_perf.options import Settings
 from ceilometer_perf.reading import SourceUnavailableError
-from ceilometer_perf.sources import Source, Unavailable
 from ceilometer_perf.sources.perf import PerfSource
+from ceilometer_perf.trust import Policy
 
 Uris = Mapping[str, str]
 """libvirt's URIs by ``[DEFAULT] libvirt_type``."""
@@ -25,15 +29,26 @@ Uris = Mapping[str, str]
 @dataclass(frozen=True, slots=True)
 class _Parts:
     inventory: Inventory
-    source: Source
+    monitor: Monitor
 
 
-def source(conf: cfg.ConfigOpts, uris: Uris) -> Source:
-    """The source of all counters; says why if the options are wrong."""
+@dataclass(frozen=True, slots=True)
+class Misconfigured:
+    """Stands where the monitor would, and tells why it can't be."""
+
+    why: str
+
+    def look(self) -> Report:
+        """Raise the reason."""
+        raise SourceUnavailableError(self.why)
+
+
+def monitor(conf: cfg.ConfigOpts, uris: Uris) -> Monitor | Misconfigured:
+    """What looks at the instances; never raises."""
     try:
-        return _parts_of(conf, uris).source
+        return _parts_of(conf, uris).monitor
     except SourceUnavailableError as exc:
-        return Unavailable(str(exc))
+        return Misconfigured(str(exc))
 
 
 def inventory(conf: cfg.ConfigOpts, uris: Uris) -> Inventory:
@@ -45,19 +60,29 @@ def inventory(conf: cfg.ConfigOpts, uris: Uris) -> Inventory:
 
 
 def _parts_of(conf: cfg.ConfigOpts, uris: Uris) -> _Parts:
-    options.register(conf)
     uri = conf.libvirt_uri or uris.get(conf.libvirt_type, "qemu:///system")
     try:
-        timeout = options.get(conf, "libvirt_timeout")
-        interval = options.get(conf, "inventory_interval")
+        settings = options.settings(conf)
     except ValueError as exc:
         raise SourceUnavailableError(
             f"no perf samples until this is mended: {exc}"
         ) from exc
-    return _parts(uri, timeout, interval)
+    return _parts(uri, settings)
 
 
 @functools.cache
-def _parts(uri: str, timeout: float, interval: float) -> _Parts:
-    connection = Connection(uri, timeout)
-    return _Parts(Inventory(connection, interval), PerfSource(connection))
+def _parts(uri: str, settings: Settings) -> _Parts:
+    connection = Connection(uri, settings.libvirt_timeout)
+    inventory = Inventory(connection, settings.inventory_interval)
+    source = PerfSource(
+        connection, inventory, realtime=settings.poll_realtime_guests
+    )
+    policy = Policy(
+        min_coverage=settings.min_coverage,
+        coverage_floor=settings.coverage_floor,
+        withhold_in_doubt=settings.withhold_in_doubt,
+        hardware_counters=settings.hardware_counters,
+        withhold_multiplexed=settings.withhold_multiplexed,
+    )
+    processes = Processes(Path(settings.qemu_run_dir))
+    return _Parts(inventory, Monitor(source, processes, policy))

@@ -16,6 +16,8 @@ import yaml
 from ceilometer import notification, service
 from ceilometer.polling import manager
 
+from tests.lab import Lab
+
 ETC = Path(__file__).parents[1] / "etc" / "ceilometer"
 
 
@@ -47,13 +49,13 @@ def _message(sample: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running(folder: Path, uri: str, interval: int) -> Iterator[Samples]:
-    """Poll libvirt at ``uri`` every ``interval`` seconds.
+def running(lab: Lab, interval: int) -> Iterator[Samples]:
+    """Poll the lab's libvirt every ``interval`` seconds.
 
-    Configuration, log (``ceilometer.log``) and samples are in ``folder``.
+    Configuration, log (``ceilometer.log``) and samples are in its folder.
     """
-    samples = Samples(folder / "samples.json")
-    config = _write_config(folder, uri, interval, samples.path)
+    samples = Samples(lab.folder / "samples.json")
+    config = _write_config(lab, interval, samples.path)
     conf = service.prepare_service(["demo"], config_files=[str(config)])
     services = [
         notification.NotificationService(0, conf),
@@ -68,9 +70,8 @@ def running(folder: Path, uri: str, interval: int) -> Iterator[Samples]:
             each.terminate()
 
 
-def _write_config(
-    folder: Path, uri: str, interval: int, samples: Path
-) -> Path:
+def _write_config(lab: Lab, interval: int, samples: Path) -> Path:
+    folder = lab.folder
     polling = yaml.safe_load((ETC / "polling.yaml").read_text())
     for source in polling["sources"]:
         source["interval"] = interval
@@ -84,13 +85,15 @@ def _write_config(
         f"""\
 [DEFAULT]
 host = demo
-libvirt_uri = {uri}
+libvirt_uri = {lab.uri_ro}
 transport_url = kombu+memory://
 pipeline_cfg_file = {folder}/pipeline.yaml
 log_file = {folder}/ceilometer.log
 pollsters_definitions_dirs = {folder}/pollsters.d
 [polling]
 cfg_file = {folder}/polling.yaml
+[perf]
+qemu_run_dir = {lab.run_dir}/qemu
 [notification]
 pipelines = meter
 """

@@ -14,7 +14,7 @@ COLUMNS = ("Meter", "Type", "Unit", "Since libvirt", "What it counts")
 def rows() -> Iterator[tuple[str, str, str, str, str]]:
     """The table, a row a meter, under COLUMNS."""
     for meter in METERS:
-        since = ".".join(map(str, meter.since))
+        since = ".".join(map(str, meter.since)) if any(meter.since) else "-"
         yield meter.name, meter.type, meter.unit, since, meter.description
 
 

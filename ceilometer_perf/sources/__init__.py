@@ -3,7 +3,7 @@
 
 from typing import Protocol
 
-from ceilometer_perf.reading import Reading, SourceUnavailableError
+from ceilometer_perf.reading import Reading
 
 
 class Source(Protocol):
@@ -14,14 +14,3 @@ class Source(Protocol):
 
         :raises SourceUnavailableError: there is no reading this time.
         """
-
-
-class Unavailable:
-    """A source that can't be: it answers with the reason, every time."""
-
-    def __init__(self, why: str) -> None:
-        self._why = why
-
-    def read(self) -> Reading:
-        """Raise the reason."""
-        raise SourceUnavailableError(self._why)

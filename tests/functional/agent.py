@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import fixtures
 
+from tests.lab import Lab
+
 T = TypeVar("T")
 
 POLLING = Path(sys.executable).with_name("ceilometer-polling")
@@ -43,20 +45,23 @@ class Agent(fixtures.Fixture):
     def __init__(
         self,
         folder: Path,
-        uri: str,
+        lab: Lab,
         *,
+        uri: str = "",
         meters: tuple[str, ...] = ("perf.hw.*", "perf.sw.*"),
         threads: int = 1,
-        options: str = "",
+        perf: str = "",
     ) -> None:
+        """``uri``: instead of the lab's; ``perf``: lines for ``[perf]``."""
         super().__init__()
         self._folder = folder
         self.log = folder / "ceilometer.log"
         self._spool = folder / "spool"
-        self._uri = uri
+        self._uri = uri or lab.uri_ro
+        self._run_dir = lab.run_dir / "qemu"
         self._meters = meters
         self._threads = threads
-        self._options = options
+        self._perf = perf
 
     def _setUp(self) -> None:  # noqa: N802
         (self._folder / "polling.yaml").write_text(
@@ -99,7 +104,9 @@ cfg_file = {self._folder}/polling.yaml
 threads_to_process_pollsters = {self._threads}
 [publisher_notifier]
 telemetry_driver = spool
-{self._options}
+[perf]
+qemu_run_dir = {self._run_dir}
+{self._perf}
 """
 
     def _stop(self) -> None:

@@ -2,30 +2,66 @@
 """Stand-ins at the border of a room, for unit tests only."""
 
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ceilometer.compute.discovery import NovaLikeServer
 from oslo_config import cfg
 
-from ceilometer_perf.reading import Reading, SourceUnavailableError
+from ceilometer_perf.monitor import Report
+from ceilometer_perf.reading import (
+    Counters,
+    Published,
+    Reading,
+    SourceUnavailableError,
+)
+
+T = TypeVar("T")
 
 
-class FakeSource:
+class _Answers(Generic[T]):
     """Answers with what it was given, and counts how often it was asked."""
 
-    def __init__(self, *answers: Reading | Exception) -> None:
+    def __init__(self, *answers: T | Exception) -> None:
         self.answers = list(answers)
         self.asked = 0
         self._lock = threading.Lock()
 
-    def read(self) -> Reading:
+    def _next(self) -> T:
         with self._lock:
             self.asked += 1
             answer = self.answers[min(self.asked, len(self.answers)) - 1]
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+class FakeMonitor(_Answers[Report]):
+    def look(self) -> Report:
+        return self._next()
+
+
+class FakeSource(_Answers[Reading]):
+    def read(self) -> Reading:
+        return self._next()
+
+
+def report(taken_at: float, instances: Mapping[str, Counters]) -> Report:
+    """A report of instances that are all right."""
+    published = {
+        uuid: Published(counters, {"source": "perf"})
+        for uuid, counters in instances.items()
+    }
+    return Report(taken_at, {}, published, {}, {})
+
+
+@dataclass(frozen=True)
+class FakeGuest:
+    name: str
+    id: int = 1
+    realtime: bool = False
 
 
 def unavailable(why: str = "libvirt is down") -> SourceUnavailableError:

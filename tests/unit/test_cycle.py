@@ -9,49 +9,49 @@ import pytest
 
 from ceilometer_perf import cycle
 from ceilometer_perf.changes import Changes
-from ceilometer_perf.reading import NOTHING, Reading
-from tests.unit.fakes import FakeSource, unavailable
+from ceilometer_perf.monitor import EMPTY
+from tests.unit.fakes import FakeMonitor, report, unavailable
 
-READING = Reading(1.0, {"uuid": {"perf.cpu_clock": 1}})
+REPORT = report(1.0, {"uuid": {"perf.cpu_clock": 1}})
 
 
 def test_many_threads_one_read() -> None:
-    source = FakeSource(READING)
+    monitor = FakeMonitor(REPORT)
     cache: dict[str, Any] = {}
     with futures.ThreadPoolExecutor(19) as pool:
         readings = list(
             pool.map(
-                lambda _: cycle.current(cache, source).reading(), range(200)
+                lambda _: cycle.current(cache, monitor).report(), range(200)
             )
         )
-    assert readings == [READING] * 200
-    assert source.asked == 1
+    assert readings == [REPORT] * 200
+    assert monitor.asked == 1
 
 
 def test_a_new_cache_is_a_new_cycle() -> None:
-    source = FakeSource(READING)
+    monitor = FakeMonitor(REPORT)
     for _ in range(3):
-        cycle.current({}, source).reading()
-    assert source.asked == 3
+        cycle.current({}, monitor).report()
+    assert monitor.asked == 3
 
 
 @pytest.mark.parametrize("error", [unavailable(), ValueError("a bug")])
 def test_failure_is_remembered_for_the_cycle(error: Exception) -> None:
-    source = FakeSource(error)
+    monitor = FakeMonitor(error)
     cache: dict[str, Any] = {}
     for _ in range(19):
-        assert cycle.current(cache, source).reading() is NOTHING
-    assert source.asked == 1
+        assert cycle.current(cache, monitor).report() is EMPTY
+    assert monitor.asked == 1
 
 
 def test_trouble_is_said_when_it_changes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     down, hung = unavailable("down"), unavailable("hung")
-    source = FakeSource(down, down, hung, READING, READING, down)
+    monitor = FakeMonitor(down, down, hung, REPORT, REPORT, down)
     with caplog.at_level(logging.INFO, "ceilometer_perf.cycle"):
         for _ in range(6):
-            cycle.current({}, source).reading()
+            cycle.current({}, monitor).report()
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
         ("WARNING", "down"),
         ("WARNING", "hung"),

@@ -2,29 +2,104 @@
 """The perf source, above a libvirt that is made up."""
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import libvirt
 import pytest
 
-from ceilometer_perf.host.connection import Connection
+from ceilometer_perf.host.connection import Session
 from ceilometer_perf.sources.perf import PerfSource
-from tests.unit.fakes import FakeVirConnect
+
+T = TypeVar("T")
 
 
-@pytest.fixture
-def source(monkeypatch: pytest.MonkeyPatch, request: Any) -> PerfSource:
-    conn = FakeVirConnect({"u": {"perf.cpu_cycles": 7}}, request.param)
-    monkeypatch.setattr(libvirt, "openReadOnly", lambda _uri: conn)
-    return PerfSource(Connection("qemu:///system", 5))
+class Handle:
+    """A virDomain."""
+
+    def __init__(self, uuid: str) -> None:
+        self.uuid = uuid
+
+    def UUIDString(self) -> str:  # noqa: N802
+        return self.uuid
 
 
-@pytest.mark.parametrize("source", [2_003_000], indirect=True)
-def test_too_old_for_some_events_is_said_once(
-    source: PerfSource, caplog: pytest.LogCaptureFixture
+@dataclass
+class Domain:
+    handle: Handle
+    id: int = 1
+    realtime: bool = False
+    name: str = "instance-1"
+
+
+class Libvirt:
+    """The connection, the session and the inventory of a made-up host."""
+
+    def __init__(self, version: tuple[int, int, int], **domains: Any) -> None:
+        self.version = version
+        self.found = {
+            name: Domain(Handle(name), **fields)
+            for name, fields in domains.items()
+        }
+        self.asked: list[tuple[list[str], int, int]] = []
+
+    def call(self, question: Callable[[Session], T]) -> T:
+        return question(Session(self, self.version, None))  # type: ignore[arg-type]
+
+    def domains(self) -> dict[str, Domain]:
+        return self.found
+
+    def domainListGetStats(  # noqa: N802
+        self, handles: list[Handle], stats: int, flags: int
+    ) -> list[tuple[Handle, dict[str, int]]]:
+        self.asked.append(([h.uuid for h in handles], stats, flags))
+        return [(handle, {"perf.cpu_cycles": 7}) for handle in handles]
+
+
+def source(host: Libvirt, **options: Any) -> PerfSource:
+    return PerfSource(host, host, **options)  # type: ignore[arg-type]
+
+
+def test_one_bulk_call_that_does_not_wait() -> None:
+    host = Libvirt((9, 0, 0), a={}, b={})
+    reading = source(host).read()
+    assert host.asked == [
+        (
+            ["a", "b"],
+            libvirt.VIR_DOMAIN_STATS_PERF,
+            libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT,
+        )
+    ]
+    assert reading.instances == {name: {"perf.cpu_cycles": 7} for name in "ab"}
+    assert reading.guests == host.found
+    assert reading.asked_at <= reading.taken_at
+
+
+@pytest.mark.parametrize(
+    ("poll_them", "read"), [(False, ["a"]), (True, ["a", "b"])]
+)
+def test_realtime_guests_are_not_even_asked_for(
+    poll_them: bool, read: list[str]
 ) -> None:
+    host = Libvirt((9, 0, 0), a={}, b={"realtime": True}, c={"id": -1})
+    reading = source(host, realtime=poll_them).read()
+    assert [names for names, _, _ in host.asked] == [read]
+    assert set(reading.guests) == {"a", "b", "c"}
+
+
+def test_nobody_to_read_is_no_call() -> None:
+    host = Libvirt((9, 0, 0), c={"id": -1})
+    assert source(host).read().instances == {}
+    assert host.asked == []
+
+
+def test_too_old_for_some_events_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    old = source(Libvirt((2, 3, 0), a={}))
     for _ in range(3):
-        assert source.read().instances == {"u": {"perf.cpu_cycles": 7}}
+        assert old.read().instances == {"a": {"perf.cpu_cycles": 7}}
     (line,) = (r for r in caplog.records if r.levelno >= logging.WARNING)
     text = line.getMessage()
     assert "2.3.0" in text
@@ -32,9 +107,13 @@ def test_too_old_for_some_events_is_said_once(
     assert "perf.hw.cpu_cycles" not in text
 
 
-@pytest.mark.parametrize("source", [3_002_000], indirect=True)
-def test_new_enough_is_silent(
-    source: PerfSource, caplog: pytest.LogCaptureFixture
-) -> None:
-    source.read()
+def test_old_libvirt_is_not_asked_what_it_does_not_know() -> None:
+    host = Libvirt((4, 4, 0), a={})
+    source(host).read()
+    ((_, _, flags),) = host.asked
+    assert not flags & libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+
+
+def test_new_enough_is_silent(caplog: pytest.LogCaptureFixture) -> None:
+    source(Libvirt((3, 2, 0), a={})).read()
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]

@@ -13,9 +13,14 @@ from oslo_utils import uuidutils
 
 from ceilometer_perf import pollsters
 from ceilometer_perf.meters import METERS
-from ceilometer_perf.reading import Reading
-from ceilometer_perf.sources import Unavailable
-from tests.unit.fakes import FakeSource, agent_conf, instance, unavailable
+from ceilometer_perf.wiring import Misconfigured
+from tests.unit.fakes import (
+    FakeMonitor,
+    agent_conf,
+    instance,
+    report,
+    unavailable,
+)
 
 COUNTERS = {meter.key: 100 + n for n, meter in enumerate(METERS)}
 
@@ -26,23 +31,23 @@ def conf() -> cfg.ConfigOpts:
 
 
 def poll(
-    conf: cfg.ConfigOpts, source: Any, instances: list[Any]
+    conf: cfg.ConfigOpts, monitor: Any, instances: list[Any]
 ) -> list[sample.Sample]:
     """One cycle of all pollsters."""
     cache: dict[str, Any] = {}
     samples = []
     for meter in METERS:
         pollster = getattr(pollsters, meter.pollster)(conf)
-        pollster._source = source
+        pollster._monitor = monitor
         samples += list(pollster.get_samples(None, cache, instances))
     return samples
 
 
 def test_samples_equal_core_s_own(conf: cfg.ConfigOpts) -> None:
     server = instance()
-    source = FakeSource(Reading(12.5, {server.id: COUNTERS}))
-    samples = poll(conf, source, [server])
-    assert source.asked == 1
+    monitor = FakeMonitor(report(12.5, {server.id: COUNTERS}))
+    samples = poll(conf, monitor, [server])
+    assert monitor.asked == 1
     assert len(samples) == len(METERS)
     for meter, ours in zip(METERS, samples, strict=True):
         core = util.make_sample_from_instance(
@@ -66,7 +71,7 @@ def test_each_sample_has_an_id_and_metadata_of_its_own(
 ) -> None:
     server = instance()
     samples = poll(
-        conf, FakeSource(Reading(1, {server.id: COUNTERS})), [server]
+        conf, FakeMonitor(report(1, {server.id: COUNTERS})), [server]
     )
     assert len({s.id for s in samples}) == len(samples)
     samples[0].resource_metadata["added"] = True
@@ -77,20 +82,20 @@ def test_no_key_no_sample_no_warning(
     conf: cfg.ConfigOpts, caplog: pytest.LogCaptureFixture
 ) -> None:
     some, none, gone = (instance(uuidutils.generate_uuid()) for _ in range(3))
-    reading = Reading(1, {some.id: {"perf.cpu_clock": 0}, none.id: {}})
-    samples = poll(conf, FakeSource(reading), [some, none, gone])
+    reading = report(1, {some.id: {"perf.cpu_clock": 0}, none.id: {}})
+    samples = poll(conf, FakeMonitor(reading), [some, none, gone])
     assert [(s.name, s.resource_id, s.volume) for s in samples] == [
         ("perf.sw.cpu_clock", some.id, 0)
     ]
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
 
-def test_a_source_that_is_down_costs_one_line(
+def test_a_monitor_that_is_down_costs_one_line(
     conf: cfg.ConfigOpts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = FakeSource(unavailable("libvirt is gone (unique 1)"))
-    assert poll(conf, source, [instance()]) == []
-    assert source.asked == 1
+    monitor = FakeMonitor(unavailable("libvirt is gone (unique 1)"))
+    assert poll(conf, monitor, [instance()]) == []
+    assert monitor.asked == 1
     lines = [r for r in caplog.records if r.levelno >= logging.WARNING]
     assert [r.getMessage() for r in lines] == ["libvirt is gone (unique 1)"]
 
@@ -100,8 +105,8 @@ def test_one_broken_instance_costs_one_line_and_itself(
 ) -> None:
     good, bad = instance(), instance(uuidutils.generate_uuid())
     bad.flavor = None
-    reading = Reading(1, {good.id: COUNTERS, bad.id: COUNTERS})
-    samples = poll(conf, FakeSource(reading), [bad, good])
+    reading = report(1, {good.id: COUNTERS, bad.id: COUNTERS})
+    samples = poll(conf, FakeMonitor(reading), [bad, good])
     assert {s.resource_id for s in samples} == {good.id}
     assert len(samples) == len(METERS)
     (line,) = (r for r in caplog.records if r.levelno >= logging.WARNING)
@@ -122,9 +127,9 @@ def wrong_conf(tmp_path: Path, request: Any) -> cfg.ConfigOpts:
 def test_a_wrong_option_never_raises_and_is_named(
     wrong_conf: cfg.ConfigOpts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = pollsters.HwCpuCycles(wrong_conf)._source  # type: ignore[attr-defined]
-    assert isinstance(source, Unavailable)
-    assert poll(wrong_conf, source, [instance()]) == []
+    monitor = pollsters.HwCpuCycles(wrong_conf)._monitor  # type: ignore[attr-defined]
+    assert isinstance(monitor, Misconfigured)
+    assert poll(wrong_conf, monitor, [instance()]) == []
     (line,) = (r for r in caplog.records if r.levelno >= logging.WARNING)
     text = line.getMessage()
     assert "[perf] libvirt_timeout" in text
@@ -144,12 +149,12 @@ def test_honours_core_s_libvirt_options(
     options: dict[str, str], uri: str
 ) -> None:
     pollster = pollsters.SwTaskClock(agent_conf(**options))  # type: ignore[attr-defined]
-    assert pollster._source._connection.uri == uri
+    assert pollster._monitor._source._connection.uri == uri
 
 
-def test_all_pollsters_share_one_source(conf: cfg.ConfigOpts) -> None:
-    sources = {
-        id(getattr(pollsters, meter.pollster)(conf)._source)
+def test_all_pollsters_share_one_monitor(conf: cfg.ConfigOpts) -> None:
+    monitors = {
+        id(getattr(pollsters, meter.pollster)(conf)._monitor)
         for meter in METERS
     }
-    assert len(sources) == 1
+    assert len(monitors) == 1

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is computed from two readings of one life of the counters."""
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from ceilometer_perf.meters import (
+    BRANCH_MISS_RATIO,
+    CACHE_MISS_RATIO,
+    CACHE_MPKI,
+    IPC,
+    Meter,
+)
+from ceilometer_perf.reading import Counters
+
+# Two readings that are closer than this are one reading's noise: polling
+# sources with different intervals read at nearly the same time now and then.
+SHORTEST = 0.5  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """``scale`` times the growth of one counter over that of another."""
+
+    meter: Meter
+    over: str
+    under: str
+    scale: float
+
+    def value(self, before: Counters, after: Counters) -> float | None:
+        """In the meter's unit; None where it can't be computed."""
+        keys = (self.over, self.under)
+        if any(key not in before or key not in after for key in keys):
+            return None
+        over, under = (after[key] - before[key] for key in keys)
+        return self.scale * over / under if under > 0 else None
+
+
+FORMULAS = (
+    Formula(IPC, "perf.instructions", "perf.cpu_cycles", 1),
+    Formula(
+        CACHE_MISS_RATIO, "perf.cache_misses", "perf.cache_references", 100
+    ),
+    Formula(
+        BRANCH_MISS_RATIO, "perf.branch_misses", "perf.branch_instructions",
+        100,
+    ),
+    Formula(CACHE_MPKI, "perf.cache_misses", "perf.instructions", 1000),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    taken_at: float
+    since: datetime
+    counters: Counters
+
+
+class Derived:
+    """Remembers each instance's earlier reading. Not safe for threads."""
+
+    def __init__(self) -> None:
+        self._earlier: dict[str, _Earlier] = {}
+
+    def compute(
+        self, uuid: str, taken_at: float, since: datetime, trusted: Counters
+    ) -> Mapping[str, float]:
+        """By meter key; empty until there are two readings of one life."""
+        earlier = self._earlier.get(uuid)
+        if earlier is None or earlier.since != since:
+            self._earlier[uuid] = _Earlier(taken_at, since, trusted)
+            return {}
+        if taken_at - earlier.taken_at < SHORTEST:
+            return {}
+        self._earlier[uuid] = _Earlier(taken_at, since, trusted)
+        values = {
+            formula.meter.key: formula.value(earlier.counters, trusted)
+            for formula in FORMULAS
+        }
+        return {key: v for key, v in values.items() if v is not None}
+
+    def forget_all_but(self, uuids: Container[str]) -> None:
+        """Drop the memory of instances that are gone from this host."""
+        self._earlier = {u: e for u, e in self._earlier.items() if u in uuids}

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The QEMU process behind a domain, as anybody may see it.
+
+libvirt's QEMU driver writes ``NAME.pid`` for each domain when it starts it,
+and ``driver.pid`` for itself, both readable for all, like ``/proc/PID/stat``
+(proc(5)). Nothing here can wait for a guest, or for libvirt.
+"""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # ns
+# Indexes in stat after the command's closing parenthesis; proc(5) counts
+# from 1, and the command is its field 2.
+_UTIME, _STIME, _THREADS, _STARTTIME = 14 - 3, 15 - 3, 20 - 3, 22 - 3
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process and what it has used so far.
+
+    ``started`` is in clock ticks since the host booted; together with the
+    pid it tells this process from any other. ``cpu_ns`` is the CPU time of
+    all its threads, of those that have ended too, in steps of a clock tick.
+    """
+
+    pid: int
+    started: int
+    threads: int
+    cpu_ns: int
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Equal for one process only, as long as the host is up."""
+        return self.pid, self.started
+
+
+class Processes:
+    """Finds the processes of libvirt's QEMU driver."""
+
+    def __init__(self, run: Path, proc: Path = Path("/proc")) -> None:
+        """``run``: the driver's folder, usually /run/libvirt/qemu."""
+        self._run = run
+        self._proc = proc
+        self._found: dict[str, tuple[int, int]] = {}  # name: identity
+
+    def guest(self, name: str) -> Process | None:
+        """The process of the domain with this name.
+
+        None where there is none, or where its files can't be read.
+        """
+        identity = self._found.get(name)
+        if identity is not None:
+            process = self._read(identity[0])
+            if process is not None and process.identity == identity:
+                return process
+        return self._find(name)
+
+    def driver(self) -> Process | None:
+        """libvirtd, or virtqemud."""
+        return self.guest("driver")
+
+    def booted_at(self, name: str) -> datetime | None:
+        """When the domain's process was started; does not change later."""
+        try:
+            written = self._pid_file(name).stat().st_mtime_ns
+        except OSError:
+            return None
+        return datetime.fromtimestamp(written / 1e9, UTC)
+
+    def forget_all_but(self, names: set[str]) -> None:
+        """Drop what is remembered of other domains."""
+        self._found = {n: i for n, i in self._found.items() if n in names}
+
+    def _pid_file(self, name: str) -> Path:
+        return self._run / f"{name}.pid"
+
+    def _find(self, name: str) -> Process | None:
+        self._found.pop(name, None)
+        try:
+            pid = int(self._pid_file(name).read_text())
+        except (OSError, ValueError):
+            return None
+        process = self._read(pid)
+        if process is not None:
+            self._found[name] = process.identity
+        return process
+
+    def _read(self, pid: int) -> Process | None:
+        # os.open, not open(): this runs for each guest in each cycle.
+        try:
+            file = os.open(f"{self._proc}/{pid}/stat", os.O_RDONLY)
+        except OSError:
+            return None
+        try:
+            stat = os.read(file, 1024)
+        except OSError:  # it ended in between
+            return None
+        finally:
+            os.close(file)
+        return _parse(pid, stat)
+
+
+def _parse(pid: int, stat: bytes) -> Process | None:
+    # The command may contain anything, parentheses and blanks included.
+    fields = stat[stat.rfind(b")") + 2 :].split()
+    try:
+        return Process(
+            pid=pid,
+            started=int(fields[_STARTTIME]),
+            threads=int(fields[_THREADS]),
+            cpu_ns=(int(fields[_UTIME]) + int(fields[_STIME])) * _TICK,
+        )
+    except (IndexError, ValueError):
+        return None

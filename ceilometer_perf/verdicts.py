@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a counter is not published, and what mends it."""
+
+import enum
+from dataclasses import dataclass
+
+
+class Verdict(enum.StrEnum):
+    """What the gate can say of a counter. All but ``OK`` withhold it."""
+
+    OK = "ok"
+    NOT_ENABLED = "not_enabled"
+    HOST_LACKS = "host_lacks"
+    DETACHED = "detached"
+    MULTIPLEXED = "multiplexed"
+    REALTIME = "realtime"
+    NOT_RUNNING = "not_running"
+    IN_DOUBT = "in_doubt"
+    STALE = "stale"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict with its reason and its remedy, each for people."""
+
+    verdict: Verdict
+    reason: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        if not self.reason:
+            return self.verdict.value
+        text = f"{self.verdict.value}: {self.reason}"
+        return f"{text}; {self.remedy}" if self.remedy else text
+
+
+OK = Judgement(Verdict.OK)
+
+REBOOT = (
+    "hard reboot the instance (openstack server reboot --hard), which opens "
+    "its counters before its vCPUs start"
+)
+
+NOT_ENABLED = Judgement(
+    Verdict.NOT_ENABLED,
+    "the instance's XML does not enable the event",
+    "add it to [libvirt] enabled_perf_events in nova.conf and hard reboot "
+    "the instance",
+)
+REALTIME = Judgement(
+    Verdict.REALTIME,
+    "a realtime instance; reading its counters would interrupt its vCPUs",
+    "set [perf] poll_realtime_guests to read it all the same",
+)
+NOT_RUNNING = Judgement(Verdict.NOT_RUNNING, "the instance does not run")
+
+STARTED_MEANWHILE = Judgement(
+    Verdict.NOT_RUNNING, "the instance was started while others were read"
+)
+
+
+def stale(why: str) -> Judgement:
+    """The source did not answer; the next cycle asks again."""
+    return Judgement(Verdict.STALE, why)
+
+
+RESTARTED = Judgement(
+    Verdict.DETACHED,
+    "libvirtd was restarted after the instance had booted, and its counters "
+    "no longer see the vCPUs",
+    REBOOT,
+)
+FELL = Judgement(
+    Verdict.DETACHED,
+    "a counter began anew in the same QEMU process (libvirtd was restarted, "
+    "or the event was enabled again) and no longer sees the vCPUs",
+    REBOOT,
+)
+ENABLED_LIVE = Judgement(
+    Verdict.DETACHED,
+    "the event was enabled on the running instance and does not see its vCPUs",
+    REBOOT,
+)
+
+
+def uncovered(coverage: float) -> Judgement:
+    """The clocks did not see what the process used."""
+    return Judgement(
+        Verdict.DETACHED,
+        f"the counters saw {coverage:.1%} of the CPU time that the instance "
+        "used (enabled while it was running, or libvirtd was restarted)",
+        REBOOT,
+    )
+
+
+def multiplexed(enabled: int, counters: int) -> Judgement:
+    """More hardware events than the CPU can count at once."""
+    return Judgement(
+        Verdict.MULTIPLEXED,
+        f"{enabled} hardware events share {counters} hardware counters, and "
+        "libvirt does not scale what each of them missed",
+        f"enable at most {counters} hardware events (ceilometer-perf host "
+        "probe tells which fit) and hard reboot the instance",
+    )
+
+
+IN_DOUBT = Judgement(
+    Verdict.IN_DOUBT,
+    "nothing shows yet that the counters see the vCPUs",
+    "enable task_clock too (nova.conf, hard reboot): it is compared with "
+    "the CPU time; or unset [perf] withhold_in_doubt",
+)

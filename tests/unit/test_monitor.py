@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read, judge, derive: what comes out, and what is said about it."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from ceilometer_perf.host.processes import Processes
+from ceilometer_perf.monitor import Monitor
+from ceilometer_perf.reading import Counters, Reading
+from ceilometer_perf.trust import Policy
+from ceilometer_perf.verdicts import Verdict
+from tests.unit.fakes import FakeGuest, FakeSource, unavailable
+from tests.unit.test_processes import Host
+
+CYCLES, INSTRUCTIONS = "perf.cpu_cycles", "perf.instructions"
+CLOCK = "perf.task_clock"
+
+
+def reading(at: float, counters: Counters, **guests: FakeGuest) -> Reading:
+    return Reading(
+        asked_at=at,
+        taken_at=at,
+        guests={"web": FakeGuest("instance-1"), **guests},
+        instances={"web": counters},
+    )
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    host = Host(tmp_path)
+    host.start("driver", 1, started=10)
+    host.start("instance-1", 2, started=500, utime=600)
+    return host
+
+
+def monitor(host: Host, *readings: Reading | Exception) -> Monitor:
+    return Monitor(FakeSource(*readings), host.processes, Policy())
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    texts = (record.getMessage() for record in caplog.records)
+    return [text for text in texts if text.startswith("instance ")]
+
+
+def test_values_and_metadata(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 60.0)
+    counters = {CYCLES: 100, INSTRUCTIONS: 100, CLOCK: 6_070_000_000}
+    more = {CYCLES: 300, INSTRUCTIONS: 200, CLOCK: 6_070_000_000}
+    look = monitor(host, reading(0, counters), reading(60, more)).look
+    look()
+    report = look()
+    published = report.published["web"]
+    assert published.values == {
+        **more,
+        "perf.coverage": 1.0,
+        "perf.derived.ipc": 0.5,
+    }
+    booted = host.processes.booted_at("instance-1")
+    assert booted is not None
+    assert published.metadata == {
+        "source": "perf",
+        "since": booted.isoformat(),
+        "coverage": 1.0,
+    }
+
+
+def test_detached_is_withheld_but_its_coverage_is_not(
+    host: Host, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("time.monotonic", lambda: 0.0)
+    look = monitor(host, reading(0, {CYCLES: 5, CLOCK: 60_700_000})).look
+    for _ in range(3):
+        assert look().published["web"].values == {"perf.coverage": 0.01}
+    (line,) = lines(caplog)
+    assert "perf.hw.cpu_cycles, perf.sw.task_clock withheld" in line
+    assert "hard reboot" in line
+
+
+def test_recovery_is_said(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    look = monitor(
+        host, reading(0, {CYCLES: 5}), reading(60, {CYCLES: 4}),
+        reading(120, {CYCLES: 6}), reading(180, {CYCLES: 7}),
+    ).look  # fmt: skip
+    look()
+    look()
+    (host.proc / "2" / "stat").unlink()
+    host.start("instance-1", 3, started=900)
+    assert look().published["web"].values == {CYCLES: 6}
+    look()
+    detached, fine = lines(caplog)
+    assert "detached" in detached
+    assert "nothing is withheld" in fine
+
+
+def test_who_is_not_read_and_why(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    guests = {
+        "rt": FakeGuest("instance-2", realtime=True),
+        "off": FakeGuest("instance-3", id=-1),
+        "new": FakeGuest("instance-4"),
+    }
+    look = monitor(host, reading(0, {CYCLES: 5}, **guests)).look
+    for _ in range(3):
+        unread = look().unread
+    assert {uuid: each.verdict for uuid, each in unread.items()} == {
+        "rt": Verdict.REALTIME,
+        "off": Verdict.NOT_RUNNING,
+        "new": Verdict.NOT_RUNNING,
+    }
+    (line,) = lines(caplog)
+    assert "poll_realtime_guests" in line
+
+
+def test_forgets_who_is_gone(host: Host) -> None:
+    gone = Reading(60, 60, {}, {})
+    watch = monitor(host, reading(0, {CYCLES: 5}), gone)
+    watch.look()
+    watch.look()
+    assert watch._gate._lives == {}
+    assert watch._derived._earlier == {}
+    assert set(watch._processes._found) == {"driver"}
+
+
+def test_unavailable_is_the_callers(host: Host) -> None:
+    error = unavailable()
+    with pytest.raises(type(error)):
+        monitor(host, error).look()
+
+
+def test_no_process_to_see_is_no_coverage(tmp_path: Path) -> None:
+    watch = Monitor(
+        FakeSource(reading(0, {CLOCK: 5})), Processes(tmp_path), Policy()
+    )
+    published = watch.look().published["web"]
+    assert published.values == {CLOCK: 5}
+    assert published.metadata["coverage"] is None

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""QEMU's processes, read from a made-up /proc."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ceilometer_perf.host.processes import Processes
+
+TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+class Host:
+    """Folders as libvirt and the kernel lay them out."""
+
+    def __init__(self, root: Path) -> None:
+        self.run, self.proc = root / "run", root / "proc"
+        self.run.mkdir()
+        self.processes = Processes(self.run, self.proc)
+
+    def start(
+        self, name: str, pid: int, *, started: int = 500, utime: int = 0,
+        command: str = "qemu-system-x86",
+    ) -> None:  # fmt: skip
+        (self.run / f"{name}.pid").write_text(f"{pid}\n")
+        folder = self.proc / str(pid)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "stat").write_text(
+            f"{pid} ({command}) S 1 {pid} {pid} 0 -1 4194560 1 2 3 4 "
+            f"{utime} 7 0 0 20 0 5 0 {started} 1000 200 18446744073709551615\n"
+        )
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "command", ["qemu-system-x86", "a b", ") S 1 2 (", "qemu (1) x"]
+)
+def test_reads_identity_threads_and_cpu_time(host: Host, command: str) -> None:
+    host.start("a", 42, utime=93, command=command)
+    process = host.processes.guest("a")
+    assert process is not None
+    assert process.identity == (42, 500)
+    assert process.threads == 5
+    assert process.cpu_ns == (93 + 7) * TICK
+
+
+def test_follows_a_reboot(host: Host) -> None:
+    host.start("a", 42)
+    assert host.processes.guest("a")
+    host.start("a", 43, started=900)
+    (host.proc / "42" / "stat").unlink()
+    process = host.processes.guest("a")
+    assert process is not None
+    assert process.identity == (43, 900)
+
+
+def test_is_not_taken_in_by_a_pid_used_again(host: Host) -> None:
+    host.start("a", 42, started=500)
+    assert host.processes.guest("a")
+    host.start("other", 42, started=800)
+    host.start("a", 43, started=900)
+    process = host.processes.guest("a")
+    assert process is not None
+    assert process.identity == (43, 900)
+
+
+@pytest.mark.parametrize("content", ["", "x", "99999", "-1", "\0"])
+def test_what_cannot_be_read_is_none(host: Host, content: str) -> None:
+    (host.run / "a.pid").write_text(content)
+    assert host.processes.guest("a") is None
+    assert host.processes.guest("no such domain") is None
+
+
+@pytest.mark.parametrize(
+    "stat", ["", "42 (x", "42 (x) S 1", "(x) " + "y " * 40]
+)
+def test_a_stat_that_makes_no_sense_is_none(host: Host, stat: str) -> None:
+    host.start("a", 42)
+    (host.proc / "42" / "stat").write_text(stat)
+    assert host.processes.guest("a") is None
+
+
+def test_boot_time_is_the_pid_file_s(host: Host) -> None:
+    host.start("a", 42)
+    os.utime(host.run / "a.pid", (1_000_000_000, 1_000_000_000))
+    booted = host.processes.booted_at("a")
+    assert booted is not None
+    assert booted.isoformat() == "2001-09-09T01:46:40+00:00"
+    assert host.processes.booted_at("no such domain") is None
+
+
+def test_forgets(host: Host) -> None:
+    host.start("a", 42)
+    host.start("b", 43)
+    host.processes.guest("a")
+    host.processes.guest("b")
+    host.processes.forget_all_but({"b"})
+    assert set(host.processes._found) == {"b"}
+
+
+def test_the_real_proc() -> None:
+    """This process is its own guest."""
+    processes = Processes(Path("/nowhere"))
+    process = processes._read(os.getpid())
+    assert process is not None
+    assert process.threads >= 1
+    assert abs(process.cpu_ns / 1e9 - sum(os.times()[:2])) < 0.1

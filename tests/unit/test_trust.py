@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate: each way in which counters go wrong, and a world of them."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ceilometer_perf import verdicts
+from ceilometer_perf.host.processes import Process
+from ceilometer_perf.trust import Evidence, Gate, Judged, Policy
+from ceilometer_perf.verdicts import Verdict
+
+SECOND = 1_000_000_000
+START = datetime(2026, 1, 1, tzinfo=UTC)
+UUID = "6695eb01-f6a4-4304-b9aa-97f2502e193f"
+CYCLES, CLOCK = "perf.cpu_cycles", "perf.task_clock"
+
+
+@dataclass
+class World:
+    """A guest, its QEMU process and libvirt's counters, as they behave.
+
+    The counters see the vCPUs from a boot with the events in the XML until
+    something opens them anew; then only QEMU's main thread, which uses one
+    hundredth of what the vCPUs do.
+    """
+
+    events: tuple[str, ...] = (CYCLES, CLOCK)
+    time: datetime = START
+    ticks: int = 1000
+    pid: int = 1
+    boot: int = 0
+    booted_at: datetime = START
+    started: int = 0
+    driver_started: int = 100
+    cpu: float = 0.0  # seconds
+    counters: dict[str, float] = field(default_factory=dict)  # seconds
+    sees_vcpus: dict[str, bool] = field(default_factory=dict)
+    truth: float = 0.0  # seconds of CPU time since the guest booted
+
+    def __post_init__(self) -> None:
+        self.reboot()
+
+    def reboot(self) -> None:
+        self.boot += 1
+        self.pid += 1
+        self.started = self.ticks
+        self.booted_at = self.time
+        self.cpu = self.truth = 0.0
+        self.counters = dict.fromkeys(self.events, 0.0)
+        self.sees_vcpus = dict.fromkeys(self.events, True)
+
+    def run(self, seconds: float, load: float = 1.0) -> None:
+        used = seconds * load
+        self.time += timedelta(seconds=seconds)
+        self.ticks += int(seconds * 100)
+        self.cpu += used
+        self.truth += used
+        for key in self.counters:
+            self.counters[key] += used * (1 if self.sees_vcpus[key] else 0.01)
+
+    def restart_libvirtd(self) -> None:
+        self.run(0.02, 0)
+        self.driver_started = self.ticks
+        self.enable_live()
+
+    def enable_live(self) -> None:
+        for key in self.counters:
+            self.open_anew(key)
+
+    def open_anew(self, key: str) -> None:
+        self.counters[key] = 0.0
+        self.sees_vcpus[key] = False
+
+    def evidence(self, **other: Any) -> Evidence:
+        process = Process(
+            self.pid, self.started, threads=4,
+            cpu_ns=int(self.cpu * 100) * SECOND // 100,
+        )  # fmt: skip
+        driver = Process(0, self.driver_started, 17, 0)
+        return Evidence(
+            **{
+                "boot": self.boot,
+                "process": process,
+                "driver": driver,
+                "booted_at": self.booted_at,
+                "now": self.time,
+                "late": 0.0,
+                **other,
+            }
+        )
+
+    def values(self) -> dict[str, int]:
+        return {k: int(v * SECOND) for k, v in self.counters.items()}
+
+    def judge(self, gate: Gate, **other: Any) -> Judged:
+        return gate.judge(UUID, self.values(), self.evidence(**other))
+
+
+def verdict_of(judged: Judged) -> set[Verdict]:
+    return {judgement.verdict for judgement in judged.judgements.values()}
+
+
+def test_right_from_boot_on() -> None:
+    world, gate = World(), Gate(Policy())
+    for _ in range(5):
+        world.run(60)
+        judged = world.judge(gate)
+        assert verdict_of(judged) == {Verdict.OK}
+        assert judged.coverage == pytest.approx(1, abs=0.01)
+        assert judged.since == START
+
+
+def test_a_guest_that_did_nothing_is_not_suspected() -> None:
+    world, gate = World(), Gate(Policy())
+    for _ in range(5):
+        world.run(60, load=0.001)
+        judged = world.judge(gate)
+        assert verdict_of(judged) == {Verdict.OK}
+        assert judged.coverage is None
+
+
+def test_libvirtd_restarted() -> None:
+    world, gate = World(), Gate(Policy())
+    world.run(60)
+    world.judge(gate)
+    world.restart_libvirtd()
+    for _ in range(3):
+        world.run(60)
+        judged = world.judge(gate)
+        assert set(judged.judgements.values()) == {verdicts.RESTARTED}
+        assert judged.trusted(world.values()) == {}
+        assert judged.since == START
+    world.reboot()
+    world.run(60)
+    judged = world.judge(gate)
+    assert verdict_of(judged) == {Verdict.OK}
+    assert judged.since == START + timedelta(seconds=240.02)
+
+
+def test_agent_started_after_libvirtd_was_restarted() -> None:
+    world = World()
+    world.run(600)
+    world.restart_libvirtd()
+    world.run(0.1)
+    judged = world.judge(Gate(Policy()))
+    assert set(judged.judgements.values()) == {verdicts.RESTARTED}
+
+
+def test_agent_started_after_the_event_was_enabled_live() -> None:
+    world = World()
+    world.run(600)
+    world.enable_live()
+    world.run(60)
+    judged = world.judge(Gate(Policy()))
+    assert verdict_of(judged) == {Verdict.DETACHED}
+    assert "saw 0.1%" in judged.judgements[CYCLES].reason
+    assert "hard reboot" in judged.judgements[CYCLES].remedy
+
+
+def test_event_enabled_live_is_detached_alone() -> None:
+    world, gate = World(events=(CLOCK,)), Gate(Policy())
+    world.run(60)
+    world.judge(gate)
+    world.open_anew(CYCLES)
+    for _ in range(3):
+        world.run(60)
+        judged = world.judge(gate)
+        assert judged.judgements == {
+            CLOCK: verdicts.OK,
+            CYCLES: verdicts.ENABLED_LIVE,
+        }
+
+
+def test_without_a_clock_the_younger_libvirtd_gives_it_away() -> None:
+    world = World(events=(CYCLES,))
+    world.run(60)
+    assert verdict_of(world.judge(Gate(Policy()))) == {Verdict.OK}
+    world.restart_libvirtd()
+    judged = world.judge(Gate(Policy()))
+    assert set(judged.judgements.values()) == {verdicts.RESTARTED}
+
+
+@pytest.mark.parametrize("driver", [None, Process(0, 0, 17, 0)])
+def test_a_counter_that_fell_stays_detached(driver: Process | None) -> None:
+    world, gate = World(events=(CYCLES,)), Gate(Policy())
+    world.run(60)
+    world.judge(gate, driver=driver)
+    world.open_anew(CYCLES)
+    for _ in range(3):
+        world.run(600)
+        judged = world.judge(gate, driver=driver)
+        assert set(judged.judgements.values()) == {verdicts.FELL}
+
+
+def test_detached_never_heals_in_the_same_process() -> None:
+    world, gate = World(), Gate(Policy())
+    world.run(60)
+    world.judge(gate)
+    world.restart_libvirtd()
+    world.run(60)
+    world.judge(gate)
+    world.sees_vcpus = dict.fromkeys(world.events, True)
+    for _ in range(10):
+        world.run(600)
+        judged = world.judge(gate)
+    assert judged.coverage == pytest.approx(1, abs=0.01)
+    assert verdict_of(judged) == {Verdict.DETACHED}
+
+
+def test_without_processes_a_reboot_is_told_by_libvirt_s_id() -> None:
+    world, gate = World(), Gate(Policy())
+    unseen = {"process": None, "driver": None, "booted_at": None}
+    world.run(60)
+    first = world.judge(gate, **unseen)
+    assert first.since == world.time
+    world.reboot()
+    world.run(10)
+    second = world.judge(gate, **unseen)
+    assert verdict_of(second) == {Verdict.OK}
+    assert second.since == world.time > first.since
+
+
+def test_listed_before_its_events_are_open() -> None:
+    """libvirt lists a guest while it is still being started."""
+    world, gate = World(), Gate(Policy())
+    counters, world.counters = world.counters, {}
+    world.run(2, 0)
+    world.judge(gate)
+    world.counters = counters
+    world.run(60)
+    assert verdict_of(world.judge(gate)) == {Verdict.OK}
+
+
+def test_events_of_a_guest_that_ran_long_without_any() -> None:
+    world, gate = World(events=()), Gate(Policy())
+    world.run(600)
+    world.judge(gate)
+    world.open_anew(CYCLES)
+    world.run(60)
+    judged = world.judge(gate)
+    assert set(judged.judgements.values()) == {verdicts.ENABLED_LIVE}
+
+
+def test_late_reading_of_the_cpu_time_detaches_nobody() -> None:
+    world, gate = World(), Gate(Policy())
+    world.run(2)
+    values = world.values()
+    world.run(9)  # libvirt took nine seconds to answer
+    judged = gate.judge(UUID, values, world.evidence(late=9.0))
+    assert verdict_of(judged) == {Verdict.OK}
+    assert judged.coverage is None
+
+
+@pytest.mark.parametrize(
+    ("events", "used", "verdict"),
+    [
+        ((CYCLES,), 60, Verdict.IN_DOUBT),
+        ((CYCLES, CLOCK), 0.5, Verdict.IN_DOUBT),
+        ((CYCLES, CLOCK), 60, Verdict.OK),
+    ],
+)
+def test_withhold_in_doubt(
+    events: tuple[str, ...], used: float, verdict: Verdict
+) -> None:
+    world = World(events=events)
+    world.run(used)
+    judged = world.judge(Gate(Policy(withhold_in_doubt=True)))
+    assert verdict_of(judged) == {verdict}
+
+
+def test_more_hardware_events_than_counters() -> None:
+    events = (CYCLES, "perf.instructions", "perf.cache_misses", CLOCK)
+    world = World(events=events)
+    world.run(60)
+    for counters, expected in (
+        (2, {Verdict.MULTIPLEXED, Verdict.OK}),
+        (3, {Verdict.OK}),
+        (0, {Verdict.OK}),
+    ):
+        gate = Gate(Policy(hardware_counters=counters))
+        judged = world.judge(gate)
+        assert verdict_of(judged) == expected
+        assert judged.judgements[CLOCK] is verdicts.OK
+    flagged = Gate(Policy(hardware_counters=2, withhold_multiplexed=False))
+    assert verdict_of(world.judge(flagged)) == {Verdict.OK}
+
+
+def test_forgets_who_is_gone() -> None:
+    world, gate = World(), Gate(Policy())
+    world.judge(gate)
+    gate.forget_all_but({"somebody else"})
+    assert gate._lives == {}
+
+
+STEPS = st.one_of(
+    st.tuples(
+        st.just("run"),
+        st.floats(1, 300),
+        st.sampled_from([0.0, 0.001, 0.3, 1.0, 4.0]),
+    ),
+    st.tuples(st.just("restart_libvirtd")),
+    st.tuples(st.just("reboot")),
+    st.tuples(st.just("enable_live")),
+    st.tuples(st.just("new_agent")),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(STEPS, max_size=40), st.floats(0.1, 2))
+def test_no_growth_is_published_that_is_not_true(
+    steps: list[tuple[Any, ...]], floor: float
+) -> None:
+    """Between two published samples of one `since`, growth is real growth.
+
+    Whatever happens, in whatever order, an agent that is replaced included:
+    but for one floor of CPU time, or the share that min_coverage lets pass.
+    """
+    policy = Policy(coverage_floor=floor)
+    world, gate = World(), Gate(policy)
+    published: dict[str, tuple[datetime, int, float]] = {}
+    for step, *arguments in steps:
+        if step == "new_agent":
+            gate = Gate(policy)
+        else:
+            getattr(world, step)(*arguments)
+        judged = world.judge(gate)
+        for key, value in judged.trusted(world.values()).items():
+            since, earlier, truth = published.get(
+                key, (judged.since, value, world.truth)
+            )
+            if since == judged.since:
+                growth = (value - earlier) / SECOND
+                real = world.truth - truth
+                hidden = max(2 * floor + 0.1, 0.12 * real)
+                assert real - hidden <= growth <= real + 1e-6
+            published[key] = (judged.since, value, world.truth)
