@@ -2,11 +2,11 @@
 """Stand-ins at the border of a room, for unit tests only."""
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, cast
 
+import libvirt
 from ceilometer.compute.discovery import NovaLikeServer
 from oslo_config import cfg
 
@@ -68,16 +68,61 @@ def unavailable(why: str = "libvirt is down") -> SourceUnavailableError:
     return SourceUnavailableError(why)
 
 
+def libvirt_error(code: int = libvirt.VIR_ERR_INTERNAL_ERROR) -> Exception:
+    """An error as libvirt's binding raises it."""
+    error = libvirt.libvirtError("it says so")
+    error.err = (code, 0, f"it says so ({code})", 2, None, None, None, 0, 0)
+    return cast("Exception", error)
+
+
+@dataclass
+class FakeVirDomain:
+    """A domain as libvirt holds it; counts how often its XML is read."""
+
+    uuid: str
+    domain_name: str = "instance-1"
+    id: int = 1
+    state: int = libvirt.VIR_DOMAIN_RUNNING
+    xml: str | Exception = "<domain/>"
+    perf: dict[str, int] = field(default_factory=dict)
+    read: int = 0
+    conn: "FakeVirConnect | None" = None
+
+    def UUIDString(self) -> str:  # noqa: N802
+        return self.uuid
+
+    def name(self) -> str:
+        return self.domain_name
+
+    def ID(self) -> int:  # noqa: N802
+        return self.id
+
+    def connect(self) -> "FakeVirConnect | None":
+        return self.conn
+
+    def XMLDesc(self, flags: int) -> str:  # noqa: N802
+        assert flags == 0
+        self.read += 1
+        if isinstance(self.xml, Exception):
+            raise self.xml
+        return self.xml
+
+
 class FakeVirConnect:
     """The part of virConnect that the host room uses."""
 
     def __init__(
-        self, stats: dict[str, dict[str, int]], version: int = 9_000_000
+        self, *domains: FakeVirDomain, version: int = 9_000_000
     ) -> None:
-        self.stats = stats
+        self.domains = list(domains)
         self.version = version
         self.alive = True
+        self.closed = False
         self.calls: list[tuple[int, int]] = []
+        self.keepalive: tuple[int, int] | None = None
+        self.callbacks: dict[int, Callable[..., None]] = {}
+        self.unknown_events: set[int] = set()
+        self._o: object = object()
 
     def getLibVersion(self) -> int:  # noqa: N802
         return self.version
@@ -85,14 +130,38 @@ class FakeVirConnect:
     def isAlive(self) -> bool:  # noqa: N802
         return self.alive
 
+    def close(self) -> None:
+        self.closed = True
+
+    def setKeepAlive(self, interval: int, count: int) -> None:  # noqa: N802
+        self.keepalive = (interval, count)
+
+    def domainEventRegisterAny(  # noqa: N802
+        self, domain: None, event: int, callback: Any, opaque: None
+    ) -> int:
+        if event in self.unknown_events:
+            raise libvirt_error(libvirt.VIR_ERR_INVALID_ARG)
+        self.callbacks[event] = callback
+        return event
+
+    def domainEventDeregisterAny(self, number: int) -> None:  # noqa: N802
+        del self.callbacks[number]
+        if not self.alive:
+            raise libvirt_error()
+
+    def tell(self, event: int, domain: FakeVirDomain, *details: Any) -> None:
+        """Libvirt says that this has happened."""
+        self.callbacks[event](self, domain, *details, None)
+
     def getAllDomainStats(  # noqa: N802
         self, stats: int, flags: int
-    ) -> list[tuple[Any, dict[str, int]]]:
+    ) -> list[tuple[FakeVirDomain, dict[str, int]]]:
         self.calls.append((stats, flags))
-        return [
-            (SimpleNamespace(UUIDString=lambda uuid=uuid: uuid), counters)
-            for uuid, counters in self.stats.items()
-        ]
+        if not self.alive:
+            raise libvirt_error()
+        if stats == libvirt.VIR_DOMAIN_STATS_STATE:
+            return [(d, {"state.state": d.state}) for d in self.domains]
+        return [(d, d.perf) for d in self.domains if d.id >= 0]
 
 
 def instance(uuid: str = "6695eb01-f6a4-4304-b9aa-97f2502e193f") -> Any:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The connection opens late, again, and never waits for ever."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import pytest
 from ceilometer_perf.host import connection, stats
 from ceilometer_perf.host.connection import Connection, Session
 from ceilometer_perf.reading import SourceUnavailableError
-from tests.unit.fakes import FakeVirConnect
+from tests.unit.fakes import FakeVirConnect, FakeVirDomain
 
 URI = "qemu:///system"
 
@@ -23,13 +24,16 @@ class Opener:
         self.conns: list[FakeVirConnect] = []
         self.error: libvirt.libvirtError | None = None
         self.wait_for: threading.Event | None = None
+        self.unknown_events: set[int] = set()
 
     def __call__(self, uri: str) -> FakeVirConnect:
         if self.wait_for:
             self.wait_for.wait()
         if self.error:
             raise self.error
-        self.conns.append(FakeVirConnect({"uuid": {"perf.cpu_clock": 1}}))
+        domain = FakeVirDomain("uuid", perf={"perf.cpu_clock": 1})
+        self.conns.append(FakeVirConnect(domain))
+        self.conns[-1].unknown_events = self.unknown_events
         return self.conns[-1]
 
 
@@ -37,6 +41,7 @@ class Opener:
 def opener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opener]:
     opener = Opener()
     monkeypatch.setattr(libvirt, "openReadOnly", opener)
+    monkeypatch.setattr(connection, "loop_runs", lambda: True)
     yield opener
     if opener.wait_for:
         opener.wait_for.set()
@@ -75,7 +80,7 @@ def test_one_bulk_call_that_does_not_wait(opener: Opener) -> None:
 
 
 def test_old_libvirt_is_not_asked_what_it_does_not_know() -> None:
-    old = FakeVirConnect({}, version=4_004_000)
+    old = FakeVirConnect(version=4_004_000)
     stats.perf_stats(Session(old, (4, 4, 0)))
     ((_, flags),) = old.calls
     assert not flags & libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
@@ -87,6 +92,78 @@ def test_opens_again_within_the_call_that_finds_it_broken(
     conn = Connection(URI, timeout=5)
     conn.call(stats.perf_stats)
     assert conn.call(break_once(opener.conns)) == 42
+    assert len(opener.conns) == 2
+
+
+def test_lets_go_of_what_is_broken(opener: Opener) -> None:
+    conn = Connection(URI, timeout=5)
+    conn.call(break_once(opener.conns))
+    broken, present = opener.conns
+    assert broken.closed
+    assert not broken.callbacks
+    assert not present.closed
+    conn.close()
+    assert present.closed
+    assert not present.callbacks
+
+
+@pytest.mark.parametrize(
+    ("timeout", "keepalive"), [(10, (5, 1)), (0.1, (1, 1)), (3, (2, 1))]
+)
+def test_keepalive_gives_up_when_calls_do(
+    opener: Opener, timeout: float, keepalive: tuple[int, int]
+) -> None:
+    Connection(URI, timeout).call(stats.perf_stats)
+    assert opener.conns[0].keepalive == keepalive
+
+
+def test_goes_without_events_that_libvirt_does_not_know(
+    opener: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    opener.unknown_events = {libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE}
+    conn = Connection("old:///", timeout=5)
+    assert conn.call(lambda session: session.events.take()) is None
+    assert not opener.conns[0].callbacks
+    (line,) = (r for r in caplog.records if r.levelno >= logging.WARNING)
+    assert "every domain is read in every cycle" in line.getMessage()
+    conn.call(break_once(opener.conns))
+    assert len(opener.conns) == 2
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == [
+        line
+    ]
+
+
+def test_goes_without_events_where_no_loop_can_run(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "loop_runs", lambda: False)
+    conn = Connection(URI, timeout=5)
+    assert conn.call(lambda session: session.events.take()) is None
+    assert opener.conns[0].keepalive is None
+    assert not opener.conns[0].callbacks
+
+
+def test_hears_which_domains_changed_once(opener: Opener) -> None:
+    conn = Connection(URI, timeout=5)
+    session = conn.call(lambda session: session)
+    assert session.events.take() == set()
+    libvirtd = opener.conns[0]
+    for event in libvirtd.callbacks:
+        libvirtd.tell(event, FakeVirDomain(f"uuid-{event}"), "detail")
+    assert session.events.take() == {
+        f"uuid-{event}" for event in libvirtd.callbacks
+    }
+    assert session.events.take() == set()
+
+
+def test_a_fork_leaves_the_connection_to_its_parent(opener: Opener) -> None:
+    conn = Connection(URI, timeout=5)
+    conn.call(stats.perf_stats)
+    conn.start_over()
+    # What virConnect.__del__ would close is gone.
+    assert opener.conns[0]._o is None
+    assert not opener.conns[0].closed
+    conn.call(stats.perf_stats)
     assert len(opener.conns) == 2
 
 
