@@ -6,6 +6,7 @@ of what is known of the domains already, so that the result is core's and
 costs no libvirt call for each instance.
 """
 
+import copy
 import itertools
 import threading
 from typing import Any
@@ -94,9 +95,10 @@ class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
             what = f"{type(exc).__name__}: {exc}"
         _changes.trouble(
             domain.uuid,
-            f"domain {domain.uuid} ({domain.name}) is left out: what Nova "
-            f"noted in it can't be read ({what}); a hard reboot through Nova "
-            "writes it anew",
+            f"domain {domain.uuid} ({domain.name}) is left out: core makes no "
+            f"instance of its Nova metadata ({what}); see its <metadata>, "
+            "which a hard reboot through Nova writes anew, and Nova's API if "
+            "it was asked for what is missing there",
         )
         return None
 
@@ -144,9 +146,14 @@ class _OneDomain:
         for namespace in core_libvirt.NOVA_METADATA_VERSIONS:
             found = root.find(f"metadata/{{{namespace}}}*")
             if found is not None:
-                for element in list(found.iter(f"{{{namespace}}}*")):
-                    element.tag = etree.QName(element).localname
-                return etree.tostring(
-                    found, encoding="unicode", with_tail=False
-                )
+                return _without_namespace(found, namespace)
         return None
+
+
+def _without_namespace(root: etree._Element, namespace: str) -> str:
+    """An element on its own, as ``virDomainGetMetadata`` hands it out."""
+    root = copy.deepcopy(root)
+    for element in list(root.iter(f"{{{namespace}}}*")):
+        element.tag = etree.QName(element).localname
+    etree.cleanup_namespaces(root)
+    return etree.tostring(root, encoding="unicode", with_tail=False)

@@ -152,14 +152,20 @@ def test_a_bug_of_ours_does_not_reach_the_agent(
     assert PerfInstances(conf).discover(None) == []
 
 
-def test_a_wrong_option_is_one_line(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def wrong_conf(tmp_path: Path) -> cfg.ConfigOpts:
     file = tmp_path / "ceilometer.conf"
     file.write_text("[perf]\ninventory_interval = -1\n")
-    discovery = PerfInstances(
-        service.prepare_service(["test"], config_files=[str(file)])
+    conf: cfg.ConfigOpts = service.prepare_service(
+        ["test"], config_files=[str(file)]
     )
+    return conf
+
+
+def test_a_wrong_option_is_one_line(
+    wrong_conf: cfg.ConfigOpts, caplog: pytest.LogCaptureFixture
+) -> None:
+    discovery = PerfInstances(wrong_conf)
     for _ in range(2):
         assert discovery.discover(None) == []
     (line,) = warnings(caplog)
