@@ -64,6 +64,7 @@ class Agent(fixtures.Fixture):
         self._perf = perf
 
     def _setUp(self) -> None:  # noqa: N802
+        self._folder.mkdir(exist_ok=True)
         (self._folder / "polling.yaml").write_text(
             json.dumps(
                 {

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ceilometer_perf.host.connection import Connection
+from ceilometer_perf.host.inventory import Inventory
 from ceilometer_perf.reading import SourceUnavailableError
 from ceilometer_perf.sources.perf import PerfSource
 from tests.functional.agent import wait_for
@@ -24,6 +25,11 @@ def lab() -> Iterator[Lab]:
         yield lab
 
 
+def source_of(uri: str, timeout: float) -> PerfSource:
+    connection = Connection(uri, timeout)
+    return PerfSource(connection, Inventory(connection, 600))
+
+
 def descriptors() -> int:
     return len(list(Path(f"/proc/{os.getpid()}/fd").iterdir()))
 
@@ -31,7 +37,7 @@ def descriptors() -> int:
 def test_reads_at_once_from_the_libvirtd_after_the_killed_one(
     lab: Lab,
 ) -> None:
-    source = PerfSource(Connection(lab.uri_ro, timeout=10))
+    source = source_of(lab.uri_ro, timeout=10)
     source.read()
     open_before = descriptors()
     for _ in range(5):
@@ -44,7 +50,7 @@ def test_reads_at_once_from_the_libvirtd_after_the_killed_one(
 def test_a_killed_libvirtd_is_said_and_never_an_empty_reading(
     lab: Lab,
 ) -> None:
-    source = PerfSource(Connection(lab.uri_ro, timeout=10))
+    source = source_of(lab.uri_ro, timeout=10)
     source.read()
     lab.libvirtd.kill(signal.SIGKILL)
     for _ in range(3):
@@ -55,7 +61,7 @@ def test_a_killed_libvirtd_is_said_and_never_an_empty_reading(
 
 
 def test_a_hung_libvirtd_costs_the_timeout(lab: Lab) -> None:
-    source = PerfSource(Connection(lab.uri_ro, timeout=0.5))
+    source = source_of(lab.uri_ro, timeout=0.5)
     source.read()
     threads = threading.active_count()
     lab.libvirtd.kill(signal.SIGSTOP)
@@ -87,11 +93,11 @@ def test_a_hung_libvirtd_costs_the_timeout(lab: Lab) -> None:
 )
 def test_a_wrong_uri_is_one_line_that_names_it(uri: str) -> None:
     with pytest.raises(SourceUnavailableError) as caught:
-        PerfSource(Connection(uri, timeout=5)).read()
+        source_of(uri, timeout=5).read()
     assert uri in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_driver_without_perf_statistics_has_no_counters() -> None:
-    reading = PerfSource(Connection("test:///default", timeout=5)).read()
+    reading = source_of("test:///default", timeout=5).read()
     assert not any(reading.instances.values())

@@ -62,35 +62,29 @@ def break_once(conns: list[FakeVirConnect]) -> Callable[[Session], int]:
 def test_opens_at_the_first_call_only(opener: Opener) -> None:
     conn = Connection(URI, timeout=5)
     assert opener.conns == []
-    conn.call(stats.perf_stats)
-    conn.call(stats.perf_stats)
+    conn.call(stats.states)
+    conn.call(stats.states)
     assert len(opener.conns) == 1
 
 
-def test_one_bulk_call_that_does_not_wait(opener: Opener) -> None:
+def test_states_are_one_bulk_call_that_does_not_wait(opener: Opener) -> None:
     conn = Connection(URI, timeout=5)
-    assert conn.call(stats.perf_stats) == {"uuid": {"perf.cpu_clock": 1}}
+    ((domain, state),) = conn.call(stats.states)
+    assert domain.UUIDString() == "uuid"
+    assert state == libvirt.VIR_DOMAIN_RUNNING
     assert opener.conns[0].calls == [
         (
-            libvirt.VIR_DOMAIN_STATS_PERF,
-            libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
-            | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT,
+            libvirt.VIR_DOMAIN_STATS_STATE,
+            libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT,
         )
     ]
-
-
-def test_old_libvirt_is_not_asked_what_it_does_not_know() -> None:
-    old = FakeVirConnect(version=4_004_000)
-    stats.perf_stats(Session(old, (4, 4, 0)))
-    ((_, flags),) = old.calls
-    assert not flags & libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
 
 
 def test_opens_again_within_the_call_that_finds_it_broken(
     opener: Opener,
 ) -> None:
     conn = Connection(URI, timeout=5)
-    conn.call(stats.perf_stats)
+    conn.call(stats.states)
     assert conn.call(break_once(opener.conns)) == 42
     assert len(opener.conns) == 2
 
@@ -113,7 +107,7 @@ def test_lets_go_of_what_is_broken(opener: Opener) -> None:
 def test_keepalive_gives_up_when_calls_do(
     opener: Opener, timeout: float, keepalive: tuple[int, int]
 ) -> None:
-    Connection(URI, timeout).call(stats.perf_stats)
+    Connection(URI, timeout).call(stats.states)
     assert opener.conns[0].keepalive == keepalive
 
 
@@ -158,12 +152,12 @@ def test_hears_which_domains_changed_once(opener: Opener) -> None:
 
 def test_a_fork_leaves_the_connection_to_its_parent(opener: Opener) -> None:
     conn = Connection(URI, timeout=5)
-    conn.call(stats.perf_stats)
+    conn.call(stats.states)
     conn.start_over()
     # What virConnect.__del__ would close is gone.
     assert opener.conns[0]._o is None
     assert not opener.conns[0].closed
-    conn.call(stats.perf_stats)
+    conn.call(stats.states)
     assert len(opener.conns) == 2
 
 
@@ -184,7 +178,7 @@ def test_error_of_a_living_libvirt_is_not_tried_again(opener: Opener) -> None:
 def test_refused_open_names_uri_and_option(opener: Opener) -> None:
     opener.error = libvirt.libvirtError("Failed to connect socket")
     with pytest.raises(SourceUnavailableError) as caught:
-        Connection(URI, timeout=5).call(stats.perf_stats)
+        Connection(URI, timeout=5).call(stats.states)
     text = str(caught.value)
     assert "\n" not in text
     assert URI in text
@@ -199,11 +193,11 @@ def test_hung_libvirt_costs_the_timeout_once_and_one_thread(
     conn = Connection(URI, timeout=0.1)
     before = threading.active_count()
     with pytest.raises(SourceUnavailableError, match=r"within 0\.1 s"):
-        conn.call(stats.perf_stats)
+        conn.call(stats.states)
     started = time.monotonic()
     for _ in range(20):
         with pytest.raises(SourceUnavailableError, match="earlier call"):
-            conn.call(stats.perf_stats)
+            conn.call(stats.states)
     assert time.monotonic() - started < 1
     assert threading.active_count() == before + 1
 
@@ -211,7 +205,7 @@ def test_hung_libvirt_costs_the_timeout_once_and_one_thread(
     deadline = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert conn.call(stats.perf_stats)
+    assert conn.call(stats.states)
     assert threading.active_count() == before
 
 

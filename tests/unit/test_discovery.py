@@ -192,8 +192,8 @@ def test_core_discovers_when_nova_is_to_be_asked(
 def test_pollsters_and_discovery_know_the_same_host(
     conf: cfg.ConfigOpts,
 ) -> None:
-    source = pollsters.SwTaskClock(conf)._source  # type: ignore[attr-defined]
+    source = pollsters.SwTaskClock(conf)._monitor._source  # type: ignore[attr-defined]
     uris = utils.LIBVIRT_PER_TYPE_URIS
     inventory = wiring.inventory(conf, uris)
     assert inventory is wiring.inventory(conf, uris)
-    assert inventory._connection is source._connection
+    assert inventory is source._inventory
