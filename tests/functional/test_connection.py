@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The connection against a real libvirtd that is stopped, hung, killed."""
 
+import contextlib
+import functools
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ceilometer_perf.host.connection import Connection
+from ceilometer_perf.host.connection import Connection, Session
 from ceilometer_perf.host.inventory import Inventory
 from ceilometer_perf.reading import SourceUnavailableError
 from ceilometer_perf.sources.perf import PerfSource
@@ -86,6 +90,189 @@ def test_a_hung_libvirtd_costs_the_timeout(lab: Lab) -> None:
     wait_for(
         lambda: threading.active_count() <= threads, 5, "no thread left over"
     )
+
+
+def known(inventory: Inventory) -> int:
+    """How many domains; none when libvirt doesn't say."""
+    try:
+        return len(inventory.refresh())
+    except SourceUnavailableError:
+        return 0
+
+
+@pytest.fixture
+def inventory(lab: Lab) -> Iterator[Inventory]:
+    connection = Connection(lab.uri_ro, timeout=1)
+    inventory = Inventory(connection, 600)
+    assert known(inventory)
+    yield inventory
+    connection.close()
+
+
+@contextlib.contextmanager
+def nothing_leaks() -> Iterator[None]:
+    """Afterwards there are as many threads and descriptors as before.
+
+    Threads are counted where the kernel does: libvirt has some of its own.
+    """
+
+    def counted() -> tuple[int, int]:
+        tasks = Path(f"/proc/{os.getpid()}/task")
+        return len(list(tasks.iterdir())), descriptors()
+
+    before = counted()
+    yield
+    wait_for(lambda: counted() <= before, 5, f"nothing beyond {before}")
+
+
+def test_twenty_crashes_while_it_is_asked(
+    lab: Lab, inventory: Inventory
+) -> None:
+    with nothing_leaks():
+        for crash in range(20):
+            # Each time somewhere else in what it is asked.
+            stop = threading.Timer(
+                0.0007 * crash, lab.libvirtd.kill, [signal.SIGKILL]
+            )
+            stop.start()
+            while stop.is_alive():
+                known(inventory)
+            lab.libvirtd.start()
+            assert wait_for(lambda: known(inventory), 5, "an answer") == 1
+
+
+def has_ended(session: Session) -> bool:
+    return session.conn._o is None or not session.conn.isAlive()
+
+
+def test_keepalive_ends_what_hangs_and_all_recovers(
+    lab: Lab, inventory: Inventory
+) -> None:
+    with nothing_leaks():
+        for asked in (True, False, True):
+            session = inventory._session
+            assert session is not None
+            ended = functools.partial(has_ended, session)
+            lab.libvirtd.kill(signal.SIGSTOP)
+            try:
+                if asked:
+                    assert known(inventory) == 0
+                wait_for(ended, 5, "the end of the connection")
+                for _ in range(3):
+                    known(inventory)
+            finally:
+                lab.libvirtd.kill(signal.SIGCONT)
+            wait_for(lambda: known(inventory), 5, "an answer")
+            assert inventory._session is not session
+
+
+def test_hung_and_then_killed(lab: Lab, inventory: Inventory) -> None:
+    with nothing_leaks():
+        for _ in range(3):
+            lab.libvirtd.kill(signal.SIGSTOP)
+            assert known(inventory) == 0
+            lab.libvirtd.kill(signal.SIGKILL)
+            lab.libvirtd.start()
+            wait_for(lambda: known(inventory), 5, "an answer")
+
+
+def test_no_socket(lab: Lab, inventory: Inventory) -> None:
+    socket = lab.run_dir / "libvirt-sock-ro"
+    hidden = socket.with_name("hidden")
+    with nothing_leaks():
+        socket.rename(hidden)
+        assert known(inventory), "an open connection needs no socket file"
+        lab.libvirtd.kill(signal.SIGKILL)
+        assert known(inventory) == 0
+        lab.libvirtd.start()
+        wait_for(lambda: known(inventory), 5, "an answer")
+
+
+def test_libvirtd_comes_after_the_connection(lab: Lab) -> None:
+    lab.libvirtd.kill(signal.SIGKILL)
+    connection = Connection(lab.uri_ro, timeout=1)
+    inventory = Inventory(connection, 600)
+    assert known(inventory) == 0
+    lab.libvirtd.start()
+    assert known(inventory)
+    connection.close()
+
+
+def test_a_closed_connection_holds_nothing(lab: Lab) -> None:
+    connection = Connection(lab.uri_ro, timeout=5)
+    inventory = Inventory(connection, 600)
+    assert known(inventory)
+    connection.close()
+    with nothing_leaks():
+        for _ in range(5):
+            assert known(inventory)
+            connection.close()
+
+
+# Asks, says so, and ends when it is told to.
+PROCESS = """
+import os, sys, threading
+from ceilometer_perf.host.connection import Connection
+from ceilometer_perf.host.inventory import Inventory
+inventory = Inventory(Connection(sys.argv[1], 30), 600)
+print(len(inventory.refresh()), flush=True)
+"""
+ENDS = """
+sys.stdin.readline()
+"""
+ENDS_ASKING = """
+sys.stdin.readline()
+threading.Thread(target=inventory.refresh, daemon=True).start()
+sys.stdin.readline()
+"""
+FORKS = """
+child = os.fork()
+print(len(inventory.refresh()), flush=True)
+if child == 0:
+    sys.exit()
+os.waitpid(child, 0)
+for _ in range(3):
+    before = inventory.refresh()
+    print(len(before), flush=True)
+sys.exit(any(before[u] is not d for u, d in inventory.refresh().items()))
+"""
+
+
+@contextlib.contextmanager
+def process(lab: Lab, code: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", PROCESS + code, lab.uri_ro],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "1\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("code", [ENDS, ENDS_ASKING])
+def test_a_process_ends_whatever_libvirtd_does(lab: Lab, code: str) -> None:
+    with process(lab, code) as ending:
+        lab.libvirtd.kill(signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            _, errors = ending.communicate("\n\n", timeout=10)
+            assert time.monotonic() - started < 2
+        finally:
+            lab.libvirtd.kill(signal.SIGCONT)
+        assert (ending.returncode, errors) == (0, "")
+
+
+def test_a_fork_asks_for_itself_and_disturbs_nobody(lab: Lab) -> None:
+    with process(lab, FORKS) as forking:
+        output, errors = forking.communicate(timeout=20)
+        assert output.split() == ["1"] * 5
+        assert (forking.returncode, errors) == (0, "")
 
 
 @pytest.mark.parametrize(
