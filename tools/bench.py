@@ -13,13 +13,17 @@ core_read  what core reads for its four perf meters, without Sample objects
 core_make  as many samples as ours, made with core's helper
 core       a whole cycle of core's four perf pollsters
 virsh      one 'virsh domstats --perf'
+discovery  our discovery of the instances; core_discovery is core's
+cycle      the agent's cycle: our discovery, then all our pollsters
+core_cycle the agent's cycle: core's discovery, then its four perf pollsters
 
 wall_s and cpu_s (user and system, the caller's) are seconds per cycle. What
 takes less than 50 ms is run that often in a row, so that it is measured warm
 like the slow ones. calls are libvirt's remote procedure calls per cycle,
-counted on the wire, discovery left out. virsh opens a connection each time,
-and its calls include that. --events core gives the guests the four events
-that core reads, and so compares like with like; by default they have all.
+counted on the wire once all is known: in steady state. virsh opens a
+connection each time, and its calls include that. --events core gives the
+guests the four events that core reads, and so compares like with like; by
+default they have all.
 """
 
 import argparse
@@ -43,6 +47,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ceilometer_perf import pollsters
+from ceilometer_perf.discovery import PerfInstances
 from ceilometer_perf.meters import METERS
 from ceilometer_perf.reading import Reading
 from tests.lab import EVENTS, Guest, Lab, LabError
@@ -65,6 +70,8 @@ RATIOS = (
     ("core_read", "read"),
     ("core_make", "make"),
     ("core", "ours"),
+    ("core_discovery", "discovery"),
+    ("core_cycle", "cycle"),
 )
 LEAST_SECONDS = 0.05
 
@@ -212,7 +219,9 @@ def _variants(uri: str) -> dict[str, Variant]:
     conf = service.prepare_service(["bench"], config_files=[])
     conf.set_override("libvirt_uri", uri)
     conf.set_override("debug", False)
-    instances = discovery.InstanceDiscovery(conf).discover(None)
+    discoverer = PerfInstances(conf)
+    core_discoverer = discovery.InstanceDiscovery(conf)
+    instances = core_discoverer.discover(None)
     ours = [getattr(pollsters, m.pollster)(conf) for m in METERS]
     source = ours[0]._source
     makers = [getattr(pollsters, m.pollster)(conf) for m in METERS]
@@ -256,11 +265,17 @@ def _variants(uri: str) -> dict[str, Variant]:
         ),
         "core": Variant(lambda: _cycle(theirs, instances)),
         "virsh": Variant(lambda: _virsh(uri)),
+        "discovery": Variant(lambda: discoverer.discover(None)),
+        "core_discovery": Variant(lambda: core_discoverer.discover(None)),
+        "cycle": Variant(lambda: _cycle(ours, discoverer.discover(None))),
+        "core_cycle": Variant(
+            lambda: _cycle(theirs, core_discoverer.discover(None))
+        ),
     }
 
 
 def _cycle(pollsters: list[Any], instances: list[Any]) -> list[Any]:
-    """One polling cycle, discovery left out."""
+    """One polling cycle of the pollsters."""
     cache: dict[str, Any] = {}
     return [
         sample
