@@ -37,6 +37,7 @@ class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         super().__init__(conf)
         self._lock = threading.Lock()
+        self._left_out = Changes(LOG)
         self._asked: _OneDomain | None = None
         #: What core made of each domain: one instance, or none.
         self._made: dict[str, tuple[Domain, list[Any]]] = {}
@@ -78,6 +79,7 @@ class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
                 for uuid, domain in domains.items()
                 if (made := self._instance(domain)) is not None
             }
+            self._left_out.keep(domains)
             return list(
                 itertools.chain.from_iterable(
                     made for _, made in self._made.values()
@@ -92,8 +94,8 @@ class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
         try:
             return self._make(domain)
         except Exception as exc:  # whatever core makes of broken metadata
-            what = f"{type(exc).__name__}: {exc}"
-        _changes.trouble(
+            what = " ".join(f"{type(exc).__name__}: {exc}".split())
+        self._left_out.trouble(
             domain.uuid,
             f"domain {domain.uuid} ({domain.name}) is left out: core makes no "
             f"instance of its Nova metadata ({what}); see its <metadata>, "
@@ -108,7 +110,9 @@ class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
             LOG.debug("Domain %s is not one of Nova's", domain.uuid)
             return []
         made: list[Any] = self.discover_libvirt_polling(None)
-        _changes.fine(domain.uuid, f"domain {domain.uuid} is polled again")
+        self._left_out.fine(
+            domain.uuid, f"domain {domain.uuid} is polled again"
+        )
         return made
 
 

@@ -207,10 +207,14 @@ def _watch(session: Session, uri: str, timeout: float) -> None:
     """Have libvirt tell when it hangs, and when domains change."""
     # Sent after one interval of silence; no answer for another is the end.
     interval = max(1, math.ceil(timeout / 2))
-    try:
+    # What is not remote can't do it, and has nobody who could hang.
+    with contextlib.suppress(libvirt.libvirtError):
         session.conn.setKeepAlive(interval, 1)
+    try:
         session.events.listen(session.conn)
     except libvirt.libvirtError as exc:
+        if not session.conn.isAlive():
+            raise
         why = str(exc)
     else:
         _changes.fine(uri, f"libvirt at {uri} tells what changes again")

@@ -67,7 +67,6 @@ class Inventory:
         # never more than one: what it learns late is not lost.
         self._session: Session | None = None
         self._known: dict[str, Domain] = {}
-        self._in_trouble: set[str] = set()
         self._anew_at = 0.0
 
     def refresh(self) -> Domains:
@@ -112,21 +111,15 @@ class Inventory:
         # meanwhile is read now or is in the next answer.
         changed = session.events.take()
         now = time.monotonic()
-        anew = changed is None or now >= self._anew_at
-        domains = {
+        if changed is None or now >= self._anew_at:
+            changed, self._anew_at = set(found), now + self._interval
+        self._known = {
             uuid: domain
             for uuid, (handle, state) in found.items()
-            if (
-                domain := self._domain(
-                    handle, state, anew or uuid in (changed or ())
-                )
-            )
+            if (domain := self._domain(handle, state, uuid in changed))
         }
-        self._forget_trouble(gone=self._in_trouble - found.keys())
-        self._known = domains
-        if anew:
-            self._anew_at = now + self._interval
-        return domains
+        self._changes.forget_all_but(found)
+        return self._known
 
     def _domain(
         self, handle: libvirt.virDomain, state: int, changed: bool
@@ -165,19 +158,12 @@ class Inventory:
         except errors.DomainXMLError as exc:
             why = str(exc)
         else:
-            self._in_trouble.discard(uuid)
             self._changes.fine(uuid, f"domain {uuid} can be read again")
             return domain
         # Not above: within `except`, oslo.log appends the exception.
-        self._in_trouble.add(uuid)
         self._changes.trouble(
             uuid,
             f"domain {uuid} ({handle.name()}): no perf samples, libvirt's "
             f"account of it can't be read ({why}); the others are polled",
         )
         return None
-
-    def _forget_trouble(self, gone: set[str]) -> None:
-        for uuid in gone:
-            self._changes.fine(uuid, f"domain {uuid} is gone")
-        self._in_trouble -= gone

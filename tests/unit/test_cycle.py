@@ -69,3 +69,15 @@ def test_changes_keeps_subjects_apart(
     changes.trouble("b", "x")
     changes.trouble("a", "x")
     assert [r.getMessage() for r in caplog.records] == ["x", "x"]
+
+
+def test_changes_forgets_who_is_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    changes = Changes(logging.getLogger("test"))
+    changes.trouble("a", "x")
+    changes.trouble("b", "y")
+    changes.forget_all_but({"a"})
+    changes.trouble("a", "x")
+    changes.trouble("b", "y")
+    assert [r.getMessage() for r in caplog.records] == ["x", "y", "y"]

@@ -4,8 +4,12 @@
 import pytest
 
 from ceilometer_perf.guest import xml
+from ceilometer_perf.guest.elements import vcpusched
 
 ORDER = ("a", "b", "c")
+
+SCHED = "<vcpusched vcpus='0' scheduler='{}'/>"
+FIFO = SCHED.format("fifo")
 
 
 @pytest.mark.parametrize(
@@ -67,3 +71,20 @@ def test_remove(before: str, after: str) -> None:
 def test_what_is_written_unchanged(text: str) -> None:
     written = xml.write(xml.parse(text), text)
     assert written.replace('"', "'") == text.replace('"', "'")
+
+
+@pytest.mark.parametrize(
+    ("inside", "realtime"),
+    [
+        ("", False),
+        ("<cputune/>", False),
+        (f"<cputune>{SCHED.format('batch')}</cputune>", False),
+        ("<cputune><iothreadsched scheduler='fifo'/></cputune>", False),
+        (f"<metadata>{SCHED.format('fifo')}</metadata>", False),
+        (f"<cputune>{SCHED.format('rr')}</cputune>", True),
+        (f"<cputune>{SCHED.format('idle')}</cputune>", False),
+        (f"<cputune>{SCHED.format('idle')}{FIFO}</cputune>", True),
+    ],
+)
+def test_who_is_realtime(inside: str, realtime: bool) -> None:
+    assert vcpusched.is_realtime(f"<domain>{inside}</domain>") is realtime
