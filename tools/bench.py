@@ -28,6 +28,7 @@ default they have all.
 
 import argparse
 import json
+import logging
 import resource
 import statistics
 import subprocess
@@ -219,6 +220,10 @@ def _variants(uri: str) -> dict[str, Variant]:
     conf = service.prepare_service(["bench"], config_files=[])
     conf.set_override("libvirt_uri", uri)
     conf.set_override("debug", False)
+    # Where Ceilometer logs to stdout, that is for the figures.
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stderr)
     discoverer = PerfInstances(conf)
     core_discoverer = discovery.InstanceDiscovery(conf)
     instances = core_discoverer.discover(None)
