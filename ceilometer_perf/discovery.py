@@ -79,7 +79,7 @@ class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
                 for uuid, domain in domains.items()
                 if (made := self._instance(domain)) is not None
             }
-            self._left_out.keep(domains)
+            self._left_out.forget_all_but(domains)
             return list(
                 itertools.chain.from_iterable(
                     made for _, made in self._made.values()
