@@ -7,8 +7,9 @@ seconds differ from machine to machine.
 
 raw        the bare bulk call for perf statistics, from Python
 read       our reading of every counter, without Sample objects
-make       our samples from a reading that is there
-ours       a whole cycle of all our pollsters: read and make
+look       read, and judge what was read
+make       our samples of what has been judged
+ours       a whole cycle of all our pollsters: look and make
 core_read  what core reads for its four perf meters, without Sample objects
 core_make  as many samples as ours, made with core's helper
 core       a whole cycle of core's four perf pollsters
@@ -36,6 +37,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -47,10 +49,15 @@ from ceilometer.compute.virt import inspector
 from rich.console import Console
 from rich.table import Table
 
-from ceilometer_perf import pollsters
+from ceilometer_perf import options, pollsters
 from ceilometer_perf.discovery import PerfInstances
+from ceilometer_perf.host.connection import Connection
+from ceilometer_perf.host.inventory import Domains, Inventory
+from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.meters import METERS
-from ceilometer_perf.reading import Reading
+from ceilometer_perf.monitor import Monitor, Report
+from ceilometer_perf.sources.perf import PerfSource
+from ceilometer_perf.trust import Policy
 from tests.lab import EVENTS, Guest, Lab, LabError
 from tests.lab.rpc import CountingProxy
 from tools.progress import stderr, steps
@@ -113,12 +120,40 @@ class Variant:
 
 @dataclass
 class _Ready:
-    """A source that has been read."""
+    """A monitor that has looked."""
 
-    reading: Reading
+    report: Report
 
-    def read(self) -> Reading:
-        return self.reading
+    def look(self) -> Report:
+        return self.report
+
+
+@dataclass
+class _Known:
+    """An inventory in the cycle in which discovery has just refreshed it."""
+
+    known: Domains
+
+    def domains(self) -> Domains:
+        return self.known
+
+
+def _after_discovery(conf: Any) -> tuple[PerfSource, Monitor]:
+    """What reads and judges, where discovery's part is done."""
+    settings = options.settings(conf)
+    connection = Connection(conf.libvirt_uri, settings.libvirt_timeout)
+    known = Inventory(connection, settings.inventory_interval).refresh()
+    source = PerfSource(connection, _Known(known))
+    processes = Processes(Path(settings.qemu_run_dir))
+    return source, Monitor(source, processes, Policy())
+
+
+def _pollsters(conf: Any, monitor: Monitor | _Ready) -> list[Any]:
+    """Ours, all of them, on this monitor."""
+    made = [getattr(pollsters, meter.pollster)(conf) for meter in METERS]
+    for pollster in made:
+        pollster._monitor = monitor
+    return made
 
 
 def _cpu_seconds() -> float:
@@ -187,14 +222,15 @@ def _positive(text: str) -> int:
 
 
 def _bench(lab: Lab, guests: int, rounds: int) -> dict[str, Any]:
-    variants = _variants(lab.uri_ro)
+    run_dir = lab.run_dir / "qemu"
+    variants = _variants(lab.uri_ro, run_dir)
     for variant in variants.values():
         variant.warm_up()
     for _ in range(rounds):
         for variant in variants.values():
             variant.measure()
     with CountingProxy(lab.run_dir / "libvirt-sock-ro") as proxy:
-        for name, variant in _variants(proxy.uri).items():
+        for name, variant in _variants(proxy.uri, run_dir).items():
             variant.run()  # opens the connection
             before = proxy.calls.total()
             variant.run()
@@ -216,10 +252,11 @@ def _bench(lab: Lab, guests: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def _variants(uri: str) -> dict[str, Variant]:
+def _variants(uri: str, run_dir: Path) -> dict[str, Variant]:
     conf = service.prepare_service(["bench"], config_files=[])
     conf.set_override("libvirt_uri", uri)
-    conf.set_override("debug", False)
+    options.register(conf)
+    conf.set_override("qemu_run_dir", str(run_dir), group="perf")
     # Where Ceilometer logs to stdout, that is for the figures.
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler):
@@ -227,11 +264,10 @@ def _variants(uri: str) -> dict[str, Variant]:
     discoverer = PerfInstances(conf)
     core_discoverer = discovery.InstanceDiscovery(conf)
     instances = core_discoverer.discover(None)
-    ours = [getattr(pollsters, m.pollster)(conf) for m in METERS]
-    source = ours[0]._source
-    makers = [getattr(pollsters, m.pollster)(conf) for m in METERS]
-    for maker in makers:
-        maker._source = _Ready(source.read())
+    agents = [getattr(pollsters, m.pollster)(conf) for m in METERS]
+    source, monitor = _after_discovery(conf)
+    ours = _pollsters(conf, monitor)
+    makers = _pollsters(conf, _Ready(monitor.look()))
     # Core keeps one inspector per process, for the first URI that it saw.
     GenericComputePollster._inspector = inspector.get_hypervisor_inspector(
         conf
@@ -246,6 +282,7 @@ def _variants(uri: str) -> dict[str, Variant]:
             )
         ),
         "read": Variant(source.read),
+        "look": Variant(monitor.look),
         "make": Variant(lambda: _cycle(makers, instances)),
         "ours": Variant(lambda: _cycle(ours, instances)),
         "core_read": Variant(
@@ -272,7 +309,7 @@ def _variants(uri: str) -> dict[str, Variant]:
         "virsh": Variant(lambda: _virsh(uri)),
         "discovery": Variant(lambda: discoverer.discover(None)),
         "core_discovery": Variant(lambda: core_discoverer.discover(None)),
-        "cycle": Variant(lambda: _cycle(ours, discoverer.discover(None))),
+        "cycle": Variant(lambda: _cycle(agents, discoverer.discover(None))),
         "core_cycle": Variant(
             lambda: _cycle(theirs, core_discoverer.discover(None))
         ),
