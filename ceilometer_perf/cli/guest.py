@@ -10,14 +10,15 @@ import difflib
 import json
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import urllib.parse
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cliff.columns import FormattableColumn
 from oslo_log import log
 
 from ceilometer_perf import guest
-from ceilometer_perf.cli import errors
+from ceilometer_perf.cli import errors, options
+from ceilometer_perf.cli.values import Value
 from ceilometer_perf.guest import (
     cpus,
     domain,
@@ -26,7 +27,8 @@ from ceilometer_perf.guest import (
     nova_metadata,
     xml,
 )
-from ceilometer_perf.host import domains
+from ceilometer_perf.host import domains, probe
+from ceilometer_perf.host.probe import machine
 
 LOG = log.getLogger(__name__)
 
@@ -34,12 +36,6 @@ Row = tuple[str, ...]
 
 FINDINGS = 1  # the exit code of check; 0 is clean and 2 is bad input
 REFUSED = 1  # the exit code of enable if libvirt refused any event
-
-
-def _add_uri(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--uri", default="qemu:///system", help="where libvirt listens"
-    )
 
 
 def _add_inputs(parser: argparse.ArgumentParser, *, vcpus: bool) -> None:
@@ -78,19 +74,22 @@ def _add_inputs(parser: argparse.ArgumentParser, *, vcpus: bool) -> None:
 
 def _pairs(words: Sequence[str]) -> dict[str, str]:
     """``key=value`` words as a mapping."""
-    wrong = [word for word in words if "=" not in word]
-    if wrong:
-        raise errors.InputError(f"{wrong[0]!r} is not KEY=VALUE")
-    pairs = (word.split("=", 1) for word in words)
-    return {key.strip(): value for key, value in pairs}
+    pairs = [word.partition("=") for word in words]
+    for word, (key, equals, _) in zip(words, pairs, strict=True):
+        if not (key.strip() and equals):
+            raise errors.InputError(f"{word!r} is not KEY=VALUE")
+    return {key.strip(): value for key, _, value in pairs}
 
 
-def _host_facts(sys_dir: pathlib.Path, *, here: bool) -> guest.HostFacts:
-    """What is known of the host; which CPUs run only if it is this one."""
+def _host_facts(args: argparse.Namespace, *, here: bool) -> guest.HostFacts:
+    """What is known of the host; only if it is this one, all of it."""
+    sys_dir: pathlib.Path = args.sys
+    if not sys_dir.is_dir():
+        raise errors.InputError(f"--sys {sys_dir}: no such directory")
     online = sys_dir / "devices/system/cpu/online"
     return guest.HostFacts(
-        libvirt=domains.library_version(),
-        intel_cqm=(sys_dir / "devices/intel_cqm").exists(),
+        libvirt=domains.version(args.uri if here else None),
+        intel_cqm=machine.cqm_type(sys_dir) is not None,
         online=cpus.parse(online.read_text())
         if here and online.exists()
         else None,
@@ -110,25 +109,8 @@ def _requirements(
     return guest.resolve(
         guest.Asked(vcpus, flavor, image),
         nova_conf.read(args.nova_conf) if args.nova_conf else None,
-        _host_facts(args.sys, here=noted is not None),
+        _host_facts(args, here=noted is not None),
     )
-
-
-class Value(FormattableColumn[Any]):
-    """A value that JSON shows as it is, and a table in words."""
-
-    def human_readable(self) -> str:
-        """In words: sets as ranges, nothing as a dash."""
-        value = self._value
-        if isinstance(value, Mapping):
-            return "\n".join(
-                f"{key}: {Value(item).human_readable()}"
-                for key, item in value.items()
-            )
-        if isinstance(value, list):
-            numbers = all(isinstance(item, int) for item in value)
-            return cpus.text(value) if numbers else ", ".join(value)
-        return "-" if value is None else str(value).lower()
 
 
 def _realtime(realtime: guest.Realtime | None) -> dict[str, Any] | None:
@@ -174,7 +156,7 @@ def _add_domain(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--instance", metavar="UUID", help="a domain of this host"
     )
-    _add_uri(parser)
+    options.add_connect(parser)
     _add_inputs(parser, vcpus=False)
 
 
@@ -195,7 +177,7 @@ def _domain(
     """The domain that is meant, and what it must say."""
     document: str | bytes
     noted = None
-    if args.instance:
+    if args.instance is not None:
         document = domains.domain_xml(args.uri, args.instance)
         noted = nova_metadata.read(document)
         if noted.flavor is None and not args.flavor:
@@ -325,23 +307,21 @@ class Enable(errors.Lister):
             action="store_true",
             help="count in the running guest too, which misses its vCPUs",
         )
-        _add_uri(parser)
+        options.add_connect(parser)
         return parser
 
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], list[Row]]:
         """A row for each event of each domain."""
-        if parsed_args.live:
-            LOG.warning(
-                "Events that are enabled live count only threads created "
-                "from now on, not the vCPUs that run: the numbers are no "
-                "ground for a bill until the guest has been started anew"
-            )
+        names = list(events.normalized(parsed_args.event))
+        if not names:
+            raise errors.InputError("name an event")
+        _warn(parsed_args, names)
         outcomes = domains.enable(
             parsed_args.uri,
             parsed_args.instance,
-            list(events.normalized(parsed_args.event)),
+            names,
             live=parsed_args.live,
             dry_run=parsed_args.dry_run,
         )
@@ -359,3 +339,22 @@ class Enable(errors.Lister):
     def run(self, parsed_args: argparse.Namespace) -> int:
         """0 if all are enabled, 1 if any was refused, 2 for bad input."""
         return super().run(parsed_args) or self.code
+
+
+def _warn(args: argparse.Namespace, names: list[str]) -> None:
+    """What libvirt accepts without a word, and an operator regrets."""
+    if args.live:
+        LOG.warning(
+            "Events that are enabled live count only threads created "
+            "from now on, not the vCPUs that run: the numbers are no "
+            "ground for a bill until the guest has been started anew"
+        )
+    # Of another host's kernel nothing is known.
+    here = not urllib.parse.urlsplit(args.uri).hostname
+    for verdict in probe.cannot_work(names) if here else ():
+        LOG.warning(
+            "%s does not work on this host (%s): a guest that has it in its "
+            "definition will not start",
+            verdict.event.name,
+            verdict.reason,
+        )

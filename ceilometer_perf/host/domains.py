@@ -3,9 +3,16 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 
 import libvirt
+
+from ceilometer_perf.guest.events import SINCE
+from ceilometer_perf.guest.host_facts import Version
+from ceilometer_perf.host.deadline import within
+
+UNKNOWN = "libvirt knows no event of that name"
 
 
 class HostError(Exception):
@@ -23,10 +30,30 @@ class Outcome:
     refused: str | None = None
 
 
-def library_version() -> tuple[int, int, int]:
-    """The version of the libvirt library; 9001002 is 9.1.2."""
-    version = libvirt.getVersion()
-    return version // 1_000_000, version // 1_000 % 1_000, version % 1_000
+def library_version() -> Version:
+    """The version of the libvirt library of this process."""
+    return _version(libvirt.getVersion())
+
+
+def daemon_version(connection: libvirt.virConnect) -> Version:
+    """The version of the libvirt at the other end of a connection."""
+    return _version(connection.getLibVersion())
+
+
+def version(uri: str | None) -> Version:
+    """Of the libvirt behind ``uri``; failing that, of the library here."""
+    if uri is not None:
+        with (
+            contextlib.suppress(HostError),
+            connected(uri, read_only=True) as connection,
+        ):
+            return within(lambda: daemon_version(connection))
+    return library_version()
+
+
+def _version(number: int) -> Version:
+    """9001002 is 9.1.2."""
+    return number // 1_000_000, number // 1_000 % 1_000, number % 1_000
 
 
 def domain_xml(uri: str, uuid: str, inactive: bool = True) -> str:
@@ -35,8 +62,8 @@ def domain_xml(uri: str, uuid: str, inactive: bool = True) -> str:
     Passwords are left out, as libvirt does for every read-only connection.
     """
     flags = libvirt.VIR_DOMAIN_XML_INACTIVE if inactive else 0
-    with _connected(uri, read_only=True) as connection:
-        return str(connection.lookupByUUIDString(uuid).XMLDesc(flags))
+    with connected(uri, read_only=True) as connection:
+        return within(lambda: str(_lookup(connection, uuid).XMLDesc(flags)))
 
 
 def enable(
@@ -54,19 +81,27 @@ def enable(
     but then the vCPUs that run already are not counted.
     """
     wanted = list(events)
-    with _connected(uri, read_only=dry_run) as connection:
-        domains = (
-            [connection.lookupByUUIDString(uuid)]
-            if uuid
-            else connection.listAllDomains(
-                libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT
-            )
-        )
+    with connected(uri, read_only=dry_run) as connection:
         return [
-            _enable(domain, event, None if dry_run else _flags(domain, live))
-            for domain in domains
+            within(functools.partial(_enable, domain, event, live, dry_run))
+            for domain in within(lambda: _chosen(connection, uuid))
             for event in wanted
         ]
+
+
+def _chosen(
+    connection: libvirt.virConnect, uuid: str | None
+) -> list[libvirt.virDomain]:
+    """The one that is meant, or all that have a definition."""
+    if uuid is not None:
+        return [_lookup(connection, uuid)]
+    return list(
+        connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
+    )
+
+
+def _lookup(connection: libvirt.virConnect, uuid: str) -> libvirt.virDomain:
+    return connection.lookupByUUIDString(uuid)
 
 
 def _flags(domain: libvirt.virDomain, live: bool) -> int:
@@ -78,29 +113,33 @@ def _flags(domain: libvirt.virDomain, live: bool) -> int:
 
 
 def _enable(
-    domain: libvirt.virDomain, event: str, flags: int | None
+    domain: libvirt.virDomain, event: str, live: bool, dry_run: bool
 ) -> Outcome:
-    """Set one event; without flags say only what would be set."""
+    """Set one event, or say only that it would be set."""
     outcome = Outcome(domain.UUIDString(), domain.name(), event)
-    if flags is None:
+    if event not in SINCE:
+        return dataclasses.replace(outcome, refused=UNKNOWN)
+    if dry_run:
         return outcome
     try:
-        domain.setPerfEvents({event: True}, flags)
-    # The binding looks a name up in its own table before it calls libvirt.
-    except (libvirt.libvirtError, LookupError) as error:
+        domain.setPerfEvents({event: True}, _flags(domain, live))
+    # An older binding has fewer names in the table where it looks first.
+    except LookupError:
+        return dataclasses.replace(outcome, refused=UNKNOWN)
+    except libvirt.libvirtError as error:
         return dataclasses.replace(outcome, refused=str(error))
     return outcome
 
 
 @contextlib.contextmanager
-def _connected(uri: str, *, read_only: bool) -> Iterator[libvirt.virConnect]:
+def connected(uri: str, *, read_only: bool) -> Iterator[libvirt.virConnect]:
     """A connection for one command, with libvirt's errors as HostError."""
     libvirt.registerErrorHandler(_errors_are_raised, None)
     connect = libvirt.openReadOnly if read_only else libvirt.open
     try:
-        with contextlib.closing(connect(uri)) as connection:
+        with contextlib.closing(within(lambda: connect(uri))) as connection:
             yield connection
-    except libvirt.libvirtError as error:
+    except (libvirt.libvirtError, TimeoutError) as error:
         raise HostError(f"libvirt at {uri}: {error}") from error
 
 

@@ -100,6 +100,7 @@ def test_resolve_for_people() -> None:
 
 def test_an_old_kernel_is_seen_in_sysfs(tmp_path: pathlib.Path) -> None:
     (tmp_path / "devices/intel_cqm").mkdir(parents=True)
+    (tmp_path / "devices/intel_cqm/type").write_text("8\n")
     conf = tmp_path / "nova.conf"
     conf.write_text("[libvirt]\nenabled_perf_events = cmt\n")
     ran = run(
@@ -330,7 +331,7 @@ def test_enable_sets_events_one_at_a_time(guests: list[FakeDomain]) -> None:
     assert [row["outcome"] for row in json.loads(ran.out)] == [
         "enabled",
         "refused: no such PMU",
-        "refused: nope",
+        "refused: libvirt knows no event of that name",
         "enabled",
     ]
     flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG

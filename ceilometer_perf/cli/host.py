@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ceilometer-perf host``: what this host can count."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from ceilometer_perf.cli import errors, options
+from ceilometer_perf.cli.values import Value
+from ceilometer_perf.host import probe
+from ceilometer_perf.host.probe import advice
+from ceilometer_perf.host.probe.virt import Virt
+
+Shown = tuple[tuple[str, ...], tuple[Any, ...]]
+
+ANSWERS = {True: "yes", False: "no", None: "?"}
+
+
+class Events(Value):
+    """Verdicts on events, a line each."""
+
+    def human_readable(self) -> str:
+        """The event, whether it works, and why not."""
+        width = max(len(row["event"]) for row in self._value)
+        return "\n".join(
+            f"{row['event']:{width}}  {ANSWERS[row['works']]:3}  "
+            f"{row['reason'] or ''}".rstrip()
+            for row in self._value
+        )
+
+
+class Banks(Value):
+    """L3 caches, a line each."""
+
+    def human_readable(self) -> str:
+        """Their size, and which CPUs share it."""
+        return (
+            "\n".join(
+                f"{bank['id']}: {bank['size'] / (1 << 20):g} MiB, "
+                f"CPUs {bank['cpus']}"
+                for bank in self._value
+            )
+            or super().human_readable()
+        )
+
+
+class Probe(errors.ShowOne):
+    """Show what can be counted on this host, and print it for nova.conf."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Where libvirt is, and what to print."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--nova-conf",
+            action="store_true",
+            help="print the enabled_perf_events that are safe on this host",
+        )
+        options.add_connect(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Shown:
+        """Everything that was found, or what nova.conf may say of it."""
+        self.report = probe.ask(parsed_args.uri)
+        if parsed_args.nova_conf:
+            return _nova_conf(self.report)
+        return _all(self.report)
+
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Sequence[Any],
+    ) -> int:
+        """With --nova-conf people get lines to paste, not a table."""
+        if parsed_args.nova_conf and parsed_args.formatter == "table":
+            self.app.stdout.write(advice.nova_conf(self.report))
+            return 0
+        return int(super().produce_output(parsed_args, column_names, data))
+
+
+def _nova_conf(report: probe.Report) -> Shown:
+    return ("enabled_perf_events", "left_out", "notes"), (
+        Value(list(report.safe())),
+        Value(dict(advice.left_out(report))),
+        Value(list(advice.notes(report))),
+    )
+
+
+def _all(report: probe.Report) -> Shown:
+    machine = report.machine
+    shown = {
+        "kernel": Value(machine.kernel),
+        "libvirt": Value(_libvirt(report.virt)),
+        "root": Value(report.is_root),
+        "perf_event_paranoid": Value(machine.paranoid),
+        "pmus": Value(list(machine.pmus)),
+        "hardware_counters": Value(report.counters.number),
+        "nmi_watchdog": Value(machine.nmi_watchdog),
+        "l3": Banks([dataclasses.asdict(bank) for bank in report.virt.l3]),
+        "resctrl": Value(_resctrl(report)),
+        "events": Events([_event(report, v) for v in report.verdicts]),
+        "notes": Value(list(advice.notes(report))),
+    }
+    return tuple(shown), tuple(shown.values())
+
+
+def _libvirt(virt: Virt) -> dict[str, Any]:
+    return {
+        "uri": virt.uri,
+        "library": _version(virt.library),
+        "daemon": _version(virt.daemon),
+        "error": virt.error,
+    }
+
+
+def _version(version: tuple[int, int, int] | None) -> str | None:
+    return ".".join(map(str, version)) if version else None
+
+
+def _resctrl(report: probe.Report) -> dict[str, Any]:
+    resctrl = report.machine.resctrl
+    return {
+        "kernel": resctrl.known,
+        "mounted": resctrl.mounted,
+        "features": list(resctrl.features),
+        "rmids": resctrl.rmids,
+        "libvirt_monitors": list(report.virt.monitors),
+    }
+
+
+def _event(report: probe.Report, verdict: probe.Verdict) -> dict[str, Any]:
+    reasons = advice.left_out(report)
+    return {
+        "event": verdict.event.name,
+        "kind": verdict.event.kind,
+        "works": verdict.works,
+        "reason": reasons.get(verdict.event.name),
+    }

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values that JSON shows as they are, and a table in words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cliff.columns import FormattableColumn
+
+from ceilometer_perf.guest import cpus
+
+
+class Value(FormattableColumn[Any]):
+    """A value of JSON: mappings, lists, texts, numbers, nothing."""
+
+    def human_readable(self) -> str:
+        """In words: sets as ranges, nothing as a dash."""
+        value = self._value
+        if isinstance(value, Mapping):
+            return "\n".join(
+                f"{key}: {Value(item).human_readable()}"
+                for key, item in value.items()
+            )
+        if isinstance(value, list):
+            return _list(value)
+        if isinstance(value, bool):
+            return str(value).lower()
+        return "-" if value is None else str(value)
+
+
+def _list(value: list[Any]) -> str:
+    if not value:
+        return "-"
+    if all(isinstance(item, int) for item in value):
+        return cpus.text(value)
+    return ", ".join(Value(item).human_readable() for item in value)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What nova.conf may say on this host.
+
+libvirt starts no guest at all with an event that it can't open, so one wrong
+name in ``enabled_perf_events`` keeps every guest of the host from booting.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from ceilometer_perf.host.probe import Report
+from ceilometer_perf.host.probe.verdicts import Verdict
+
+
+def left_out(report: Report) -> Mapping[str, str]:
+    """The events that nova.conf should not name, and why."""
+    safe = report.safe()
+    return {
+        verdict.event.name: verdict.reason or _crowded_out(report)
+        for verdict in report.verdicts
+        if verdict.event.name not in safe
+    }
+
+
+def _crowded_out(report: Report) -> str:
+    return (
+        f"works, but not beside the others: {report.counters.number} hardware "
+        "counters are free, and with more events than that all are counted "
+        "too low"
+    )
+
+
+def nova_conf(report: Report) -> str:
+    """The option for nova.conf, with a comment on each event left out."""
+    return "".join(f"{line}\n" for line in _lines(report))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield "[libvirt]"
+    for event, reason in left_out(report).items():
+        yield f"# {event}: {reason}"
+    for note in notes(report):
+        yield f"# Note: {note}"
+    yield f"enabled_perf_events = {', '.join(report.safe())}".rstrip()
+
+
+def notes(report: Report) -> Iterator[str]:
+    """What an operator should know of the list as a whole."""
+    if any(verdict.works is None for verdict in report.verdicts):
+        yield (
+            "not asked as root, as libvirtd would: events that this user "
+            "can't judge are left out"
+        )
+    if report.virt.error is not None:
+        library = ".".join(map(str, report.virt.library))
+        yield (
+            f"libvirt at {report.virt.uri} was not reached; it is taken to "
+            f"be {library}, as the library here is"
+        )
+    if report.counters.number is None:
+        yield (
+            "how many hardware counters are free was not measured: as root "
+            "it is"
+        )
+    yield from _crowd(report)
+
+
+def _crowd(report: Report) -> Iterator[str]:
+    """More hardware events than counters: what to give up for another."""
+    crowd = [v for v in report.verdicts if _is_crowded_out(v, report)]
+    if not crowd:
+        return
+    last = [event.name for event in reversed(report.counters.together)]
+    yield (
+        "to have one of those that found no counter, drop one of these "
+        f"instead, the least telling first: {', '.join(last)}"
+    )
+    if report.machine.nmi_watchdog:
+        yield (
+            "the NMI watchdog holds one counter of each CPU; "
+            "kernel.nmi_watchdog=0 sets it free"
+        )
+
+
+def _is_crowded_out(verdict: Verdict, report: Report) -> bool:
+    return bool(verdict.works) and report.crowded_out(verdict.event)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What /proc and /sys say of a machine, below any root directory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CPU_PMU = "4"  # PERF_TYPE_RAW, which x86 gives its CPUs' counters
+TYPE_BYTES = 10  # libvirt reads no more of intel_cqm's type
+
+
+@dataclass(frozen=True, slots=True)
+class Resctrl:
+    """The kernel's interface to cache and bandwidth monitoring."""
+
+    #: The kernel has it; whether the CPU does shows only once it is mounted.
+    known: bool = False
+    mounted: str | None = None
+    features: tuple[str, ...] = ()
+    #: How many groups can be monitored at once.
+    rmids: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A kernel, and what it knows of the CPUs' counters."""
+
+    kernel: str | None
+    #: kernel.perf_event_paranoid; None if the kernel has no perf events.
+    paranoid: int | None
+    #: PMUs that count what the CPUs execute.
+    pmus: tuple[str, ...]
+    #: The perf event type of intel_cqm, on kernels older than 4.14.
+    cqm_type: int | None
+    #: It keeps one counter of each CPU for itself.
+    nmi_watchdog: bool
+    resctrl: Resctrl
+
+
+def read(root: Path = Path("/")) -> Machine:
+    """The machine whose /proc and /sys are below ``root``."""
+    kernel = root / "proc/sys/kernel"
+    return Machine(
+        kernel=_text(kernel / "osrelease"),
+        paranoid=_number(kernel / "perf_event_paranoid"),
+        pmus=_pmus(root / "sys"),
+        cqm_type=cqm_type(root / "sys"),
+        nmi_watchdog=_text(kernel / "nmi_watchdog") == "1",
+        resctrl=_resctrl(root),
+    )
+
+
+def cqm_type(sys_dir: Path) -> int | None:
+    """The type of the PMU intel_cqm as libvirt would read it."""
+    text = _text(sys_dir / "devices/intel_cqm/type") or ""
+    return int(text) if text.isdecimal() and len(text) < TYPE_BYTES else None
+
+
+def _pmus(sys_dir: Path) -> tuple[str, ...]:
+    # Other architectures give their CPUs' counters any type, but say which
+    # CPUs have them, as hybrid x86 does. PMUs of other parts say "cpumask".
+    found = (sys_dir / "bus/event_source/devices").glob("*/type")
+    return tuple(
+        sorted(
+            path.parent.name
+            for path in found
+            if _text(path) == CPU_PMU or (path.parent / "cpus").exists()
+        )
+    )
+
+
+def _resctrl(root: Path) -> Resctrl:
+    known = (_text(root / "proc/filesystems") or "").split()
+    mounted = _mounted(_text(root / "proc/mounts") or "")
+    if mounted is None:
+        return Resctrl("resctrl" in known)
+    info = root / mounted.lstrip("/") / "info/L3_MON"
+    return Resctrl(
+        known=True,
+        mounted=mounted,
+        features=tuple((_text(info / "mon_features") or "").split()),
+        rmids=_number(info / "num_rmids"),
+    )
+
+
+def _mounted(mounts: str) -> str | None:
+    fields = (line.split() for line in mounts.splitlines())
+    return next((f[1] for f in fields if f[2:3] == ["resctrl"]), None)
+
+
+def _text(path: Path) -> str | None:
+    """What a file says; None if it isn't there or can't be read."""
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(_text(path) or "")
+    except ValueError:
+        return None

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The system call ``perf_event_open``, which no C library wraps."""
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Protocol
+
+#: Its number on each architecture, of the kernel's ``unistd.h``.
+NUMBERS = {
+    "aarch64": 241,
+    "loongarch64": 241,
+    "ppc64": 319,
+    "ppc64le": 319,
+    "riscv64": 241,
+    "s390x": 331,
+    "x86_64": 298,
+}
+
+# struct perf_event_attr in its first version, which every kernel takes.
+ATTR = struct.Struct("=IIQQQQQIIQ")
+INHERIT = 1 << 1
+EXCLUDE_KERNEL = 1 << 5
+TOTAL_TIMES = 0b11  # PERF_FORMAT_TOTAL_TIME_ENABLED and _RUNNING
+COUNT = struct.Struct("=QQQ")  # the value, time enabled, time running
+
+# The kernel lets events take turns every few milliseconds.
+SECONDS = 0.02
+
+#: The type and the config of an event.
+Pair = tuple[int, int]
+
+
+class PerfEvents(Protocol):
+    """A kernel that can be asked for perf events."""
+
+    def try_open(self, event: Pair, *, user_only: bool = False) -> None:
+        """Open an event as libvirt does; OSError says why it can't be."""
+
+    def share(self, events: Sequence[Pair]) -> float:
+        """The part of the time that each of them counts, if open at once."""
+
+
+class Kernel:
+    """The kernel that this process runs on."""
+
+    def try_open(self, event: Pair, *, user_only: bool = False) -> None:
+        """Open an event on this process, and close it again.
+
+        With ``user_only`` what the kernel does is not counted, which is less
+        than libvirt asks for, and allowed to more users.
+        """
+        os.close(_open(event, EXCLUDE_KERNEL if user_only else 0))
+
+    def share(self, events: Sequence[Pair]) -> float:
+        """1.0 if each has a counter of its own; less if they take turns."""
+        with ExitStack() as stack:
+            handles = []
+            for event in events:
+                handles.append(_open(event))
+                stack.callback(os.close, handles[-1])
+            # An event counts while its process is on a CPU.
+            end = time.thread_time() + SECONDS
+            while time.thread_time() < end:
+                pass
+            return min(map(_share, handles), default=1.0)
+
+
+def _share(handle: int) -> float:
+    """The part of the time that an event was on a counter."""
+    _, enabled, running = COUNT.unpack(os.read(handle, COUNT.size))
+    return running / enabled if enabled else 0.0
+
+
+def _open(event: Pair, flags: int = 0) -> int:
+    """A handle of an event that counts from now on in this thread."""
+    number = NUMBERS.get(platform.machine())
+    # A 32-bit process has other numbers than the kernel that it runs on.
+    if number is None or struct.calcsize("P") != 8:
+        raise OSError(errno.ENOSYS, f"unknown on {platform.machine()}")
+    kind, config = event
+    attr = ATTR.pack(
+        kind, ATTR.size, config, 0, 0, TOTAL_TIMES, INHERIT | flags, 0, 0, 0
+    )
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    # This thread, on any CPU, in no group, without flags: as libvirt does.
+    rest = map(ctypes.c_long, (0, -1, -1, 0))
+    handle: int = libc.syscall(ctypes.c_long(number), attr, *rest)
+    if handle < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return handle

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What libvirt says of itself and of the host's caches."""
+
+from dataclasses import dataclass
+
+from lxml import etree
+
+from ceilometer_perf.guest.host_facts import Version
+from ceilometer_perf.host import domains
+from ceilometer_perf.host.deadline import within
+
+UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+L3 = ".//cache/bank[@level='3']"
+MONITORS = ".//cache/monitor[@level='3']/feature"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheBank:
+    """A last-level cache, and the CPUs that share it."""
+
+    id: int
+    size: int
+    cpus: str
+
+
+@dataclass(frozen=True, slots=True)
+class Virt:
+    """The libvirt library of this process, and the daemon behind a URI."""
+
+    uri: str
+    library: Version
+    daemon: Version | None = None
+    l3: tuple[CacheBank, ...] = ()
+    #: What libvirt can monitor of them, by resctrl.
+    monitors: tuple[str, ...] = ()
+    #: Why the daemon said nothing.
+    error: str | None = None
+
+
+def ask(uri: str) -> Virt:
+    """Ask libvirt; that it doesn't answer is part of the result."""
+    library = domains.library_version()
+    try:
+        with domains.connected(uri, read_only=True) as connection:
+            version = within(lambda: domains.daemon_version(connection))
+            text = within(lambda: str(connection.getCapabilities()))
+    except domains.HostError as error:
+        return Virt(uri, library, error=" ".join(str(error).split()))
+    l3, monitors = caches(text)
+    return Virt(uri, library, version, l3, monitors)
+
+
+def caches(
+    capabilities: str,
+) -> tuple[tuple[CacheBank, ...], tuple[str, ...]]:
+    """The L3 banks of a capabilities XML, and how they can be monitored."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True)
+    root = etree.fromstring(capabilities.encode(), parser)
+    banks = tuple(
+        CacheBank(
+            id=int(bank.get("id", "0")),
+            size=int(bank.get("size", "0")) * UNITS[bank.get("unit", "B")],
+            cpus=bank.get("cpus", ""),
+        )
+        for bank in root.iterfind(L3)
+    )
+    features = (f.get("name", "") for f in root.iterfind(MONITORS))
+    return banks, tuple(features)
