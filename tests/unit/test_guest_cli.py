@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The guest commands as a shell sees them."""
 
-import contextlib
-import dataclasses
 import io
 import json
-import logging
 import pathlib
 import sys
-from collections.abc import Iterator
+import time
 from typing import Any
 
 import libvirt
 import pytest
 
-from ceilometer_perf.cli.app import main
 from ceilometer_perf.guest import nova_metadata
-from ceilometer_perf.host import domains
+from ceilometer_perf.host import deadline, domains, probe
+from ceilometer_perf.host.probe.events import EVENTS
+from tests.unit import shell
 from tests.unit.guest_cases import GOLDEN
+from tests.unit.shell import Ran
 
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"  # of the test driver's domain
 TEST_URI = ("--uri", "test:///default")
@@ -28,30 +27,8 @@ REALTIME = (
 WHOLE = str(GOLDEN / "emulatorpin-whole" / "before.xml")
 
 
-@dataclasses.dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """The app adds a handler to the root logger for each run."""
-    before = list(logging.root.handlers)
-    yield
-    logging.root.handlers[:] = before
-
-
 def run(*argv: str) -> Ran:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = main(["guest", *argv])
-        except SystemExit as stop:  # argparse
-            code = int(str(stop.code))
-    assert "Traceback" not in err.getvalue()
-    return Ran(code, out.getvalue(), err.getvalue())
+    return shell.run("guest", *argv)
 
 
 def test_resolve_in_json(tmp_path: pathlib.Path) -> None:
@@ -120,6 +97,8 @@ def test_an_old_kernel_is_seen_in_sysfs(tmp_path: pathlib.Path) -> None:
             "FlavorImageConflict",
         ),
         (("--flavor", "hw:pmu"), "InputError"),
+        (("--image", "=1"), "InputError"),
+        (("--sys", "/no/such/directory"), "InputError"),
         (("--nova-conf", "/no/such/file"), "InvalidConfiguration"),
     ],
 )
@@ -212,6 +191,25 @@ def test_no_pins() -> None:
     ran = run("apply", "--xml", path, *REALTIME, "-f", "json")
     assert ran.code == 2
     assert json.loads(ran.err)["error"] == "NotInXMLError"
+
+
+@pytest.mark.parametrize("uuid", ["", "x", "0"])
+def test_no_uuid(uuid: str) -> None:
+    for command in ("check",), ("apply",), ("diff",), ("enable", "cpu_clock"):
+        ran = run(*command, "--instance", uuid, *TEST_URI)
+        assert ran.code == 2
+        assert ran.err.startswith("HostError: libvirt at test:///default")
+        assert len(ran.err.splitlines()) == 1
+
+
+def test_a_libvirt_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(libvirt, "openReadOnly", lambda _uri: time.sleep(9))
+    monkeypatch.setattr(deadline.within, "__defaults__", (0.1,))
+    ran = run("check", "--instance", UUID)
+    assert ran.code == 2
+    assert "no answer within 0.1 s" in ran.err
 
 
 def test_one_domain_is_needed() -> None:
@@ -359,6 +357,34 @@ def test_enable_dry(guests: list[FakeDomain]) -> None:
         "would be enabled"
     }
     assert guests[0].calls == guests[1].calls == []
+
+
+def test_enable_dry_knows_names(guests: list[FakeDomain]) -> None:
+    ran = run("enable", "nope", "--instance", UUID, "--dry-run")
+    assert ran.code == 1
+    assert "knows no event of that name" in ran.out
+
+
+def test_enable_warns_of_what_keeps_a_guest_from_booting(
+    guests: list[FakeDomain], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_works(names: list[str]) -> list[probe.Verdict]:
+        return [probe.Verdict(EVENTS[name], False, "no PMU") for name in names]
+
+    monkeypatch.setattr(probe, "cannot_work", none_works)
+    words = ("enable", "cpu_clock", "--instance", UUID)
+    ran = run(*words)
+    assert ran.code == 0
+    assert "cpu_clock does not work on this host (no PMU)" in ran.err
+    assert "will not start" in ran.err
+    elsewhere = run(*words, "--connect", "qemu+ssh://other/system")
+    assert elsewhere.err == ""
+
+
+@pytest.mark.parametrize("event", ["", " "])
+def test_enable_needs_an_event(event: str) -> None:
+    ran = run("enable", event, "--all", *TEST_URI)
+    assert (ran.code, ran.err) == (2, "InputError: name an event\n")
 
 
 def test_enable_needs_a_domain() -> None:

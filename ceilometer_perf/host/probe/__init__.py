@@ -53,8 +53,7 @@ def probe(
     is_root = os.geteuid() == 0 if is_root is None else is_root
     asker = Asker(perf, here, is_root, libvirt.daemon or libvirt.library)
     found = tuple(verdicts.judge(event, asker) for event in EVENTS.values())
-    works = [verdict.event for verdict in found if verdict.works]
-    return Report(here, libvirt, is_root, found, counters.measure(works, perf))
+    return Report(here, libvirt, is_root, found, counters.measure(found, perf))
 
 
 def cannot_work(names: Iterable[str]) -> list[Verdict]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ceilometer_perf.host.probe.events import TYPES, Event
 from ceilometer_perf.host.probe.perf_event import Pair, PerfEvents
+from ceilometer_perf.host.probe.verdicts import Verdict
 
 MOST = 32  # more than any CPU has
 ALL_THE_TIME = 0.999  # what a counter of its own comes to
@@ -25,16 +26,18 @@ class Counters:
     together: tuple[Event, ...] = ()
 
 
-def measure(works: Sequence[Event], perf: PerfEvents) -> Counters:
+def measure(found: Sequence[Verdict], perf: PerfEvents) -> Counters:
     """Find room for each event in turn, for the most telling ones first.
 
     Events differ in the counters that they can use, so one may still fit
     after another doesn't. When all fit, copies of the first show how much
     room is left.
     """
-    hardware = [event for event in works if event.kind == "hardware"]
+    tried = [v for v in found if v.event.kind == "hardware"]
+    hardware = [verdict.event for verdict in tried if verdict.works]
     if not hardware:
-        return Counters(0)
+        unknown = any(verdict.works is None for verdict in tried)
+        return Counters(None if unknown else 0)
     try:
         together = _fitting(hardware, perf)
         number = len(together)

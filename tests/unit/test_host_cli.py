@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host commands as a shell sees them."""
+
+import json
+
+import pytest
+
+from ceilometer_perf.host import probe
+from ceilometer_perf.host.probe import Report, virt
+from tests.unit.probe_cases import HARDWARE, SOFTWARE, FakeKernel, probed
+from tests.unit.shell import run
+
+NOWHERE = "qemu+unix:///system?socket=/no/such/socket"
+
+
+def use(monkeypatch: pytest.MonkeyPatch, report: Report) -> None:
+    monkeypatch.setattr(probe, "ask", lambda _uri: report)
+
+
+def test_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, probed("amd", FakeKernel(counters=6)))
+    ran = run("host", "probe")
+    assert (ran.code, ran.err) == (0, "")
+    assert "0: 32 MiB, CPUs 0-7,16-23" in ran.out
+    assert "cpu_cycles               yes" in ran.out
+    assert "bus_cycles               yes  works, but not beside" in ran.out
+    assert "cmt                      no   Linux dropped" in ran.out
+
+
+def test_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(
+        monkeypatch,
+        probed("locked", FakeKernel(forbids_all=13), is_root=False),
+    )
+    shown = json.loads(run("host", "probe", "-f", "json").out)
+    assert shown["kernel"] == "6.1.0-28-amd64"
+    assert shown["perf_event_paranoid"] == 4
+    assert shown["root"] is False
+    assert shown["libvirt"] == {
+        "uri": "qemu:///system",
+        "library": "9.0.0",
+        "daemon": None,
+        "error": "no libvirtd",
+    }
+    assert shown["hardware_counters"] is None
+    rows = {row["event"]: row for row in shown["events"]}
+    assert set(rows) == {*HARDWARE, *SOFTWARE, "cmt", "mbmt", "mbml"}
+    assert rows["cpu_clock"]["works"] is None
+    assert rows["cmt"]["works"] is False
+
+
+def test_nova_conf(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, probed("vm", FakeKernel((1,))))
+    lines = run("host", "probe", "--nova-conf").out.splitlines()
+    assert lines[0] == "[libvirt]"
+    assert lines[-1] == f"enabled_perf_events = {', '.join(SOFTWARE)}"
+    assert sum(line.startswith("# ") for line in lines) == 13
+    shown = json.loads(run("host", "probe", "--nova-conf", "-f", "json").out)
+    assert shown["enabled_perf_events"] == list(SOFTWARE)
+    assert set(shown["left_out"]) == {*HARDWARE, "cmt", "mbmt", "mbml"}
+
+
+def test_libvirt_out_of_reach_is_a_line() -> None:
+    ran = run("host", "probe", "--connect", NOWHERE, "-f", "json")
+    assert ran.code == 0
+    error = json.loads(ran.out)["libvirt"]["error"]
+    assert NOWHERE in error
+    assert "\n" not in error
+
+
+def test_a_libvirt_that_answers() -> None:
+    found = virt.ask("test:///default")
+    assert found.error is None
+    assert found.daemon == found.library
+
+
+def test_unknown_words() -> None:
+    assert run("host", "probe", "--nope").code == 2

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The probe on hosts of many kinds, and its system call on this one."""
+
+import errno
+import os
+import pathlib
+import platform
+
+import pytest
+from oslo_config import cfg
+
+from ceilometer_perf.guest import events as guest_events
+from ceilometer_perf.guest import nova_conf
+from ceilometer_perf.host.probe import Report, advice, perf_event, verdicts
+from ceilometer_perf.host.probe import machine as machines
+from ceilometer_perf.host.probe.counters import MOST
+from ceilometer_perf.host.probe.events import EVENTS
+from ceilometer_perf.host.probe.virt import CacheBank
+from tests.unit.probe_cases import (
+    CQM_TYPE,
+    HARDWARE,
+    HOSTS,
+    SOFTWARE,
+    FakeKernel,
+    probed,
+)
+
+CQM = ("cmt", "mbmt", "mbml")
+ENOUGH = 10
+
+
+def reasons(report: Report) -> dict[str, str | None]:
+    return {v.event.name: v.reason for v in report.verdicts}
+
+
+def works(report: Report) -> dict[str, bool | None]:
+    return {v.event.name: v.works for v in report.verdicts}
+
+
+def test_events_are_libvirts() -> None:
+    assert set(EVENTS) == set(guest_events.SINCE)
+    assert {EVENTS[name].kind for name in CQM} == {"intel_cqm"}
+    pairs = {(event.kind, event.config) for event in EVENTS.values()}
+    assert len(pairs) == len(EVENTS)
+
+
+def test_intel() -> None:
+    report = probed("intel", FakeKernel(counters=ENOUGH))
+    assert report.safe() == HARDWARE + SOFTWARE
+    assert "4.14" in str(reasons(report)["cmt"])
+    assert report.machine.pmus == ("cpu",)
+    assert report.machine.nmi_watchdog
+    assert report.machine.resctrl == machines.Resctrl(known=True)
+    assert report.virt.l3 == (CacheBank(0, 30 << 20, "0-15"),)
+    assert report.virt.monitors == ("llc_occupancy",)
+
+
+def test_a_vm_without_a_pmu() -> None:
+    report = probed("vm", FakeKernel((1,)))
+    assert report.safe() == SOFTWARE
+    assert report.counters.number == 0
+    assert "no PMU" in str(reasons(report)["cpu_cycles"])
+    assert report.machine.pmus == ()
+    assert not report.machine.resctrl.known
+    assert report.virt.l3 == ()
+
+
+def test_amd_with_two_caches() -> None:
+    gone = ("ref_cpu_cycles", "bus_cycles")
+    report = probed("amd", FakeKernel(missing=gone, counters=ENOUGH))
+    assert set(HARDWARE) - set(report.safe()) == set(gone)
+    assert "has no such event" in str(reasons(report)["bus_cycles"])
+    assert [bank.size for bank in report.virt.l3] == [32 << 20] * 2
+    assert report.machine.resctrl == machines.Resctrl(
+        known=True,
+        mounted="/sys/fs/resctrl",
+        features=("llc_occupancy", "mbm_total_bytes", "mbm_local_bytes"),
+        rmids=256,
+    )
+
+
+def test_an_old_kernel_has_intel_cqm() -> None:
+    report = probed("cqm", FakeKernel((0, 1, CQM_TYPE), counters=ENOUGH))
+    assert report.machine.cqm_type == CQM_TYPE
+    assert set(CQM) <= set(report.safe())
+    assert report.virt.error == "no libvirtd"
+    refused = probed("cqm", FakeKernel((0, 1)))
+    assert not set(CQM) & set(refused.safe())
+    assert "has no such event" in str(reasons(refused)["cmt"])
+
+
+@pytest.mark.parametrize(
+    "code", [errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV]
+)
+def test_what_kernels_say_of_a_missing_event(code: int) -> None:
+    report = probed("intel", FakeKernel(missing=("bus_cycles",), code=code))
+    assert works(report)["bus_cycles"] is False
+    assert "has no such event" in str(reasons(report)["bus_cycles"])
+
+
+def test_a_user_of_whom_only_the_kernels_part_is_kept() -> None:
+    kernel = FakeKernel(
+        missing=("bus_cycles",), forbids=errno.EACCES, counters=ENOUGH
+    )
+    report = probed("intel", kernel, is_root=False)
+    assert works(report)["cpu_cycles"] is True
+    assert works(report)["bus_cycles"] is False
+    assert report.counters.number is None
+    assert "cpu_cycles" in report.safe()
+    assert any("as root" in note for note in advice.notes(report))
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM])
+def test_a_locked_down_user_cant_tell(code: int) -> None:
+    report = probed("locked", FakeKernel(forbids_all=code), is_root=False)
+    assert works(report)["cpu_cycles"] is works(report)["cpu_clock"] is None
+    assert "perf_event_paranoid is 4" in str(reasons(report)["cpu_clock"])
+    assert "run as root" in str(reasons(report)["cpu_clock"])
+    assert works(report)["cmt"] is False
+    assert report.safe() == ()
+    assert "enabled_perf_events =\n" in advice.nova_conf(report)
+
+
+def test_root_in_a_container_that_forbids_it() -> None:
+    report = probed("locked", FakeKernel(forbids_all=errno.EPERM))
+    assert works(report)["cpu_clock"] is False
+    assert "container" in str(reasons(report)["cpu_clock"])
+
+
+def test_a_kernel_without_the_call() -> None:
+    report = probed("vm", FakeKernel(forbids_all=errno.ENOSYS))
+    assert works(report)["cpu_clock"] is False
+    assert "no perf_event_open" in str(reasons(report)["cpu_clock"])
+
+
+def test_another_failure_is_no_verdict() -> None:
+    report = probed("vm", FakeKernel(forbids_all=errno.EMFILE))
+    assert works(report)["cpu_clock"] is None
+    assert reasons(report)["cpu_clock"] == os.strerror(errno.EMFILE)
+
+
+def test_an_old_libvirt_knows_fewer_events() -> None:
+    report = probed("intel", FakeKernel(), version=(3, 1, 0))
+    assert reasons(report)["cpu_clock"] == "it needs libvirt 3.2.0"
+    assert not set(SOFTWARE) & set(report.safe())
+
+
+# Counters
+
+
+@pytest.mark.parametrize("counters", range(9))
+def test_no_more_events_than_counters(counters: int) -> None:
+    report = probed("intel", FakeKernel(counters=counters))
+    kept = [name for name in report.safe() if name in HARDWARE]
+    general = [name for name in HARDWARE if name != "ref_cpu_cycles"]
+    # One that competes with none is kept, wherever it stands.
+    assert set(kept) == {*general[:counters], "ref_cpu_cycles"}
+    assert report.counters.number == counters + 1
+    left = advice.left_out(report)
+    assert "beside the others" in left["bus_cycles"]
+    notes = " ".join(advice.notes(report))
+    assert "nmi_watchdog=0" in notes
+    assert notes.index(kept[-1]) <= notes.index(kept[0])
+
+
+def test_counters_to_spare_are_counted() -> None:
+    report = probed("intel", FakeKernel(counters=12))
+    assert report.counters.number == 13
+    assert probed("amd", FakeKernel(counters=99)).counters.number == MOST
+
+
+# nova.conf
+
+
+@pytest.mark.parametrize("host", ["intel", "vm", "amd", "cqm", "locked"])
+def test_the_line_is_for_nova_conf(host: str, tmp_path: pathlib.Path) -> None:
+    report = probed(host, FakeKernel())
+    path = tmp_path / "nova.conf"
+    path.write_text(advice.nova_conf(report))
+    assert nova_conf.read(path).perf_events == report.safe()
+    comments = [
+        line.split(":")[0].removeprefix("# ")
+        for line in path.read_text().splitlines()
+        if line.startswith("#") and not line.startswith("# Note")
+    ]
+    assert comments == [name for name in EVENTS if name not in report.safe()]
+
+
+def test_it_may_stand_in_a_file_that_has_the_section(
+    tmp_path: pathlib.Path,
+) -> None:
+    path = tmp_path / "nova.conf"
+    text = advice.nova_conf(probed("vm", FakeKernel((1,))))
+    path.write_text(f"[libvirt]\nvirt_type = kvm\n{text}[compute]\n")
+    assert nova_conf.read(path).perf_events == SOFTWARE
+    conf = cfg.ConfigOpts()
+    conf.register_opt(cfg.StrOpt("virt_type"), group="libvirt")
+    conf([], default_config_files=[str(path)])
+    assert conf.libvirt.virt_type == "kvm"
+
+
+# Trees
+
+
+def test_an_empty_tree(tmp_path: pathlib.Path) -> None:
+    assert machines.read(tmp_path) == machines.Machine(
+        kernel=None,
+        paranoid=None,
+        pmus=(),
+        cqm_type=None,
+        nmi_watchdog=False,
+        resctrl=machines.Resctrl(),
+    )
+
+
+def test_pmus_of_hybrid_and_other_cpus(tmp_path: pathlib.Path) -> None:
+    devices = tmp_path / "sys/bus/event_source/devices"
+    for name, kind in ("cpu_core", 4), ("armv8_pmuv3_0", 8), ("msr", 9):
+        (devices / name).mkdir(parents=True)
+        (devices / name / "type").write_text(f"{kind}\n")
+    (devices / "armv8_pmuv3_0" / "cpus").write_text("0-3\n")
+    assert machines.read(tmp_path).pmus == ("armv8_pmuv3_0", "cpu_core")
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1" * 10])
+def test_a_type_that_libvirt_would_not_read(
+    text: str, tmp_path: pathlib.Path
+) -> None:
+    path = tmp_path / "devices/intel_cqm/type"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    assert machines.cqm_type(tmp_path) is None
+
+
+def test_trees_are_real_files() -> None:
+    assert {path.name for path in HOSTS.iterdir()} == {
+        "amd", "cqm", "intel", "locked", "vm",
+    }  # fmt: skip
+
+
+# The system call
+
+
+def test_this_kernel_counts_its_software_clock() -> None:
+    clock = (1, EVENTS["task_clock"].config)
+    perf_event.Kernel().try_open(clock, user_only=True)
+
+
+def test_this_kernel_has_no_such_event() -> None:
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - errno tells
+        perf_event.Kernel().try_open((1, 10_000), user_only=True)
+    assert caught.value.errno in verdicts.UNSUPPORTED
+
+
+def test_software_events_need_no_turns() -> None:
+    clock = (1, EVENTS["cpu_clock"].config)
+    try:
+        share = perf_event.Kernel().share([clock] * 12)
+    except PermissionError:  # only root may count what the kernel does
+        assert os.geteuid() != 0
+    else:
+        assert share == pytest.approx(1.0)
+
+
+def test_an_architecture_without_a_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "vax")
+    with pytest.raises(OSError, match="unknown on vax") as caught:
+        perf_event.Kernel().try_open((1, 0))
+    assert caught.value.errno == errno.ENOSYS
