@@ -77,11 +77,8 @@ def write(tree: _Tree, document: str | bytes) -> str:
     """The tree as text, in the frame and the quotes of ``document``."""
     text = document if isinstance(document, str) else document.decode()
     root = tree.getroot()
-    body = _text(root)
-    if text.count("='") > text.count('="'):
-        body = _MARKUP.sub(_single_quoted, body)
     prolog = _PROLOG.match(text)
-    parts = [prolog[0] if prolog else "", body]
+    parts = [prolog[0] if prolog else "", _quoted(_text(root), text)]
     parts += (f"\n{_text(comment)}" for comment in root.itersiblings())
     return "".join(parts) + ("\n" if text.endswith("\n") else "")
 
@@ -90,13 +87,13 @@ def _text(element: Element) -> str:
     return str(etree.tostring(element, encoding="unicode", with_tail=False))
 
 
-#: lxml writes double quotes, libvirt single ones: without this a change of
-#: one line would show as a change of every line.
 _MARKUP = re.compile(
-    r"""<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>|(<[^>"]*(?:"[^"]*"[^>"]*)*>)""",
+    r"""<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>"""
+    r"""|(<[^>"']*(?:(?:"[^"]*"|'[^']*')[^>"']*)*>)""",
     re.DOTALL,
 )
-_VALUE = re.compile('"([^"\']*)"')
+_DOUBLE = re.compile('"([^"\']*)"')
+_SINGLE = re.compile("'([^\"']*)'")
 #: What may stand before the root, a DTD apart; possessive, so that no
 #: input makes it try twice.
 _PROLOG = re.compile(
@@ -104,9 +101,24 @@ _PROLOG = re.compile(
 )
 
 
-def _single_quoted(markup: re.Match[str]) -> str:
-    """A tag with single quotes; comments and the like as they are."""
-    return _VALUE.sub(r"'\1'", markup[0]) if markup[1] else markup[0]
+def _quoted(body: str, original: str) -> str:
+    """Each tag as it was quoted, new ones as most are.
+
+    lxml writes double quotes, libvirt single ones except in metadata: a
+    change of one line would show as a change of all of either.
+    """
+    tags: list[str] = [m[1] for m in _MARKUP.finditer(original) if m[1]]
+    quoted = {_SINGLE.sub(r'"\1"', tag): tag for tag in tags}
+    single = original.count("='") > original.count('="')
+
+    def requoted(markup: re.Match[str]) -> str:
+        tag: str | None = markup[1]
+        if tag is None:
+            return markup[0]  # a comment and the like
+        new = _DOUBLE.sub(r"'\1'", tag) if single else tag
+        return quoted.get(tag, new)
+
+    return _MARKUP.sub(requoted, body)
 
 
 def insert(parent: Element, tag: str, order: tuple[str, ...]) -> Element:

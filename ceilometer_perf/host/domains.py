@@ -104,14 +104,6 @@ def _lookup(connection: libvirt.virConnect, uuid: str) -> libvirt.virDomain:
     return connection.lookupByUUIDString(uuid)
 
 
-def _flags(domain: libvirt.virDomain, live: bool) -> int:
-    """The definition, and the running guest too if that is wanted."""
-    flags: int = libvirt.VIR_DOMAIN_AFFECT_CONFIG
-    if live and domain.isActive():
-        flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
-    return flags
-
-
 def _enable(
     domain: libvirt.virDomain, event: str, live: bool, dry_run: bool
 ) -> Outcome:
@@ -122,13 +114,24 @@ def _enable(
     if dry_run:
         return outcome
     try:
-        domain.setPerfEvents({event: True}, _flags(domain, live))
+        _set(domain, event, live)
     # An older binding has fewer names in the table where it looks first.
     except LookupError:
         return dataclasses.replace(outcome, refused=UNKNOWN)
     except libvirt.libvirtError as error:
         return dataclasses.replace(outcome, refused=str(error))
     return outcome
+
+
+def _set(domain: libvirt.virDomain, event: str, live: bool) -> None:
+    """In the definition, and in the running guest too if that is wanted.
+
+    The guest goes first: what it refuses would keep it from starting. libvirt
+    takes one of the two at a time.
+    """
+    if live and domain.isActive():
+        domain.setPerfEvents({event: True}, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    domain.setPerfEvents({event: True}, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
 
 
 @contextlib.contextmanager

@@ -345,8 +345,11 @@ def test_enable_everywhere_and_live(guests: list[FakeDomain]) -> None:
     assert ran.code == 0
     assert "not the vCPUs that run" in ran.err
     config = libvirt.VIR_DOMAIN_AFFECT_CONFIG
-    live = config | libvirt.VIR_DOMAIN_AFFECT_LIVE
-    assert guests[0].calls == [({"cpu_clock": True}, live)]
+    live = libvirt.VIR_DOMAIN_AFFECT_LIVE
+    assert guests[0].calls == [
+        ({"cpu_clock": True}, live),
+        ({"cpu_clock": True}, config),
+    ]
     assert guests[1].calls == [({"cpu_clock": True}, config)]
 
 

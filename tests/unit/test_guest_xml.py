@@ -3,6 +3,7 @@
 
 import pytest
 
+from ceilometer_perf import guest
 from ceilometer_perf.guest import xml
 from ceilometer_perf.guest.elements import vcpusched
 
@@ -88,3 +89,17 @@ def test_what_is_written_unchanged(text: str) -> None:
 )
 def test_who_is_realtime(inside: str, realtime: bool) -> None:
     assert vcpusched.is_realtime(f"<domain>{inside}</domain>") is realtime
+
+
+def test_tags_keep_their_quotes() -> None:
+    """libvirt writes single quotes, but double ones in metadata."""
+    before = (
+        "<domain type='kvm'>\n  <metadata>\n"
+        '    <n:a xmlns:n="urn:n" b="it\'s"/>\n'
+        "    <!-- as it=\"was\" --><?and it='is'?>\n"
+        "  </metadata>\n  <vcpu placement='static'>1</vcpu>\n</domain>\n"
+    )
+    after = guest.apply(before, guest.Requirements(pmu=True))
+    lines = after.splitlines()
+    assert "    <pmu state='on'/>" in lines
+    assert [line for line in before.splitlines() if line not in lines] == []
