@@ -96,7 +96,7 @@ def test_tags_keep_their_quotes() -> None:
     before = (
         "<domain type='kvm'>\n  <metadata>\n"
         '    <n:a xmlns:n="urn:n" b="it\'s"/>\n'
-        "    <!-- as it=\"was\" --><?and it='is'?>\n"
+        "    <!-- as it was = \"a\" --><?and it='is'?>\n"
         "  </metadata>\n  <vcpu placement='static'>1</vcpu>\n</domain>\n"
     )
     after = guest.apply(before, guest.Requirements(pmu=True))
