@@ -10,7 +10,7 @@ die() { echo "$(basename "$0"): $*" >&2; exit 2; }
 
 [ "$(id -u)" = 0 ] || die "must run as root: it installs packages and starts libvirtd in a mount namespace"
 [ "$(uname -sm)" = "Linux x86_64" ] || die "needs Linux on x86_64, this is $(uname -sm)"
-command -v apt-get >/dev/null || die "needs Debian 12 or a relative of it (no apt-get here); elsewhere install what bindep.txt names and 'pip install -e .[test,lint]' into .venv"
+command -v apt-get >/dev/null || die "needs Debian 12 or a relative of it (no apt-get here); elsewhere install what bindep.txt names and 'pip install -e .[test,lint,doc]' into .venv"
 
 # Says nothing when all goes well; the end of it, and where the rest is, else.
 quietly() {
@@ -41,6 +41,6 @@ if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ]; then
     rm -rf .venv
     /usr/bin/python3 -m venv .venv
     quietly .venv/bin/pip install --constraint test-constraints.txt \
-        --editable '.[test,lint]'
+        --editable '.[test,lint,doc]'
     echo "$stamp" >.venv/stamp
 fi

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the documentation shows is what the commands do."""
+
+import argparse
+import pathlib
+import re
+import shlex
+import textwrap
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+
+import pytest
+
+from ceilometer_perf.host.probe import advice
+from ceilometer_perf.host.probe.events import EVENTS
+from tests.unit.probe_cases import FakeKernel, probed
+from tests.unit.shell import run
+
+SOURCE = pathlib.Path(__file__).parents[2] / "doc" / "source"
+BLOCK = re.compile(
+    r"^\.\. code-block:: console\n\n((?:(?:   .*)?\n)+)", re.MULTILINE
+)
+COMMANDS = entry_points(group="ceilometer_perf.cli")
+
+
+def shown() -> Iterator[tuple[str, str]]:
+    """Each command line of the documentation, with its output."""
+    for path in sorted(SOURCE.glob("*.rst")):
+        for block in BLOCK.findall(path.read_text()):
+            line, _, output = textwrap.dedent(block).partition("\n")
+            yield line.removeprefix("$ ceilometer-perf "), output.strip()
+
+
+#: These ask neither the host nor libvirt.
+RESOLVED = [s for s in shown() if s[0].startswith("guest resolve")]
+
+
+@pytest.mark.parametrize(("line", "output"), RESOLVED)
+def test_outputs_are_true(line: str, output: str) -> None:
+    ran = run(*shlex.split(line))
+    assert (ran.out + ran.err).strip() == output
+
+
+def test_every_command_shows_its_output() -> None:
+    assert len(RESOLVED) >= 4
+    lines = [line for line, _ in shown()]
+    for command in "host probe", "guest check", "guest diff", "guest enable":
+        assert any(line.startswith(command) for line in lines)
+
+
+def test_the_probe_of_a_vm_is_as_it_is_shown() -> None:
+    line = "host probe --nova-conf"
+    (output,) = [text for shown_line, text in shown() if shown_line == line]
+    report = probed("vm", FakeKernel((1,)))
+    assert advice.nova_conf(report).strip() == output
+
+
+def test_every_event_is_shown() -> None:
+    text = (SOURCE / "commands.rst").read_text()
+    assert all(f" {event} " in text for event in EVENTS)
+
+
+def options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """What a command adds to the options of its kind."""
+    for action in parser._actions:
+        ours = (o for o in action.option_strings if o.startswith("--"))
+        yield from (option for option in ours if option not in GENERAL)
+
+
+#: Of cliff: formats and columns.
+GENERAL = {
+    "--column", "--fit-width", "--format", "--help", "--max-width",
+    "--noindent", "--prefix", "--print-empty", "--quote", "--sort-ascending",
+    "--sort-column", "--sort-descending", "--variable",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: str(c.name))
+def test_every_option_is_in_the_reference(command: object) -> None:
+    text = (SOURCE / "commands.rst").read_text()
+    name = command.name.replace("_", " ")  # type: ignore[attr-defined]
+    assert f"``{name}``" in text
+    parser = command.load()(None, None).get_parser(name)  # type: ignore[attr-defined]
+    assert [o for o in options(parser) if o not in text] == []
