@@ -10,7 +10,6 @@ import difflib
 import json
 import pathlib
 import sys
-import urllib.parse
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -28,7 +27,7 @@ from ceilometer_perf.guest import (
     xml,
 )
 from ceilometer_perf.host import domains, probe
-from ceilometer_perf.host.probe import machine
+from ceilometer_perf.host.probe import machine, virt
 
 LOG = log.getLogger(__name__)
 
@@ -350,8 +349,8 @@ def _warn(args: argparse.Namespace, names: list[str]) -> None:
             "ground for a bill until the guest has been started anew"
         )
     # Of another host's kernel nothing is known.
-    here = not urllib.parse.urlsplit(args.uri).hostname
-    for verdict in probe.cannot_work(names) if here else ():
+    known = () if virt.is_remote(args.uri) else probe.cannot_work(names)
+    for verdict in known:
         LOG.warning(
             "%s does not work on this host (%s): a guest that has it in its "
             "definition will not start",

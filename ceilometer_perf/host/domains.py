@@ -140,8 +140,10 @@ def connected(uri: str, *, read_only: bool) -> Iterator[libvirt.virConnect]:
     libvirt.registerErrorHandler(_errors_are_raised, None)
     connect = libvirt.openReadOnly if read_only else libvirt.open
     try:
-        with contextlib.closing(within(lambda: connect(uri))) as connection:
-            yield connection
+        connection = within(lambda: connect(uri))
+        yield connection
+        # Not after an error: closing what hangs would hang as well.
+        within(connection.close)
     except (libvirt.libvirtError, TimeoutError) as error:
         raise HostError(f"libvirt at {uri}: {error}") from error
 

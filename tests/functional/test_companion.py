@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ import pytest
 from lxml import etree
 
 from ceilometer_perf.guest import nova_conf
+from ceilometer_perf.host import domains
+from ceilometer_perf.host.deadline import within
 from tests.functional.agent import wait_for
 from tests.lab import Guest, Lab
 from tests.lab.guests import EVENTS
@@ -158,6 +161,22 @@ def test_a_libvirtd_that_hangs_is_a_line(lab: Lab) -> None:
     assert ran.code == 2
     assert ran.err.startswith("HostError: libvirt at")
     assert len(ran.err.splitlines()) == 1
+
+
+def test_a_libvirtd_that_hangs_in_a_call_is_left_alone(lab: Lab) -> None:
+    began = time.monotonic()
+    try:
+        with pytest.raises(domains.HostError, match=r"within 0\.5 s"):
+            hang_in_a_call(lab)
+        assert time.monotonic() - began < 5
+    finally:
+        lab.libvirtd.kill(signal.SIGCONT)
+
+
+def hang_in_a_call(lab: Lab) -> None:
+    with domains.connected(lab.uri, read_only=True) as connection:
+        lab.libvirtd.kill(signal.SIGSTOP)
+        within(connection.getLibVersion, 0.5)
 
 
 # The guest

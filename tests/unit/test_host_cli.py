@@ -76,3 +76,21 @@ def test_a_libvirt_that_answers() -> None:
 
 def test_unknown_words() -> None:
     assert run("host", "probe", "--nope").code == 2
+
+
+def test_another_hosts_libvirt_is_a_note() -> None:
+    remote = "qemu+tcp://127.0.0.1:1/system"
+    ran = run("host", "probe", "--connect", remote, "-f", "json")
+    assert ran.code == 0
+    assert "another host's" in json.loads(ran.out)["notes"][0]
+
+
+@pytest.mark.parametrize("uri", ["x", "qemu://[", "qemu:system"])
+def test_a_uri_that_is_none(uri: str) -> None:
+    probe = run("host", "probe", "--connect", uri, "-f", "json")
+    assert probe.code == 0
+    assert json.loads(probe.out)["libvirt"]["error"].startswith("libvirt at")
+    enable = run("guest", "enable", "cpu_clock", "--all", "--connect", uri)
+    assert enable.code == 2
+    assert enable.err.startswith("HostError: libvirt at")
+    assert len(enable.err.splitlines()) == 1

@@ -50,6 +50,11 @@ def notes(report: Report) -> Iterator[str]:
             "not asked as root, as libvirtd would: events that this user "
             "can't judge are left out"
         )
+    if report.virt.is_remote:
+        yield (
+            f"libvirt at {report.virt.uri} is another host's; the events were "
+            "tried here"
+        )
     if report.virt.error is not None:
         library = ".".join(map(str, report.virt.library))
         yield (

@@ -2,6 +2,7 @@
 """What libvirt says of itself and of the host's caches."""
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from lxml import etree
 
@@ -35,6 +36,19 @@ class Virt:
     monitors: tuple[str, ...] = ()
     #: Why the daemon said nothing.
     error: str | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is another host's."""
+        return is_remote(self.uri)
+
+
+def is_remote(uri: str) -> bool:
+    """Whether a URI of libvirt's names a host: ``qemu+ssh://host/system``."""
+    try:
+        return urlsplit(uri).hostname is not None
+    except ValueError:  # libvirt has the better words for a malformed one
+        return False
 
 
 def ask(uri: str) -> Virt:
