@@ -8,6 +8,7 @@ name in ``enabled_perf_events`` keeps every guest of the host from booting.
 from collections.abc import Iterator, Mapping
 
 from ceilometer_perf.host.probe import Report
+from ceilometer_perf.host.probe.events import EVENTS
 from ceilometer_perf.host.probe.verdicts import Verdict
 
 
@@ -74,11 +75,23 @@ def _crowd(report: Report) -> Iterator[str]:
     crowd = [v for v in report.verdicts if _is_crowded_out(v, report)]
     if not crowd:
         return
-    last = [event.name for event in reversed(report.counters.together)]
-    yield (
-        "to have one of those that found no counter, drop one of these "
-        f"instead, the least telling first: {', '.join(last)}"
-    )
+    # What came later and fits has a counter that the first could not use.
+    order = list(EVENTS.values())
+    rivals = [
+        event.name
+        for event in reversed(report.counters.together)
+        if order.index(event) < order.index(crowd[0].event)
+    ]
+    if rivals:
+        yield (
+            "to have one of those that found no counter, drop one of these "
+            f"instead, the least telling first: {', '.join(rivals)}"
+        )
+    else:
+        yield (
+            "something else holds the counters: a profiler, or a guest with "
+            "a virtual PMU that profiles"
+        )
     if report.machine.nmi_watchdog:
         yield (
             "the NMI watchdog holds one counter of each CPU; "
