@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our discovery next to core's, on the same domains of a real libvirtd."""
 
+import contextlib
+import logging
+import random
 import signal
+import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,7 +42,9 @@ def lab(shared_lab: Lab) -> Iterator[Lab]:
     for domain in connection.listAllDomains(
         libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
     ):
-        domain.destroy()
+        # A libvirtd that is new takes some for switched off, for a moment.
+        with contextlib.suppress(libvirt.libvirtError):
+            domain.destroy()
     for domain in connection.listAllDomains():
         domain.undefine()
 
@@ -320,3 +327,33 @@ def test_one_call_in_steady_state(lab: Lab) -> None:
         for _ in range(5):
             assert len(pair.ours.discover(None)) == 8
         assert proxy.calls == {GET_ALL_DOMAIN_STATS: 5}
+
+
+def test_domains_that_come_and_go_while_we_look(
+    lab: Lab, pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    guests = [Guest(f"paused-{n}", "paused", events=()) for n in range(6)]
+    lab.start_all(guests)
+    pick = random.Random(5)
+
+    def live() -> None:
+        for _ in range(40):
+            guest = pick.choice(guests)
+            if guest in gone:
+                gone.remove(guest)
+                lab.start(guest)
+            elif pick.random() < 0.5:
+                gone.add(guest)
+                lab.remove(guest)
+            else:
+                pick.choice([lab.destroy, lab.reboot])(guest)
+
+    gone: set[Guest] = set()
+    with futures.ThreadPoolExecutor() as pool:
+        lives = pool.submit(live)
+        while not lives.done():
+            pair.ours.discover(None)
+        lives.result()
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+    time.sleep(0.5)
+    pair.same()
