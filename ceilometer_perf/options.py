@@ -31,7 +31,7 @@ OPTS: list[cfg.Opt] = [
         min=0.0,
         help="Seconds after which the XML of every domain is read anew, in "
         "case libvirt's word that it changed was lost; 0 is in every cycle. "
-        "It takes one libvirt call for each domain, about a millisecond: too "
+        "It takes one libvirt call for each domain, 0.2 ms or so: too "
         "little to notice at the default, which bounds for how long a change "
         "can be missed.",
     ),
