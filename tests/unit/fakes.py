@@ -70,6 +70,7 @@ def unavailable(why: str = "libvirt is down") -> SourceUnavailableError:
 
 def libvirt_error(code: int = libvirt.VIR_ERR_INTERNAL_ERROR) -> Exception:
     """An error as libvirt's binding raises it."""
+    libvirt.virResetLastError()  # else that is what it says
     error = libvirt.libvirtError("it says so")
     error.err = (code, 0, f"it says so ({code})", 2, None, None, None, 0, 0)
     return cast("Exception", error)
