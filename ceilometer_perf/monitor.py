@@ -105,7 +105,6 @@ class Monitor:
     ) -> Published:
         trusted = judged.trusted(reading.instances[uuid])
         values: dict[str, float] = dict(trusted)
-        metadata = {"source": "perf", "since": judged.since.isoformat()}
         values.update(
             self._derived.compute(
                 uuid, reading.taken_at, judged.since, trusted
@@ -113,9 +112,13 @@ class Monitor:
         )
         if judged.coverage is not None:
             values[COVERAGE.key] = round(judged.coverage, 4)
-        return Published(
-            values, {**metadata, "coverage": values.get(COVERAGE.key)}
-        )
+        metadata = {
+            "source": "perf",
+            "since": judged.since.isoformat(),
+            "coverage": values.get(COVERAGE.key),
+            "flags": judged.flags(),
+        }
+        return Published(values, metadata)
 
     def _tell(self, report: Report) -> None:
         for uuid, guest in report.guests.items():
@@ -155,6 +158,6 @@ def _summary(judgements: Mapping[str, Judgement]) -> str:
         if judgement is not verdicts.OK:
             withheld[judgement].append(_NAMES[key])
     return "; ".join(
-        f"{', '.join(sorted(names))} withheld, {judgement}"
+        f"{', '.join(sorted(names))}: {judgement}"
         for judgement, names in withheld.items()
     )

@@ -86,7 +86,8 @@ OPTS: list[cfg.Opt] = [
         default=True,
         help="Withhold the hardware counters of instances that have more of "
         "them than hardware_counters. They are too low by an unknown "
-        "factor, so by default they are.",
+        "factor, so by default they are withheld. Otherwise "
+        "'multiplexed' is among the flags in their metadata.",
     ),
     cfg.StrOpt(
         "qemu_run_dir",

@@ -81,23 +81,31 @@ class Judged:
     """One instance after the gate.
 
     ``judgements`` has one for each perf counter of the instance, by key,
-    and ``coverage`` the share of the CPU time that the counters saw (1 is
-    all), None where nothing can be said. ``since`` is when the counters
-    began, the same as long as they go on.
+    ``flagged`` are the verdicts that mark a counter instead of withholding
+    it, and ``coverage`` is the share of the CPU time that the counters saw
+    (1 is all), None where nothing can be said. ``since`` is when the
+    counters began, the same as long as they go on.
     """
 
     judgements: Mapping[str, Judgement]
     coverage: float | None
     since: datetime
+    flagged: frozenset[Verdict] = frozenset()
 
     def trusted(self, counters: Counters) -> Counters:
         """Those that may be published."""
+        good = self.flagged | {Verdict.OK}
         return {
             key: value
             for key, value in counters.items()
             if key not in self.judgements
-            or self.judgements[key].verdict is Verdict.OK
+            or self.judgements[key].verdict in good
         }
+
+    def flags(self) -> list[str]:
+        """What is wrong with some of those that are published."""
+        present = {each.verdict for each in self.judgements.values()}
+        return sorted(self.flagged & present)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +156,9 @@ class Gate:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
+        self._flagged = frozenset(
+            () if policy.withhold_multiplexed else (Verdict.MULTIPLEXED,)
+        )
         self._lives: dict[str, _Life] = {}
 
     def judge(
@@ -163,6 +174,7 @@ class Gate:
             judgements=self._judgements(life, counted),
             coverage=life.coverage,
             since=life.since,
+            flagged=self._flagged,
         )
 
     def forget_all_but(self, uuids: Container[str]) -> None:
@@ -234,7 +246,7 @@ class Gate:
         judgements = dict.fromkeys(
             counters, verdicts.IN_DOUBT if in_doubt else verdicts.OK
         )
-        if self._policy.withhold_multiplexed and 0 < room < len(hardware):
+        if 0 < room < len(hardware):
             why = verdicts.multiplexed(len(hardware), room)
             judgements.update(dict.fromkeys(hardware, why))
         judgements.update(life.detached)

@@ -65,6 +65,7 @@ def test_values_and_metadata(
         "source": "perf",
         "since": booted.isoformat(),
         "coverage": 1.0,
+        "flags": [],
     }
 
 
@@ -77,7 +78,7 @@ def test_detached_is_withheld_but_its_coverage_is_not(
     for _ in range(3):
         assert look().published["web"].values == {"perf.coverage": 0.01}
     (line,) = lines(caplog)
-    assert "perf.hw.cpu_cycles, perf.sw.task_clock withheld" in line
+    assert "perf.hw.cpu_cycles, perf.sw.task_clock: detached" in line
     assert "hard reboot" in line
 
 

@@ -286,8 +286,11 @@ def test_more_hardware_events_than_counters() -> None:
         judged = world.judge(gate)
         assert verdict_of(judged) == expected
         assert judged.judgements[CLOCK] is verdicts.OK
-    flagged = Gate(Policy(hardware_counters=2, withhold_multiplexed=False))
-    assert verdict_of(world.judge(flagged)) == {Verdict.OK}
+    judged = world.judge(
+        Gate(Policy(hardware_counters=2, withhold_multiplexed=False))
+    )
+    assert judged.trusted(world.values()) == world.values()
+    assert judged.flags() == ["multiplexed"]
 
 
 def test_forgets_who_is_gone() -> None:
