@@ -23,4 +23,6 @@ class CeilometerPerf(App):
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; its exit code."""
-    return int(CeilometerPerf().run(sys.argv[1:] if argv is None else argv))
+    arguments = sys.argv[1:] if argv is None else argv
+    # Without any, cliff would open a shell of its own.
+    return int(CeilometerPerf().run(arguments or ["help"]))

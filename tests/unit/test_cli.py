@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all commands share."""
+
+import pytest
+
+from ceilometer_perf.cli import app
+
+
+def test_no_command_is_help_and_not_a_shell(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert app.main([]) == 0
+    assert "host probe" in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert app.main(["bogus"]) == 2
+    assert "bogus" in capsys.readouterr().out  # where cliff says it
