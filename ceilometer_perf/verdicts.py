@@ -18,6 +18,16 @@ class Verdict(enum.StrEnum):
     IN_DOUBT = "in_doubt"
     STALE = "stale"
 
+    @property
+    def withholds(self) -> bool:
+        """Whether there is a number that is not published."""
+        return self not in _NO_NUMBER
+
+
+_NO_NUMBER = (
+    Verdict.OK, Verdict.NOT_ENABLED, Verdict.HOST_LACKS, Verdict.NOT_RUNNING,
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
@@ -47,6 +57,13 @@ NOT_ENABLED = Judgement(
     "add it to [libvirt] enabled_perf_events in nova.conf and hard reboot "
     "the instance",
 )
+
+
+def host_lacks(why: str) -> Judgement:
+    """The event can't be counted here; nobody can mend that."""
+    return Judgement(Verdict.HOST_LACKS, why)
+
+
 REALTIME = Judgement(
     Verdict.REALTIME,
     "a realtime instance; reading its counters would interrupt its vCPUs",

@@ -27,7 +27,11 @@ Uris = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
+class Parts:
+    """What one libvirt and one set of options come to."""
+
+    settings: Settings
+    connection: Connection
     inventory: Inventory
     monitor: Monitor
 
@@ -46,7 +50,7 @@ class Misconfigured:
 def monitor(conf: cfg.ConfigOpts, uris: Uris) -> Monitor | Misconfigured:
     """What looks at the instances; never raises."""
     try:
-        return _parts_of(conf, uris).monitor
+        return parts(conf, uris).monitor
     except SourceUnavailableError as exc:
         return Misconfigured(str(exc))
 
@@ -56,10 +60,14 @@ def inventory(conf: cfg.ConfigOpts, uris: Uris) -> Inventory:
 
     :raises SourceUnavailableError: the options are wrong.
     """
-    return _parts_of(conf, uris).inventory
+    return parts(conf, uris).inventory
 
 
-def _parts_of(conf: cfg.ConfigOpts, uris: Uris) -> _Parts:
+def parts(conf: cfg.ConfigOpts, uris: Uris) -> Parts:
+    """All of them, the same for the same options.
+
+    :raises SourceUnavailableError: the options are wrong.
+    """
     uri = conf.libvirt_uri or uris.get(conf.libvirt_type, "qemu:///system")
     try:
         settings = options.settings(conf)
@@ -71,7 +79,7 @@ def _parts_of(conf: cfg.ConfigOpts, uris: Uris) -> _Parts:
 
 
 @functools.cache
-def _parts(uri: str, settings: Settings) -> _Parts:
+def _parts(uri: str, settings: Settings) -> Parts:
     connection = Connection(uri, settings.libvirt_timeout)
     inventory = Inventory(connection, settings.inventory_interval)
     source = PerfSource(
@@ -85,4 +93,5 @@ def _parts(uri: str, settings: Settings) -> _Parts:
         withhold_multiplexed=settings.withhold_multiplexed,
     )
     processes = Processes(Path(settings.qemu_run_dir))
-    return _Parts(inventory, Monitor(source, processes, policy))
+    watch = Monitor(source, processes, policy)
+    return Parts(settings, connection, inventory, watch)

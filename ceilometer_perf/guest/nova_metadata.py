@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Nova noted in a domain's metadata about its flavor and image.
+"""What Nova noted in a domain's metadata about an instance.
 
 ``LibvirtConfigGuestMetaNovaInstance`` writes it; extra specs and image
 properties are in it from Nova 32 (2025.2) on.
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from ceilometer_perf.guest import xml
 
 NAMESPACE = "http://openstack.org/xmlns/libvirt/nova/1.1"
+#: That of older releases of Nova.
+OLD_NAMESPACE = "http://openstack.org/xmlns/libvirt/nova/1.0"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,16 @@ def read(document: str | bytes) -> NovaMetadata:
         flavor=_pairs(instance, "flavor/extraSpecs", "extraSpec"),
         image=_pairs(instance, "image/properties", "property"),
     )
+
+
+def display_name(document: str | bytes) -> str | None:
+    """What the user calls the instance; None for what is not Nova's."""
+    root = xml.parse(document)
+    for namespace in (NAMESPACE, OLD_NAMESPACE):
+        instance = root.find(f"metadata/{{{namespace}}}instance")
+        if instance is not None:
+            return instance.findtext(f"{{{namespace}}}name") or ""
+    return None
 
 
 def _pairs(

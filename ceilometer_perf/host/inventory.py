@@ -23,6 +23,16 @@ from ceilometer_perf.host.stats import states
 _CYCLE = 5.0  # seconds
 
 
+#: Names of the values of ``virDomainState``.
+_STATES = {
+    getattr(libvirt, f"VIR_DOMAIN_{name.upper()}"): name
+    for name in (
+        "nostate", "running", "blocked", "paused", "shutdown", "shutoff",
+        "crashed", "pmsuspended",
+    )
+}  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Domain:
     """A domain as it was when it was looked at last."""
@@ -39,6 +49,11 @@ class Domain:
     realtime: bool
     #: For libvirt calls on this domain.
     handle: libvirt.virDomain = dataclasses.field(compare=False, repr=False)
+
+    @property
+    def state_text(self) -> str:
+        """The state for people, as libvirt calls it: ``shutoff``."""
+        return _STATES.get(self.state, f"state {self.state}")
 
 
 Domains = Mapping[str, Domain]

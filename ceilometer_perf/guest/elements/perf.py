@@ -14,6 +14,12 @@ from ceilometer_perf.guest.requirements import Requirements
 Events = tuple[str, ...]
 
 
+def enabled(document: str | bytes) -> tuple[str, ...]:
+    """The events that a domain has turned on."""
+    found = xml.parse(document).iterfind("perf/event[@enabled='yes']")
+    return tuple(event.get("name", "") for event in found)
+
+
 def _wanted(_root: xml.Element, asked: Requirements) -> Events | None:
     return asked.perf_events or None
 

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ceilometer's configuration as its agents find it, without Ceilometer.
+
+For commands, which stand outside of the agent. Names and defaults are core's.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from oslo_config import cfg
+
+from ceilometer_perf import options
+
+#: Of ``ceilometer.compute.virt.libvirt.utils``.
+URIS = {"parallels": "parallels:///system", "lxc": "lxc:///"}
+
+LIBVIRT_OPTS = [
+    cfg.StrOpt(
+        "libvirt_type",
+        default="kvm",
+        choices=["kvm", "lxc", "qemu", "parallels"],
+    ),
+    cfg.StrOpt("libvirt_uri", default=""),
+]
+PIPELINE_OPTS = [cfg.StrOpt("pipeline_cfg_file", default="pipeline.yaml")]
+POLLING_OPTS = [cfg.StrOpt("cfg_file", default="polling.yaml")]
+
+
+def read(files: Sequence[str] = (), uri: str | None = None) -> cfg.ConfigOpts:
+    """Read these files, or else those that the polling agent reads.
+
+    ``uri`` takes the place of the ``libvirt_uri`` in them.
+
+    :raises cfg.Error: a file is not there, or is none of oslo.config's.
+    """
+    conf = cfg.ConfigOpts()
+    conf.register_opts(LIBVIRT_OPTS)
+    conf.register_opts(PIPELINE_OPTS)
+    conf.register_opts(POLLING_OPTS, group="polling")
+    options.register(conf)
+    words = [word for file in files for word in ("--config-file", file)]
+    conf(words, project="ceilometer", prog="ceilometer-polling")
+    if uri is not None:
+        conf.set_override("libvirt_uri", uri)
+    return conf
+
+
+def find(conf: cfg.ConfigOpts, name: str, fallback: str) -> Path:
+    """Where an agent finds a file; core's ``fallback`` where there is none.
+
+    That it is there is not said.
+    """
+    if Path(name).exists():
+        return Path(name)
+    found = conf.find_file(name)
+    return Path(found) if found else _core() / fallback
+
+
+def _core() -> Path:
+    """Where Ceilometer is installed."""
+    spec = importlib.util.find_spec("ceilometer")
+    if spec is None or spec.origin is None:
+        return Path("ceilometer")
+    return Path(spec.origin).parent

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What commands that look at this host's instances share."""
+
+import argparse
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from ceilometer_perf import agent_conf, wiring
+from ceilometer_perf.status import Instance, Lacks, Watch, host_lacks
+from ceilometer_perf.wiring import Parts
+
+
+def parts(args: argparse.Namespace) -> Parts:
+    """The agent's own parts, made from the agent's options."""
+    conf = agent_conf.read(args.config_file, args.uri)
+    return wiring.parts(conf, agent_conf.URIS)
+
+
+def watch(parts: Parts, lacks: Lacks | None = None) -> Watch:
+    """What looks at the instances."""
+    if lacks is None:
+        lacks = host_lacks(parts.connection.uri)
+    return Watch(parts.inventory, parts.monitor, lacks)
+
+
+#: What is on the screen in better form, and that all is as it should be.
+_SHOWN = {
+    "ceilometer_perf": logging.WARNING,
+    "ceilometer_perf.monitor": logging.ERROR,
+}
+#: For a screen that nothing else may write on.
+SILENT = {"ceilometer_perf": logging.CRITICAL}
+
+
+@contextlib.contextmanager
+def quiet(levels: Mapping[str, int] = _SHOWN) -> Iterator[None]:
+    """Keep lower levels of these logs off the screen."""
+    logs = {logging.getLogger(name): lowest for name, lowest in levels.items()}
+    before = {log: log.level for log in logs}
+    for log, level in logs.items():
+        log.setLevel(level)
+    try:
+        yield
+    finally:
+        for log, level in before.items():
+            log.setLevel(level)
+
+
+def summary(instance: Instance) -> str:
+    """How many counters have which verdict, in few words."""
+    counts = Counter(j.verdict.value for j in instance.verdicts.values())
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(
+        f"{number} {verdict}" for verdict, number in sorted(counts.items())
+    )
+
+
+def printable(text: str) -> str:
+    """A name that somebody chose, fit for a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def ratio(value: float | None) -> str:
+    """For people."""
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ceilometer-perf status``: what is published, what is not, and why."""
+
+import argparse
+import dataclasses
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from cliff.formatters.table import TableFormatter
+
+from ceilometer_perf.cli import errors, looking, options
+from ceilometer_perf.cli.values import Value
+from ceilometer_perf.status import Instance, Lacks, Status, host_lacks
+from ceilometer_perf.verdicts import Judgement
+from ceilometer_perf.wiring import Parts
+
+WITHHELD = 1  # the exit code if a counter is withheld; 2 is bad input
+NAMED = 5  # instances, before the others are only counted
+
+COLUMNS = ("id", "name", "state", "coverage", "counters")
+
+
+class Show(errors.ShowOne):
+    """Show what is published of each instance, and why the rest isn't."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The agent's options, and how long to look."""
+        parser = super().get_parser(prog_name)
+        options.add_agent(parser)
+        parser.add_argument(
+            "--seconds",
+            type=options.seconds,
+            default=2.0,
+            metavar="S",
+            help="look again after that time, for what changes meanwhile; "
+            "0 looks once (default: 2)",
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[tuple[str, ...], tuple[Value, ...]]:
+        """The host and its instances, under the names that programs read."""
+        parts = looking.parts(parsed_args)
+        lacks = host_lacks(parts.connection.uri)
+        watch = looking.watch(parts, lacks)
+        with looking.quiet():
+            self.status = watch.look()
+            self.host = _host(parts, lacks)
+            if parsed_args.seconds:
+                time.sleep(parsed_args.seconds)
+                self.status = watch.look()
+        instances = [_instance(each) for each in self.status.instances]
+        return ("host", "instances"), (Value(self.host), Value(instances))
+
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Sequence[Any],
+    ) -> int:
+        """People get a table of the instances, and what to do below."""
+        if parsed_args.formatter != "table":
+            return int(super().produce_output(parsed_args, column_names, data))
+        out = self.app.stdout
+        out.write(f"{_headline(self.host, self.status)}\n")
+        rows = [_row(instance) for instance in self.status.instances]
+        TableFormatter().emit_list(COLUMNS, rows, out, parsed_args)
+        out.writelines(f"{line}\n" for line in _below(self.status))
+        return 0
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """0 if nothing is withheld, 1 if something is, 2 for bad input."""
+        code = super().run(parsed_args)
+        if code:
+            return code
+        withheld = any(i.is_withheld for i in self.status.instances)
+        return WITHHELD if withheld else 0
+
+
+def _host(parts: Parts, lacks: Lacks) -> dict[str, Any]:
+    hostname, version = parts.connection.call(
+        lambda session: (session.conn.getHostname(), session.version_text)
+    )
+    return {
+        "hostname": hostname,
+        "uri": parts.connection.uri,
+        "libvirt": version,
+        **dataclasses.asdict(parts.settings),
+        "lacks": dict(lacks),
+    }
+
+
+def _instance(instance: Instance) -> dict[str, Any]:
+    return {
+        "id": instance.id,
+        "name": instance.name,
+        "state": instance.state,
+        "realtime": instance.realtime,
+        "coverage": instance.coverage,
+        "verdicts": {
+            name: dataclasses.asdict(judgement)
+            for name, judgement in instance.verdicts.items()
+        },
+    }
+
+
+def _headline(host: dict[str, Any], status: Status) -> str:
+    counters = host["hardware_counters"] or "unknown"
+    return (
+        f"{host['hostname']}: libvirt {host['libvirt']} at {host['uri']}, "
+        f"{len(status.instances)} instances, hardware counters: {counters}"
+    )
+
+
+def _row(instance: Instance) -> tuple[str, ...]:
+    return (
+        instance.id,
+        looking.printable(instance.name),
+        f"{instance.state}, realtime" if instance.realtime
+        else instance.state,
+        looking.ratio(instance.coverage),
+        looking.summary(instance),
+    )  # fmt: skip
+
+
+def _below(status: Status) -> Iterator[str]:
+    """What to do, a remedy once, and then what nobody can mend."""
+    remedies: dict[str, dict[Judgement, list[str]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for instance in status.instances:
+        for judgement in dict.fromkeys(instance.verdicts.values()):
+            if judgement.reason:
+                remedies[judgement.remedy][judgement].append(instance.name)
+    for remedy in sorted(remedies, key=lambda text: not text):
+        yield ""
+        yield f"To do: {remedy}" if remedy else "Nothing to do:"
+        for judgement, names in remedies[remedy].items():
+            text = f"{judgement.verdict.value}: {judgement.reason}"
+            yield f"  {text} ({_names(names)})"
+    foreign = [i.name for i in status.instances if not i.is_nova]
+    if foreign:
+        yield ""
+        yield f"Not Nova's, so nothing is published of: {_names(foreign)}"
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(map(looking.printable, names[:NAMED]))
+    others = len(names) - NAMED
+    return f"{shown} and {others} others" if others > 0 else shown

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is published of each instance of this host, and why the rest isn't.
+
+Looks as the agent does, with the agent's options and code, but with fresh
+eyes: what the agent saw happen before, only its log tells.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
+
+from ceilometer_perf import verdicts
+from ceilometer_perf.guest import errors, nova_metadata
+from ceilometer_perf.guest.elements import perf
+from ceilometer_perf.host import probe
+from ceilometer_perf.host.inventory import Domain, Inventory
+from ceilometer_perf.host.probe import virt
+from ceilometer_perf.meters import METERS, PERF_KEYS
+from ceilometer_perf.monitor import Monitor, Report
+from ceilometer_perf.reading import SourceUnavailableError
+from ceilometer_perf.verdicts import Judgement, Verdict
+
+COUNTERS = tuple(meter for meter in METERS if meter.key in PERF_KEYS)
+
+_PREFIX = "perf."
+
+Lacks = Mapping[str, str]
+"""Why an event can't be counted on this host, by its name."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Instance:
+    """An instance, and a judgement on each counter by its meter's name."""
+
+    id: str
+    #: Nova's display name where it is known, libvirt's name where not.
+    name: str
+    state: str
+    realtime: bool
+    coverage: float | None
+    verdicts: Mapping[str, Judgement]
+    #: Nothing is published of domains that Nova did not make.
+    is_nova: bool
+    #: The perf events in its XML.
+    events: tuple[str, ...]
+    #: By the meters' keys, as they would be published.
+    values: Mapping[str, float]
+    since: datetime | None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it could be counted at all."""
+        return not any(
+            judgement.verdict is Verdict.NOT_RUNNING
+            for judgement in self.verdicts.values()
+        )
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether there is a counter that is not published."""
+        return any(j.verdict.withholds for j in self.verdicts.values())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Status:
+    """All instances at one moment of the monotonic clock."""
+
+    taken_at: float
+    instances: tuple[Instance, ...]
+    #: Why this is not of now but of then.
+    stale: str | None = None
+
+
+class Watch:
+    """Looks again and again, and outlives what libvirt does meanwhile."""
+
+    def __init__(
+        self, inventory: Inventory, monitor: Monitor, lacks: Lacks
+    ) -> None:
+        self._inventory = inventory
+        self._monitor = monitor
+        self._lacks = {
+            f"{_PREFIX}{event}": verdicts.host_lacks(why)
+            for event, why in lacks.items()
+        }
+        self._last: Status | None = None
+
+    def look(self) -> Status:
+        """Everything as it is now, or what was known last, marked stale.
+
+        :raises SourceUnavailableError: nothing has been known, ever.
+        """
+        try:
+            domains = self._inventory.refresh()
+            report = self._monitor.look()
+        except SourceUnavailableError as exc:
+            if self._last is None:
+                raise
+            return _stale(self._last, str(exc))
+        self._last = Status(
+            report.taken_at,
+            tuple(
+                sorted(
+                    (self._instance(d, report) for d in domains.values()),
+                    key=lambda instance: (instance.name, instance.id),
+                )
+            ),
+        )
+        return self._last
+
+    def _instance(self, domain: Domain, report: Report) -> Instance:
+        judged = report.judged.get(domain.uuid)
+        published = report.published.get(domain.uuid)
+        name, events = _read(domain.xml)
+        return Instance(
+            id=domain.uuid,
+            name=name or domain.name,
+            state=domain.state_text,
+            realtime=domain.realtime,
+            coverage=judged.coverage if judged else None,
+            verdicts=self._verdicts(domain.uuid, report),
+            is_nova=name is not None,
+            events=events,
+            values=published.values if published else {},
+            since=judged.since if judged else None,
+        )
+
+    def _verdicts(self, uuid: str, report: Report) -> Mapping[str, Judgement]:
+        judged = report.judged.get(uuid)
+        if judged is None:
+            why = report.unread.get(uuid, verdicts.STARTED_MEANWHILE)
+            return {meter.name: why for meter in COUNTERS}
+        return {
+            meter.name: judged.judgements.get(
+                meter.key, self._lacks.get(meter.key, verdicts.NOT_ENABLED)
+            )
+            for meter in COUNTERS
+        }
+
+
+def host_lacks(uri: str) -> Lacks:
+    """What can't be counted on this host; nothing is known of others."""
+    if virt.is_remote(uri):
+        return {}
+    events = (meter.key.removeprefix(_PREFIX) for meter in COUNTERS)
+    return {
+        verdict.event.name: verdict.reason or "it can't be opened"
+        for verdict in probe.cannot_work(events)
+    }
+
+
+def _read(xml: str) -> tuple[str | None, tuple[str, ...]]:
+    """Nova's name of a domain, and its perf events."""
+    try:
+        return nova_metadata.display_name(xml), perf.enabled(xml)
+    except errors.DomainXMLError:
+        return None, ()
+
+
+def _stale(status: Status, why: str) -> Status:
+    """What was known, with nothing of it published any more."""
+    judgement = verdicts.stale(why)
+    return dataclasses.replace(
+        status,
+        stale=why,
+        instances=tuple(
+            dataclasses.replace(
+                instance,
+                values={},
+                coverage=None,
+                verdicts=dict.fromkeys(instance.verdicts, judgement),
+            )
+            for instance in status.instances
+        ),
+    )
