@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ceilometer-perf doctor``: the first broken link, and what mends it."""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ceilometer_perf import agent_conf, doctor
+from ceilometer_perf.cli import errors, looking, options
+
+NOVA_CONF = Path("/etc/nova/nova.conf")
+
+BROKEN = 1  # the exit code if a link is broken; 2 is bad input
+
+Row = tuple[str, str, str, str]
+
+
+class Doctor(errors.Lister):
+    """Walk from nova.conf to Gnocchi, and name the first broken link."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The agent's options, and Nova's."""
+        parser = super().get_parser(prog_name)
+        options.add_agent(parser)
+        parser.add_argument(
+            "--nova-conf",
+            metavar="FILE",
+            type=Path,
+            help=f"nova.conf of this host (default: {NOVA_CONF})",
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[tuple[str, ...], Sequence[Row]]:
+        """A row for each link."""
+        conf = agent_conf.read(parsed_args.config_file, parsed_args.uri)
+        patient = doctor.Patient(conf, _nova_conf(parsed_args.nova_conf))
+        with looking.quiet(looking.SILENT):
+            found = list(doctor.examine(patient))
+        self.code = (
+            BROKEN if any(f.state is doctor.State.BROKEN for _, f in found)
+            else 0
+        )  # fmt: skip
+        rows = [(x.name, f.state.value, f.reason, f.remedy) for x, f in found]
+        return ("link", "state", "reason", "remedy"), rows
+
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Iterable[Row],
+    ) -> int:
+        """People get lines: reasons are too long for a table."""
+        if parsed_args.formatter != "table":
+            return int(super().produce_output(parsed_args, column_names, data))
+        for link, state, reason, remedy in data:
+            self.app.stdout.write(f"{state:8} {link:15} {reason}\n")
+            if remedy:
+                self.app.stdout.write(f"{'':8} {'to mend it':15} {remedy}\n")
+        return 0
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """0 if no link is broken, 1 if one is, 2 for bad input."""
+        return super().run(parsed_args) or self.code
+
+
+def _nova_conf(given: Path | None) -> Path | None:
+    if given is not None and not given.is_file():
+        raise errors.InputError(f"--nova-conf {given}: no such file")
+    return given or (NOVA_CONF if NOVA_CONF.exists() else None)

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From nova.conf to Gnocchi: which link of the chain is broken, if any."""
+
+from collections.abc import Iterator
+
+from ceilometer_perf.doctor import agent, host, publishing
+from ceilometer_perf.doctor.finding import BrokenError, Finding, Link, State
+from ceilometer_perf.doctor.patient import Patient
+
+__all__ = ["LINKS", "Finding", "Link", "Patient", "State", "examine"]
+
+#: In the order in which a number passes them.
+LINKS = (
+    Link("nova.conf", host.nova_conf),
+    Link("ceilometer.conf", agent.ceilometer_conf),
+    Link("libvirt", host.libvirt),
+    Link("instances", host.instances),
+    Link("XML", host.xml),
+    Link("PMU", host.pmu),
+    Link("entry points", agent.entry_points),
+    Link("polling.yaml", agent.polling),
+    Link("gate", host.gate),
+    Link("pipeline.yaml", publishing.pipeline),
+    Link("Gnocchi", publishing.gnocchi),
+)
+
+
+def examine(patient: Patient) -> Iterator[tuple[Link, Finding]]:
+    """Each link in turn, up to the first that is broken."""
+    broken: Link | None = None
+    for link in LINKS:
+        if broken is not None:
+            yield link, Finding(State.SKIPPED, f"{broken.name} is broken")
+            continue
+        finding = _examined(link, patient)
+        if finding.state is State.BROKEN:
+            broken = link
+        yield link, finding
+
+
+def _examined(link: Link, patient: Patient) -> Finding:
+    try:
+        return link.check(patient)
+    except BrokenError as error:
+        return Finding(State.BROKEN, str(error), error.remedy)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The links in the polling agent: its options, our pollsters, polling.yaml."""
+
+import fnmatch
+import importlib.metadata
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from stevedore import NamedExtensionManager
+
+from ceilometer_perf import agent_conf
+from ceilometer_perf.doctor import definitions
+from ceilometer_perf.doctor.definitions import Source
+from ceilometer_perf.doctor.finding import (
+    BrokenError,
+    Finding,
+    fine,
+    listed,
+    warning,
+)
+from ceilometer_perf.doctor.names import meant
+from ceilometer_perf.doctor.patient import Patient
+from ceilometer_perf.meters import METERS
+from ceilometer_perf.reading import SourceUnavailableError
+
+POLLSTERS = "ceilometer.poll.compute"
+DISCOVERY = "ceilometer.discover.compute"
+INSTALL = (
+    "install ceilometer-perf into the Python that runs the agent "
+    f"(this is {sys.executable})"
+)
+
+
+def ceilometer_conf(patient: Patient) -> Finding:
+    """The agent's options can be used."""
+    try:
+        uri = patient.parts.connection.uri
+    except (SourceUnavailableError, ValueError) as error:
+        raise BrokenError(str(error), "mend ceilometer.conf") from error
+    files = patient.conf.config_file or patient.conf.default_config_files
+    return fine(
+        f"{listed(files) or 'no file, all defaults'}; libvirt at {uri}"
+    )
+
+
+def entry_points(_patient: Patient) -> Finding:
+    """The agent's Python has our pollsters and can load them."""
+    wanted = {
+        POLLSTERS: [meter.name for meter in METERS],
+        DISCOVERY: ["perf_instances"],
+    }
+    for group, names in wanted.items():
+        found = Counter(installed(group))
+        missing = [name for name in names if not found[name]]
+        if missing:
+            raise BrokenError(f"not installed: {listed(missing)}", INSTALL)
+        _load(group, names)
+    ours = Counter(installed(POLLSTERS))
+    twice = [name for name in wanted[POLLSTERS] if ours[name] > 1]
+    if twice:
+        return warning(
+            f"{listed(twice)} is installed twice, and one of the two polls",
+            "uninstall what else brings it",
+        )
+    return fine(f"{len(METERS)} pollsters load")
+
+
+def installed(group: str) -> Iterator[str]:
+    """The names of entry points, once for each package that has them."""
+    found = importlib.metadata.entry_points(group=group)
+    return (each.name for each in found)
+
+
+def _load(group: str, names: list[str]) -> None:
+    failed: dict[str, str] = {}
+
+    def fails(_manager: object, entry: object, error: BaseException) -> None:
+        failed[str(entry)] = f"{type(error).__name__}: {error}"
+
+    NamedExtensionManager(group, names, on_load_failure_callback=fails)
+    if failed:
+        why = next(iter(failed.values()))
+        raise BrokenError(f"{len(failed)} don't load ({why})", INSTALL)
+
+
+def polling(patient: Patient) -> Finding:
+    """polling.yaml asks for our meters, each by its right name."""
+    path = _path(patient)
+    sources = _sources(patient)
+    known = set(installed(POLLSTERS))
+    unknown = [
+        (source, pattern)
+        for source in sources
+        for pattern in source.included
+        if pattern.startswith("perf.") and not fnmatch.filter(known, pattern)
+    ]
+    if unknown:
+        source, pattern = unknown[0]
+        raise BrokenError(
+            f"{source.place}: source {source.name} asks for {pattern}, which "
+            "no pollster has",
+            f"did you mean {listed(meant([pattern], known))}?",
+        )
+    asked = Counter(_asked(sources))
+    if not asked:
+        raise BrokenError(
+            f"{path} asks for none of ceilometer-perf's meters",
+            "add perf.hw.*, perf.sw.*, perf.coverage and perf.derived.* to "
+            "a source, and restart the agent",
+        )
+    twice = [name for name, times in asked.items() if times > 1]
+    if twice:
+        return warning(
+            f"{path}: more than one source asks for {listed(twice)}",
+            "leave it in one: its samples are sent once for each",
+        )
+    return fine(f"{path} asks for {len(asked)} of our meters")
+
+
+def polled(patient: Patient) -> list[str]:
+    """The meters of ours that the agent polls.
+
+    :raises BrokenError: as :func:`polling`.
+    """
+    return list(dict.fromkeys(_asked(_sources(patient))))
+
+
+def _path(patient: Patient) -> Path:
+    # Core falls back on a file that it does not bring.
+    return agent_conf.find(
+        patient.conf,
+        patient.conf.polling.cfg_file,
+        f"pipeline/data/{patient.conf.polling.cfg_file}",
+    )
+
+
+def _sources(patient: Patient) -> list[Source]:
+    path = _path(patient)
+    return definitions.sources(path, definitions.load(path), "interval")
+
+
+def _asked(sources: Iterable[Source]) -> Iterator[str]:
+    for source in sources:
+        yield from (m.name for m in METERS if source.chooses(m.name))

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said of one link of the chain."""
+
+import enum
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ceilometer_perf.doctor.patient import Patient
+
+NAMED = 5  # things, before the others are only counted
+
+
+class State(enum.StrEnum):
+    """Of a link."""
+
+    OK = "ok"
+    WARNING = "warning"
+    BROKEN = "broken"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A state with its reason and its remedy, each one line."""
+
+    state: State
+    reason: str
+    remedy: str = ""
+
+
+class BrokenError(Exception):
+    """No sample gets past this link."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        """Keep apart what is wrong and what mends it."""
+        super().__init__(" ".join(reason.split()))
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A name for people, and what raises BrokenError if it is broken."""
+
+    name: str
+    check: Callable[[Patient], Finding]
+
+
+def fine(reason: str) -> Finding:
+    """Nothing to mend."""
+    return Finding(State.OK, reason)
+
+
+def warning(reason: str, remedy: str) -> Finding:
+    """Some samples don't get past this link, or are not what they seem."""
+    return Finding(State.WARNING, reason, remedy)
+
+
+def listed(names: Iterable[str]) -> str:
+    """A few of them, and how many more."""
+    shown = list(names)
+    text = ", ".join(shown[:NAMED])
+    others = len(shown) - NAMED
+    return f"{text} and {others} others" if others > 0 else text

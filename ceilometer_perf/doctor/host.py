@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The links on the host: nova.conf, libvirt, the instances, the gate."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ceilometer_perf import guest
+from ceilometer_perf.doctor import agent
+from ceilometer_perf.doctor.finding import (
+    BrokenError,
+    Finding,
+    fine,
+    listed,
+    warning,
+)
+from ceilometer_perf.doctor.names import meant
+from ceilometer_perf.doctor.patient import Patient, counted
+from ceilometer_perf.guest import errors, events
+from ceilometer_perf.guest import nova_conf as nova
+from ceilometer_perf.host.probe import machine
+from ceilometer_perf.meters import HARDWARE_KEYS
+from ceilometer_perf.reading import SourceUnavailableError
+from ceilometer_perf.status import COUNTERS, Instance
+from ceilometer_perf.verdicts import REBOOT, Judgement, Verdict
+
+SAFE = (
+    "take what 'ceilometer-perf host probe --nova-conf' prints, restart "
+    "nova-compute and hard reboot the instances"
+)
+
+
+def nova_conf(patient: Patient) -> Finding:
+    """Nova enables events that this host can count, and no others."""
+    path = patient.nova_conf
+    if path is None:
+        return warning(
+            "there is no nova.conf here", "name it with --nova-conf"
+        )
+    try:
+        names = nova.read(path).perf_events
+    except errors.GuestError as error:
+        raise BrokenError(str(error), f"mend {path}") from error
+    if not names:
+        raise BrokenError(
+            f"{path}: [libvirt] enabled_perf_events is empty", SAFE
+        )
+    _spelled(names)
+    facts = guest.HostFacts(
+        intel_cqm=machine.cqm_type(Path("/sys")) is not None
+    )
+    chosen, ignored = events.choose(names, facts)
+    _possible(patient, chosen)
+    if not chosen:
+        raise BrokenError("; ".join(ignored), SAFE)
+    if ignored:
+        return warning("; ".join(ignored), SAFE)
+    return fine(f"{path} enables {len(chosen)} events")
+
+
+def _spelled(names: Sequence[str]) -> None:
+    twice = [n for n, times in Counter(names).items() if times > 1]
+    capital = [name for name in names if name != name.lower()]
+    if twice or capital:
+        raise BrokenError(
+            f"[libvirt] enabled_perf_events: {listed(twice + capital)} is "
+            "there twice or in capitals, and libvirt starts no instance with "
+            "that",
+            "name each event once, in small letters",
+        )
+    unknown = [name for name in names if name not in events.SINCE]
+    if unknown:
+        raise BrokenError(
+            "[libvirt] enabled_perf_events: libvirt knows no event "
+            f"{listed(unknown)}",
+            f"did you mean {listed(meant(unknown, events.SINCE))}?",
+        )
+
+
+def _possible(patient: Patient, names: Iterable[str]) -> None:
+    try:
+        lacks = patient.lacks
+    except SourceUnavailableError:  # the next link tells
+        return
+    impossible = [
+        name for name in names if name in lacks.keys() - patient.counted
+    ]
+    if impossible:
+        raise BrokenError(
+            f"[libvirt] enabled_perf_events: {listed(impossible)} can't be "
+            f"counted here ({lacks[impossible[0]]}), and libvirt starts no "
+            "instance with an event that it can't open",
+            SAFE,
+        )
+
+
+def libvirt(patient: Patient) -> Finding:
+    """It answers this user, read-only, as it would the agent."""
+    try:
+        status = patient.status
+        version = patient.parts.connection.call(lambda s: s.version_text)
+    except SourceUnavailableError as error:
+        raise BrokenError(
+            f"as user {os.geteuid()}: {error}",
+            "start libvirtd, let the agent's user read from its socket, and "
+            "set [DEFAULT] libvirt_uri in ceilometer.conf to where it is",
+        ) from error
+    return fine(f"libvirt {version} has {len(status.instances)} domains")
+
+
+def instances(patient: Patient) -> Finding:
+    """There is one to count, and Nova made it."""
+    found = patient.status.instances
+    foreign = [each.name for each in found if not each.is_nova]
+    if len(foreign) == len(found):
+        raise BrokenError(
+            f"no instance of Nova's is here ({len(found)} other domains)",
+            "start one on this host; domains that Nova did not make are not "
+            "polled",
+        )
+    if not patient.running:
+        raise BrokenError("no instance runs", "start one")
+    text = f"{len(patient.running)} of Nova's instances run"
+    if foreign:
+        return warning(
+            f"{text}; {listed(foreign)} has no Nova metadata",
+            "hard reboot it if it is Nova's: nothing is published of others",
+        )
+    return fine(text)
+
+
+def xml(patient: Patient) -> Finding:
+    """The instances were started with events."""
+    without = [each.name for each in patient.running if not each.events]
+    remedy = (
+        "hard reboot them (openstack server reboot --hard): Nova writes the "
+        "events of nova.conf when it starts an instance"
+    )
+    if len(without) == len(patient.running):
+        raise BrokenError("no running instance has events in its XML", remedy)
+    if without:
+        return warning(f"{listed(without)}: no events in the XML", remedy)
+    return fine("the running instances have events in their XML")
+
+
+def pmu(patient: Patient) -> Finding:
+    """libvirt counts the events of the XML."""
+    read = [each for each in patient.running if each.since is not None]
+    mute = [i.name for i in read if i.events and not counted(i)]
+    if read and len(mute) == sum(bool(each.events) for each in read):
+        raise BrokenError(
+            f"libvirt counts no event of {listed(mute)}, though the XML "
+            "enables some: it could not open them again",
+            REBOOT,
+        )
+    stuck = [
+        instance.name
+        for instance in patient.status.instances
+        if not instance.is_running
+        and patient.lacks.keys() - patient.counted & {*instance.events}
+    ]
+    if stuck:
+        return warning(
+            f"{listed(stuck)} does not start: the XML has events that can't "
+            "be counted here",
+            SAFE,
+        )
+    return _room(patient)
+
+
+def _room(patient: Patient) -> Finding:
+    hardware = {key.removeprefix("perf.") for key in HARDWARE_KEYS}
+    if patient.counted & hardware and not (
+        patient.parts.settings.hardware_counters
+    ):
+        return warning(
+            "hardware events are counted, and [perf] hardware_counters does "
+            "not say how many the CPUs count at once",
+            "set it to what 'ceilometer-perf host probe' tells: more events "
+            "than that are all counted too low",
+        )
+    return fine(f"libvirt counts {len(patient.counted)} events")
+
+
+def gate(patient: Patient) -> Finding:
+    """Something that is asked for is right."""
+    asked = set(agent.polled(patient))
+    verdicts = [
+        (instance, name, judgement)
+        for instance in patient.running
+        for name, judgement in instance.verdicts.items()
+    ]
+    passing = [n for _, n, j in verdicts if j.verdict is Verdict.OK]
+    withheld = [(i, j) for i, _, j in verdicts if j.verdict.withholds]
+    if not passing:
+        raise BrokenError(*_withheld(withheld))
+    counters = {meter.name for meter in COUNTERS}
+    if asked <= counters and not asked.intersection(passing):
+        raise BrokenError(
+            f"what passes ({listed(sorted(set(passing)))}) is not what "
+            "polling.yaml asks for",
+            "ask for these, or enable the events of the others in nova.conf",
+        )
+    if withheld:
+        return warning(*_withheld(withheld))
+    return fine(f"{len(passing)} counters pass")
+
+
+def _withheld(found: list[tuple[Instance, Judgement]]) -> tuple[str, str]:
+    """Of whom, why and what mends it; the most frequent reason."""
+    if not found:
+        return "there is no counter of any running instance", SAFE
+    common, _ = Counter(judgement for _, judgement in found).most_common(1)[0]
+    names = dict.fromkeys(i.name for i, j in found if j == common)
+    return (
+        f"{common.verdict.value}: {common.reason} ({listed(names)})",
+        common.remedy or "see 'ceilometer-perf status'",
+    )

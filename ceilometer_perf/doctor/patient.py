@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the links of the chain are found in, each looked at once."""
+
+from functools import cached_property
+from pathlib import Path
+
+from oslo_config import cfg
+
+from ceilometer_perf import agent_conf, wiring
+from ceilometer_perf.reading import SourceUnavailableError
+from ceilometer_perf.status import (
+    COUNTERS,
+    Instance,
+    Lacks,
+    Status,
+    Watch,
+    host_lacks,
+)
+from ceilometer_perf.verdicts import Verdict
+from ceilometer_perf.wiring import Parts
+
+_NOT_COUNTED = (Verdict.NOT_ENABLED, Verdict.HOST_LACKS)
+
+
+class Patient:
+    """A host, its agent's options and the files that these name."""
+
+    def __init__(self, conf: cfg.ConfigOpts, nova_conf: Path | None) -> None:
+        """``nova_conf``: None where there is none to look at."""
+        self.conf = conf
+        self.nova_conf = nova_conf
+
+    @cached_property
+    def parts(self) -> Parts:
+        """What the agent's options come to.
+
+        :raises SourceUnavailableError: nothing; an option is wrong.
+        """
+        return wiring.parts(self.conf, agent_conf.URIS)
+
+    @cached_property
+    def lacks(self) -> Lacks:
+        """The events that this host can't count, and why."""
+        return host_lacks(self.parts.connection.uri)
+
+    @property
+    def status(self) -> Status:
+        """What is published of the instances.
+
+        :raises SourceUnavailableError: libvirt doesn't answer.
+        """
+        if isinstance(self._looked, SourceUnavailableError):
+            raise self._looked
+        return self._looked
+
+    @cached_property
+    def _looked(self) -> Status | SourceUnavailableError:
+        # A failure is remembered too: a libvirtd that hangs is waited for
+        # once.
+        try:
+            parts = self.parts
+            return Watch(parts.inventory, parts.monitor, self.lacks).look()
+        except SourceUnavailableError as error:
+            return error
+
+    @property
+    def running(self) -> list[Instance]:
+        """Nova's instances that run."""
+        return [
+            instance
+            for instance in self.status.instances
+            if instance.is_nova and instance.is_running
+        ]
+
+    @property
+    def counted(self) -> set[str]:
+        """The events that libvirt does count here, whatever the probe says.
+
+        None of them while libvirt doesn't answer.
+        """
+        try:
+            instances = self.status.instances
+        except SourceUnavailableError:
+            return set()
+        return {e for instance in instances for e in counted(instance)}
+
+
+def counted(instance: Instance) -> set[str]:
+    """The events that libvirt counts for an instance."""
+    if instance.since is None:  # it was not read
+        return set()
+    return {
+        meter.key.removeprefix("perf.")
+        for meter in COUNTERS
+        if instance.verdicts[meter.name].verdict not in _NOT_COUNTED
+    }

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The links behind the polling agent: pipeline.yaml and Gnocchi's mapping.
+
+The notification agent reads them, which may run on another host: copies of
+its files, named by this host's ceilometer.conf, are looked at then.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from ceilometer_perf import agent_conf
+from ceilometer_perf.doctor import definitions
+from ceilometer_perf.doctor.agent import polled
+from ceilometer_perf.doctor.definitions import Source
+from ceilometer_perf.doctor.finding import (
+    BrokenError,
+    Finding,
+    fine,
+    listed,
+    warning,
+)
+from ceilometer_perf.doctor.patient import Patient
+
+RESOURCES = "gnocchi_resources.yaml"
+LET_THROUGH = (
+    "add them to the meters of a source, with a sink, and restart "
+    "ceilometer-agent-notification"
+)
+
+
+def pipeline(patient: Patient) -> Finding:
+    """pipeline.yaml lets our meters through to a publisher."""
+    path = _path(patient)
+    sources, sinks = _read(path)
+    for source in sources:
+        dangling = [sink for sink in source.sinks if sink not in sinks]
+        if dangling:
+            raise BrokenError(
+                f"{source.place}: source {source.name} names sinks that "
+                f"aren't there: {listed(dangling)}",
+                definitions.REMEDY,
+            )
+    names = polled(patient)
+    through = set(_through(sources, names))
+    if not through:
+        raise BrokenError(f"{path} lets none of our meters through",
+                          LET_THROUGH)  # fmt: skip
+    kept = [name for name in names if name not in through]
+    if kept:
+        return warning(f"{path} does not let {listed(kept)} through",
+                       LET_THROUGH)  # fmt: skip
+    return fine(f"{path} lets all that is polled through")
+
+
+def gnocchi(patient: Patient) -> Finding:
+    """Gnocchi's publisher knows our meters, where it is used."""
+    sources, sinks = _read(_path(patient))
+    names = polled(patient)
+    lacking: dict[Path, list[str]] = {}
+    checked: list[Path] = []
+    for sink, publishers in sinks.items():
+        into = [source for source in sources if sink in source.sinks]
+        for path in _mappings(patient, publishers):
+            metrics = _metrics(path)
+            missing = [n for n in _through(into, names) if n not in metrics]
+            checked.append(path)
+            if missing:
+                lacking[path] = missing
+    for path, missing in lacking.items():
+        return warning(
+            f"{path} does not map {listed(missing)}, and Gnocchi's publisher "
+            "drops what it does not map",
+            "add them to the metrics of resource_type instance, where the "
+            "notification agent runs",
+        )
+    if not checked:
+        return fine("nothing is published to Gnocchi")
+    return fine(f"{listed(map(str, checked))} maps all that is polled")
+
+
+def _path(patient: Patient) -> Path:
+    name = patient.conf.pipeline_cfg_file
+    return agent_conf.find(patient.conf, name, f"pipeline/data/{name}")
+
+
+def _read(path: Path) -> tuple[list[Source], Mapping[str, list[str]]]:
+    """Sources, and publishers by sink."""
+    found = definitions.load(path)
+    sinks = {
+        str(sink.get("name")): list(map(str, sink.get("publishers") or []))
+        for sink in definitions.items(path, found, "sinks")
+    }
+    mute = [name for name, publishers in sinks.items() if not publishers]
+    if mute:
+        raise BrokenError(
+            f"{path}: no publishers in sink {listed(mute)}", definitions.REMEDY
+        )
+    return definitions.sources(path, found, "sinks"), sinks
+
+
+def _through(sources: Iterable[Source], names: Iterable[str]) -> Iterator[str]:
+    """Those of these meters that a source chooses."""
+    chosen = list(sources)
+    return (n for n in names if any(s.chooses(n) for s in chosen))
+
+
+def _mappings(patient: Patient, publishers: Iterable[str]) -> Iterator[Path]:
+    """The mapping of each of Gnocchi's publishers."""
+    for publisher in publishers:
+        url = urlsplit(publisher if "://" in publisher else f"{publisher}://")
+        if url.scheme == "gnocchi":
+            asked = parse_qs(url.query).get("resources_definition_file")
+            yield agent_conf.find(
+                patient.conf,
+                asked[-1] if asked else RESOURCES,
+                f"publisher/data/{RESOURCES}",
+            )
+
+
+def _metrics(path: Path) -> set[str]:
+    """The meters that a mapping has, as a list or a mapping."""
+    found: Any = definitions.load(path)
+    return {
+        str(name)
+        for resource in definitions.items(path, found, "resources")
+        for name in resource.get("metrics") or ()
+    }
