@@ -4,6 +4,7 @@
 import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ceilometer_perf import agent_conf, doctor
 from ceilometer_perf.cli import errors, looking, options
@@ -49,7 +50,7 @@ class Doctor(errors.Lister):
         self,
         parsed_args: argparse.Namespace,
         column_names: Sequence[str],
-        data: Iterable[Row],
+        data: Iterable[Sequence[Any]],
     ) -> int:
         """People get lines: reasons are too long for a table."""
         if parsed_args.formatter != "table":

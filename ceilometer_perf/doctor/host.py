@@ -211,9 +211,13 @@ def _withheld(found: list[tuple[Instance, Judgement]]) -> tuple[str, str]:
     """Of whom, why and what mends it; the most frequent reason."""
     if not found:
         return "there is no counter of any running instance", SAFE
-    common, _ = Counter(judgement for _, judgement in found).most_common(1)[0]
+    reasons = Counter(judgement for _, judgement in found)
+    (common, _), *others = reasons.most_common()
     names = dict.fromkeys(i.name for i, j in found if j == common)
+    remedy = common.remedy or "wait, and look again"
+    if others:
+        remedy += f"; 'ceilometer-perf status' has {len(others)} more reasons"
     return (
         f"{common.verdict.value}: {common.reason} ({listed(names)})",
-        common.remedy or "see 'ceilometer-perf status'",
+        remedy,
     )

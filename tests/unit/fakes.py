@@ -128,6 +128,9 @@ class FakeVirConnect:
     def getLibVersion(self) -> int:  # noqa: N802
         return self.version
 
+    def getHostname(self) -> str:  # noqa: N802
+        return "compute-1"
+
     def isAlive(self) -> bool:  # noqa: N802
         return self.alive
 
@@ -163,6 +166,12 @@ class FakeVirConnect:
         if stats == libvirt.VIR_DOMAIN_STATS_STATE:
             return [(d, {"state.state": d.state}) for d in self.domains]
         return [(d, d.perf) for d in self.domains if d.id >= 0]
+
+    def domainListGetStats(  # noqa: N802
+        self, domains: list[FakeVirDomain], stats: int, flags: int
+    ) -> list[tuple[FakeVirDomain, dict[str, int]]]:
+        self.calls.append((stats, flags))
+        return [(domain, domain.perf) for domain in domains]
 
 
 def instance(uuid: str = "6695eb01-f6a4-4304-b9aa-97f2502e193f") -> Any:

@@ -1,0 +1,416 @@
+# SPDX-License-Identifier: Apache-2.0
+"""doctor: each link broken in turn is the one that is named."""
+
+import importlib.metadata
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ceilometer_perf import agent_conf, doctor
+from ceilometer_perf.doctor import agent, definitions
+from ceilometer_perf.doctor.finding import BrokenError
+from ceilometer_perf.verdicts import Verdict
+from tests.unit.compute_host import (
+    GNOCCHI,
+    PIPELINE,
+    POLLING,
+    REALTIME,
+    ComputeHost,
+    domain,
+    host,
+)
+from tests.unit.shell import Ran, run
+
+__all__ = ["host"]
+
+LINKS = [link.name for link in doctor.LINKS]
+SOFTWARE = ("task_clock", "page_faults")
+
+Rows = dict[str, dict[str, str]]
+
+
+def ask(host: ComputeHost, *argv: str) -> Ran:
+    nova = ("--nova-conf", f"{host.folder}/nova.conf")
+    return run("doctor", *host.options, *nova, *argv)
+
+
+def walk(host: ComputeHost) -> Rows:
+    ran = ask(host, "-f", "json")
+    rows = {row["link"]: row for row in json.loads(ran.out)}
+    assert list(rows) == LINKS
+    broken = [x for x, row in rows.items() if row["state"] == "broken"]
+    assert ran.code == bool(broken)
+    assert len(broken) <= 1
+    for row in rows.values():
+        assert set(row) == {"link", "state", "reason", "remedy"}
+        assert "\n" not in row["reason"] + row["remedy"]
+        assert bool(row["remedy"]) == (row["state"] in ("warning", "broken"))
+    return rows
+
+
+def broken(host: ComputeHost, link: str) -> str:
+    """The reason; all before that link is fine, nothing after is looked at."""
+    rows = walk(host)
+    at = LINKS.index(link)
+    states = [row["state"] for row in rows.values()]
+    assert states[at] == "broken", rows
+    assert "broken" not in states[:at]
+    assert set(states[at + 1 :]) <= {"skipped"}
+    return rows[link]["reason"]
+
+
+@pytest.fixture
+def healthy(host: ComputeHost) -> ComputeHost:
+    host.has(domain("web", SOFTWARE))
+    return host
+
+
+def test_all_is_well(healthy: ComputeHost) -> None:
+    assert {row["state"] for row in walk(healthy).values()} == {"ok"}
+
+
+def test_for_people(healthy: ComputeHost) -> None:
+    healthy.write("polling.yaml", "sources: []\n")
+    ran = ask(healthy)
+    assert (ran.code, ran.err) == (1, "")
+    assert re.search(r"^broken +polling.yaml +.*\n +to mend it", ran.out, re.M)
+    assert re.search(r"^skipped +Gnocchi", ran.out, re.M)
+
+
+@pytest.mark.parametrize(
+    ("events", "says"),
+    [
+        ("", "empty"),
+        ("task_clock, task_clock", "task_clock is there twice"),
+        ("TASK_CLOCK", "capitals"),
+        ("task_clock, task_clok", "no event task_clok"),
+        ("task_clock, cpu_cycles", "cpu_cycles can't be counted here"),
+        ("cmt", "cmt is ignored"),
+    ],
+)
+def test_nova_conf(healthy: ComputeHost, events: str, says: str) -> None:
+    healthy.nova_conf(events)
+    assert says in broken(healthy, "nova.conf")
+
+
+def test_what_libvirt_counts_is_possible(host: ComputeHost) -> None:
+    host.has(domain("web", [*SOFTWARE, "cpu_cycles"]))
+    host.nova_conf("task_clock, cpu_cycles")
+    rows = walk(host)
+    assert rows["nova.conf"]["state"] == "ok"
+    assert "hardware_counters" in rows["PMU"]["reason"]
+
+
+def test_nova_conf_that_is_none(healthy: ComputeHost) -> None:
+    healthy.write("nova.conf", "[libvirt\n")
+    assert "nova.conf" in broken(healthy, "nova.conf")
+
+
+def test_ignored_by_nova(healthy: ComputeHost) -> None:
+    healthy.nova_conf("task_clock, cmt")
+    assert walk(healthy)["nova.conf"]["state"] == "warning"
+
+
+def test_no_nova_conf_here(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "ceilometer_perf.cli.doctor.NOVA_CONF", Path("/no/such/nova.conf")
+    )
+    ran = run("doctor", *healthy.options)
+    assert ran.code == 0
+    assert ran.out.startswith("warning  nova.conf")
+
+
+def no_libvirt(host: ComputeHost) -> None:
+    host.stop_libvirt()
+
+
+def no_instance(host: ComputeHost) -> None:
+    host.has()
+
+
+def foreign(host: ComputeHost) -> None:
+    host.has(domain("web", SOFTWARE, nova=None))
+
+
+def stopped(host: ComputeHost) -> None:
+    host.has(domain("web", SOFTWARE, id=-1))
+
+
+def no_events(host: ComputeHost) -> None:
+    host.has(domain("web", ()))
+
+
+def not_counted(host: ComputeHost) -> None:
+    web = domain("web", SOFTWARE)
+    web.perf = {}
+    host.has(web)
+
+
+def realtime(host: ComputeHost) -> None:
+    host.has(domain("web", SOFTWARE, extra=REALTIME))
+
+
+def in_doubt(host: ComputeHost) -> None:
+    host.conf("withhold_in_doubt = true")
+
+
+def bad_option(host: ComputeHost) -> None:
+    host.conf("min_coverage = 7")
+
+
+def not_asked_for(host: ComputeHost) -> None:
+    host.write("polling.yaml", POLLING.replace(
+        '[perf.hw.*, perf.sw.*, perf.coverage, "perf.derived.*"]',
+        "[perf.hw.*]",
+    ))  # fmt: skip
+
+
+def no_pipeline(host: ComputeHost) -> None:
+    host.write("pipeline.yaml", PIPELINE.replace('"*"', "cpu"))
+
+
+def dangling(host: ComputeHost) -> None:
+    host.write("pipeline.yaml", PIPELINE.replace("[gnocchi]", "[nowhere]"))
+
+
+def no_publisher(host: ComputeHost) -> None:
+    host.write("pipeline.yaml", PIPELINE.replace('"gnocchi://"', ""))
+
+
+def no_mapping(host: ComputeHost) -> None:
+    host.write("gnocchi_resources.yaml", "resources: [\n")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "link", "says"),
+    [
+        (bad_option, "ceilometer.conf", "[perf] min_coverage"),
+        (no_libvirt, "libvirt", "libvirt at test://"),
+        (no_instance, "instances", "no instance of Nova's is here"),
+        (foreign, "instances", "1 other domains"),
+        (stopped, "instances", "no instance runs"),
+        (no_events, "XML", "no running instance has events"),
+        (not_counted, "PMU", "counts no event of web"),
+        (realtime, "gate", "realtime"),
+        (in_doubt, "gate", "in_doubt"),
+        (not_asked_for, "gate", "not what polling.yaml asks for"),
+        (no_pipeline, "pipeline.yaml", "none of our meters"),
+        (dangling, "pipeline.yaml", "nowhere"),
+        (no_publisher, "pipeline.yaml", "no publishers in sink gnocchi"),
+        (no_mapping, "Gnocchi", "gnocchi_resources.yaml:2: "),
+    ],
+)
+def test_each_link(
+    healthy: ComputeHost,
+    breaks: Callable[[ComputeHost], None],
+    link: str,
+    says: str,
+) -> None:
+    breaks(healthy)
+    assert says in broken(healthy, link)
+
+
+def test_some_of_them(host: ComputeHost) -> None:
+    """What only some instances lack is a warning."""
+    host.has(
+        domain("web", SOFTWARE),
+        domain("plain", ()),
+        domain("other", SOFTWARE, nova=None),
+        domain("stuck", ["cpu_cycles"], id=-1),
+        domain("rt", SOFTWARE, extra=REALTIME),
+    )
+    host.write("pipeline.yaml", PIPELINE.replace('"*"', "perf.sw.*"))
+    host.write("gnocchi_resources.yaml", GNOCCHI.replace("page_faults:", "x:"))
+    rows = walk(host)
+    warned = {x for x, row in rows.items() if row["state"] == "warning"}
+    assert warned == {
+        "instances", "XML", "PMU", "gate", "pipeline.yaml", "Gnocchi",
+    }  # fmt: skip
+    assert "instance-other" in rows["instances"]["reason"]
+    assert "plain" in rows["XML"]["reason"]
+    assert "stuck" in rows["PMU"]["reason"]
+    assert "(rt)" in rows["gate"]["reason"]
+    assert "perf.hw.cpu_cycles" in rows["pipeline.yaml"]["reason"]
+    assert "map perf.sw.page_faults," in rows["Gnocchi"]["reason"]
+
+
+# Entry points
+
+
+def test_not_installed(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "installed", lambda _group: iter(()))
+    assert "not installed: perf.hw.cpu_cycles" in broken(
+        healthy, "entry points"
+    )
+
+
+def test_not_loadable(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.metadata.EntryPoint.load
+
+    def load(self: importlib.metadata.EntryPoint) -> object:
+        if "pollsters:" in self.value:
+            raise ImportError("no ceilometer here")
+        return real(self)
+
+    monkeypatch.setattr(importlib.metadata.EntryPoint, "load", load)
+    assert "no ceilometer here" in broken(healthy, "entry points")
+
+
+def test_installed_twice(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = list(agent.installed(agent.POLLSTERS))
+
+    def installed(group: str) -> list[str]:
+        if group == agent.POLLSTERS:
+            return [*real, "perf.coverage"]
+        return ["perf_instances"]
+
+    monkeypatch.setattr(agent, "installed", installed)
+    row = walk(healthy)["entry points"]
+    assert row["state"] == "warning"
+    assert "perf.coverage" in row["reason"]
+
+
+# polling.yaml
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("sources: [\n", "polling.yaml:2: "),
+        ("a: b: c\n", "polling.yaml:1: mapping values"),
+        ("\x00", "polling.yaml:1: "),
+        ("- a\n", "holds no mapping"),
+        ("", "holds no mapping"),
+        ("x: 1\n", "polling.yaml:1: no list of sources"),
+        ("sources: [7]\n", "7 in sources is no mapping"),
+        ("sources:\n  - name: a\n", "polling.yaml:2: a source without meters"),
+        (POLLING.replace("interval", "often"), "2: a source without interval"),
+        (POLLING.replace("perf.hw.*", "7"), "meters is no list of names"),
+        (POLLING.replace("perf.hw.*", '"!a"'), "mixes names with exclusions"),
+        (POLLING.replace("perf.hw.*", '"*"'), "mixes names with exclusions"),
+        (POLLING.replace("perf.hw.*", "perf.hw.cycles"), "perf.hw.cycles"),
+        ("sources: []\n", "none of ceilometer-perf's meters"),
+        (
+            "sources:\n - {name: a, interval: 1, meters: [perf.cpu.cycles]}",
+            "none of ceilometer-perf's meters",
+        ),
+    ],
+)
+def test_polling(healthy: ComputeHost, text: str, says: str) -> None:
+    healthy.write("polling.yaml", text)
+    assert says in broken(healthy, "polling.yaml")
+
+
+def test_the_right_name_is_told(healthy: ComputeHost) -> None:
+    healthy.write(
+        "polling.yaml", POLLING.replace("perf.hw.*", "perf.hw.cpu_cycle")
+    )
+    assert "perf.hw.cpu_cycles" in walk(healthy)["polling.yaml"]["remedy"]
+
+
+def test_asked_for_twice(healthy: ComputeHost) -> None:
+    healthy.write("polling.yaml", POLLING + POLLING.partition("\n")[2])
+    row = walk(healthy)["polling.yaml"]
+    assert row["state"] == "warning"
+    assert "perf.hw.cpu_cycles" in row["reason"]
+
+
+def test_no_polling_at_all(healthy: ComputeHost) -> None:
+    (healthy.folder / "polling.yaml").unlink()
+    assert "No such file" in broken(healthy, "polling.yaml")
+
+
+def test_named_elsewhere(healthy: ComputeHost) -> None:
+    path = healthy.write("mine.yaml", "sources: []\n")
+    healthy.conf(default=f"[polling]\ncfg_file = {path}")
+    assert f"{path}" in broken(healthy, "polling.yaml")
+
+
+# pipeline.yaml and Gnocchi
+
+
+def test_cores_own_files(healthy: ComputeHost) -> None:
+    (healthy.folder / "pipeline.yaml").unlink()
+    (healthy.folder / "gnocchi_resources.yaml").unlink()
+    rows = walk(healthy)
+    assert rows["pipeline.yaml"]["state"] == "ok"
+    assert "pipeline/data/pipeline.yaml" in rows["pipeline.yaml"]["reason"]
+    assert rows["Gnocchi"]["state"] == "warning"
+    assert "publisher/data/gnocchi" in rows["Gnocchi"]["reason"]
+
+
+def test_another_publisher(healthy: ComputeHost) -> None:
+    healthy.write(
+        "pipeline.yaml", PIPELINE.replace("gnocchi://", "udp://host:4952")
+    )
+    row = walk(healthy)["Gnocchi"]
+    assert (row["state"], row["reason"]) == (
+        "ok", "nothing is published to Gnocchi",
+    )  # fmt: skip
+
+
+def test_a_mapping_that_the_publisher_names(healthy: ComputeHost) -> None:
+    path = healthy.write("mine.yaml", GNOCCHI)
+    (healthy.folder / "gnocchi_resources.yaml").unlink()
+    healthy.write(
+        "pipeline.yaml",
+        PIPELINE.replace(
+            "gnocchi://", f"gnocchi://?resources_definition_file={path}"
+        ),
+    )
+    assert walk(healthy)["Gnocchi"]["state"] == "ok"
+
+
+def test_core_agrees_on_what_a_source_chooses() -> None:
+    from ceilometer.agent import Source
+
+    for meters in (
+        ["*"], ["perf.*"], ["!perf.hw.*"], ["*", "!perf.sw.*"], ["cpu"],
+        ["!cpu"], ["perf.hw.cpu_cycles", "perf.sw.*"],
+    ):  # fmt: skip
+        ours = definitions.Source("a", tuple(meters), (), "")
+        for name in ("cpu", "perf.hw.cpu_cycles", "perf.sw.task_clock"):
+            assert ours.chooses(name) == Source.is_supported(meters, name)
+
+
+# What is around it
+
+
+def test_core_agrees_on_where_libvirt_is() -> None:
+    from ceilometer.compute.virt.libvirt import utils
+
+    assert agent_conf.URIS == utils.LIBVIRT_PER_TYPE_URIS
+    for ours, theirs in zip(agent_conf.LIBVIRT_OPTS, utils.OPTS, strict=True):
+        assert (ours.name, ours.default) == (theirs.name, theirs.default)
+
+
+def test_bad_input(host: ComputeHost) -> None:
+    for argv in (
+        ("--config-file", "/no/such/file"),
+        (*host.options, "--nova-conf", "/no/such/file"),
+    ):
+        ran = run("doctor", "-f", "json", *argv)
+        assert (ran.code, ran.out) == (2, "")
+        assert set(json.loads(ran.err)) == {"error", "message"}
+
+
+def test_a_remedy_is_a_line() -> None:
+    error = BrokenError("two\nlines", "mend it")
+    assert (str(error), error.remedy) == ("two lines", "mend it")
+
+
+def test_what_withholds() -> None:
+    assert {v.value for v in Verdict if v.withholds} == {
+        "detached", "multiplexed", "realtime", "in_doubt", "stale",
+    }  # fmt: skip

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""top: rates between two looks, in the order that is asked for."""
+
+import dataclasses
+import itertools
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from ceilometer_perf.cli import top
+from ceilometer_perf.meters import IPC
+from ceilometer_perf.status import Instance, Status
+from tests.unit.compute_host import ComputeHost, domain, host
+from tests.unit.shell import Ran, run
+
+__all__ = ["host"]
+
+CYCLES = "perf.cpu_cycles"
+THEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def instance(name: str, cycles: float | None = None) -> Instance:
+    return Instance(
+        id=name, name=name, state="running", realtime=False, coverage=None,
+        verdicts={}, is_nova=True, events=(), since=THEN,
+        values={} if cycles is None else {CYCLES: cycles, IPC.key: cycles},
+    )  # fmt: skip
+
+
+def rates(before: Instance, after: Instance) -> dict[str, float]:
+    (line,) = top.lines(Status(10.0, (before,)), Status(14.0, (after,)))
+    return dict(line.rates)
+
+
+def test_growth_by_time() -> None:
+    assert rates(instance("a", 100), instance("a", 300))[CYCLES] == 50.0
+
+
+def test_no_rate_over_a_restart_or_from_nothing() -> None:
+    later = dataclasses.replace(
+        instance("a", 300), since=THEN.replace(year=2027)
+    )
+    assert rates(instance("a", 100), later) == {}
+    assert rates(instance("a"), instance("a", 300)) == {}
+    assert rates(instance("b", 100), instance("a", 300)) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (999.0, "999"), (2.414e9, "2.41G"), (5e15, "5e+03T"),
+     (None, "-")],
+)  # fmt: skip
+def test_counts(value: float | None, text: str) -> None:
+    assert top.count(value) == text
+
+
+@pytest.mark.parametrize(
+    ("sort", "order"),
+    [("name", "abc"), ("ipc", "bac"), ("coverage", "abc"), ("state", "abc")],
+)
+def test_order(sort: str, order: str) -> None:
+    lines = [
+        top.Line(each, {})
+        for each in (instance("c"), instance("b", 3.0), instance("a", 2.0))
+    ]
+    made = top.table(lines, sort, None)
+    names = [str(cell) for cell in made.columns[0].cells]
+    assert "".join(names) == order
+
+
+def show(host: ComputeHost, *argv: str) -> Ran:
+    return run("top", *host.options, *argv)
+
+
+def test_once(host: ComputeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    web = domain("web")
+    host.has(web, domain("idle"))
+    clock = itertools.count(0.0, 0.5)
+
+    def later(_seconds: float) -> None:
+        web.perf = {key: value + 10**9 for key, value in web.perf.items()}
+
+    monkeypatch.setattr(time, "sleep", later)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    ran = show(host, "--once")
+    assert (ran.code, ran.err) == (0, "")
+    first, second = [
+        line for line in ran.out.splitlines() if "running" in line
+    ]
+    assert "web" in first
+    assert "idle" in second
+    assert "1.000" in first
+
+
+def test_goes_on_without_libvirt_until_ctrl_c(
+    host: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.has(domain("web"))
+
+    def happens(_seconds: float) -> None:
+        next(steps)()
+
+    def ctrl_c() -> None:
+        raise KeyboardInterrupt
+
+    steps = iter(
+        [lambda: None, host.stop_libvirt, lambda: None, host.start_libvirt,
+         lambda: None, ctrl_c]
+    )  # fmt: skip
+    monkeypatch.setattr(time, "sleep", happens)
+    ran = show(host)
+    assert (ran.code, ran.err) == (0, "")
+    words = [w for w in ran.out.split() if w in ("ok", "stale")]
+    assert words == ["ok", "stale", "stale", "ok", "ok"]
+
+
+def test_bad_input(host: ComputeHost) -> None:
+    assert show(host, "--interval", "0.1", "--once").code == 2
+    assert show(host, "--sort", "colour").code == 2
+    host.stop_libvirt()
+    ran = show(host, "--once")
+    assert ran.code == 2
+    assert len(ran.err.splitlines()) == 1
