@@ -17,7 +17,7 @@ from lxml import etree
 from oslo_config import cfg
 from oslo_log import log
 
-from ceilometer_perf import wiring
+from ceilometer_perf import startup, wiring
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.host.inventory import Domain, Domains
 from ceilometer_perf.reading import SourceUnavailableError
@@ -36,6 +36,7 @@ class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         super().__init__(conf)
+        startup.advise(conf)  # here, because discovery is made once
         self._lock = threading.Lock()
         self._left_out = Changes(LOG)
         self._asked: _OneDomain | None = None

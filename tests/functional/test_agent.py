@@ -185,6 +185,9 @@ def test_unknown_and_repeated_names_in_polling_yaml(
     }
     stamps = [s["timestamp"] for s in agent.samples()]
     assert len(stamps) == len(set(stamps))
+    (line,) = (x for x in agent.lines() if "ceilometer_perf" in x)
+    assert "perf.hw.no_such" in line
+    assert "polling.yaml:" in line
 
 
 def test_a_wrong_option_is_one_line_and_the_agent_polls_on(

@@ -4,6 +4,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import libvirt
@@ -19,6 +20,8 @@ from ceilometer_perf.reading import (
 )
 
 T = TypeVar("T")
+
+POLLING = Path(__file__).parents[2] / "etc/ceilometer/polling.yaml"
 
 
 class _Answers(Generic[T]):
@@ -215,4 +218,5 @@ def agent_conf(**libvirt: str) -> cfg.ConfigOpts:
     )
     for name, value in libvirt.items():
         conf.set_override(name, value)
+    conf.set_override("cfg_file", str(POLLING), group="polling")
     return conf

@@ -19,7 +19,7 @@ from ceilometer_perf.discovery import PerfInstances
 from ceilometer_perf.host.inventory import Domain
 from ceilometer_perf.reading import SourceUnavailableError
 from tests.lab.guests import Guest
-from tests.unit.fakes import agent_conf
+from tests.unit.fakes import POLLING, agent_conf
 
 
 class FakeInventory:
@@ -155,7 +155,9 @@ def test_a_bug_of_ours_does_not_reach_the_agent(
 @pytest.fixture
 def wrong_conf(tmp_path: Path) -> cfg.ConfigOpts:
     file = tmp_path / "ceilometer.conf"
-    file.write_text("[perf]\ninventory_interval = -1\n")
+    file.write_text(
+        f"[polling]\ncfg_file = {POLLING}\n[perf]\ninventory_interval = -1\n"
+    )
     conf: cfg.ConfigOpts = service.prepare_service(
         ["test"], config_files=[str(file)]
     )

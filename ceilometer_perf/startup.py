@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an agent says once, when it starts, about how it is set up.
+
+The agent itself is silent about a meter in polling.yaml that no pollster has.
+"""
+
+from oslo_config import cfg
+from oslo_log import log
+
+from ceilometer_perf.doctor import agent
+from ceilometer_perf.doctor.finding import BrokenError, State
+from ceilometer_perf.doctor.patient import Patient
+
+LOG = log.getLogger(__name__)
+
+
+def advise(conf: cfg.ConfigOpts) -> None:
+    """Say in one line what is wrong with polling.yaml; never raises."""
+    try:
+        finding = agent.polling(Patient(conf, None))
+    except BrokenError as error:
+        advice = f"{error}; {error.remedy}"
+    except Exception as error:  # advice is no reason to fail
+        advice = f"polling.yaml could not be checked: {error!r}"
+    else:
+        if finding.state is State.OK:
+            return
+        advice = f"{finding.reason}; {finding.remedy}"
+    # Not above: within `except`, oslo.log appends the exception.
+    LOG.warning("%s", advice)
