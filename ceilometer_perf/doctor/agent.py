@@ -79,7 +79,12 @@ def _load(group: str, names: list[str]) -> None:
     def fails(_manager: object, entry: object, error: BaseException) -> None:
         failed[str(entry)] = f"{type(error).__name__}: {error}"
 
-    NamedExtensionManager(group, names, on_load_failure_callback=fails)
+    NamedExtensionManager(
+        group,
+        names,
+        on_load_failure_callback=fails,
+        warn_on_missing_entrypoint=False,
+    )
     if failed:
         why = next(iter(failed.values()))
         raise BrokenError(f"{len(failed)} don't load ({why})", INSTALL)

@@ -138,7 +138,12 @@ def xml(patient: Patient) -> Finding:
         "events of nova.conf when it starts an instance"
     )
     if len(without) == len(patient.running):
-        raise BrokenError("no running instance has events in its XML", remedy)
+        raise BrokenError(
+            "no running instance has events in its XML: it was started "
+            "without, or libvirtd was restarted and turned off what it could "
+            "not open again",
+            remedy,
+        )
     if without:
         return warning(f"{listed(without)}: no events in the XML", remedy)
     return fine("the running instances have events in their XML")
