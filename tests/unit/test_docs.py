@@ -11,8 +11,12 @@ from importlib.metadata import entry_points
 
 import pytest
 
+from ceilometer_perf import options as perf_options
+from ceilometer_perf.cli.top import COLUMNS
+from ceilometer_perf.doctor import LINKS
 from ceilometer_perf.host.probe import advice
 from ceilometer_perf.host.probe.events import EVENTS
+from ceilometer_perf.verdicts import Verdict
 from tests.unit.probe_cases import FakeKernel, probed
 from tests.unit.shell import run
 
@@ -44,7 +48,10 @@ def test_outputs_are_true(line: str, output: str) -> None:
 def test_every_command_shows_its_output() -> None:
     assert len(RESOLVED) >= 4
     lines = [line for line, _ in shown()]
-    for command in "host probe", "guest check", "guest diff", "guest enable":
+    for command in (
+        "host probe", "guest check", "guest diff", "guest enable",
+        "status", "doctor", "top",
+    ):  # fmt: skip
         assert any(line.startswith(command) for line in lines)
 
 
@@ -58,6 +65,23 @@ def test_the_probe_of_a_vm_is_as_it_is_shown() -> None:
 def test_every_event_is_shown() -> None:
     text = (SOURCE / "commands.rst").read_text()
     assert all(f" {event} " in text for event in EVENTS)
+
+
+def words(page: str) -> set[str]:
+    """What a page names as code."""
+    return set(re.findall(r"``([^`]+)``", (SOURCE / page).read_text()))
+
+
+def test_every_verdict_and_option_is_explained() -> None:
+    named = words("trust.rst")
+    assert {verdict.value for verdict in Verdict} <= named
+    assert {opt.name for opt in perf_options.OPTS} <= named
+
+
+def test_every_link_and_column_is_explained() -> None:
+    named = words("commands.rst")
+    assert {link.name for link in LINKS} <= named
+    assert set(COLUMNS) <= named
 
 
 def options(parser: argparse.ArgumentParser) -> Iterator[str]:
