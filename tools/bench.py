@@ -15,6 +15,7 @@ core_make  as many samples as ours, made with core's helper
 core       a whole cycle of core's four perf pollsters
 virsh      one 'virsh domstats --perf'
 discovery  our discovery of the instances; core_discovery is core's
+processes  what /proc says of each guest's process; us_per_guest of that
 cycle      the agent's cycle: our discovery, then all our pollsters
 core_cycle the agent's cycle: core's discovery, then its four perf pollsters
 
@@ -244,6 +245,7 @@ def _bench(lab: Lab, guests: int, rounds: int) -> dict[str, Any]:
         "guests": guests,
         "rounds": rounds,
         "samples": len(variants["ours"].run()),
+        "us_per_guest": result["processes"]["wall_s"] / guests * 1e6,
         **result,
         **{
             f"{over}_over_{under}": ratio(over, under)
@@ -266,6 +268,8 @@ def _variants(uri: str, run_dir: Path) -> dict[str, Variant]:
     instances = core_discoverer.discover(None)
     agents = [getattr(pollsters, m.pollster)(conf) for m in METERS]
     source, monitor = _after_discovery(conf)
+    processes = Processes(run_dir)
+    names = [guest.name for guest in source.read().guests.values()]
     ours = _pollsters(conf, monitor)
     makers = _pollsters(conf, _Ready(monitor.look()))
     # Core keeps one inspector per process, for the first URI that it saw.
@@ -307,6 +311,9 @@ def _variants(uri: str, run_dir: Path) -> dict[str, Variant]:
         ),
         "core": Variant(lambda: _cycle(theirs, instances)),
         "virsh": Variant(lambda: _virsh(uri)),
+        "processes": Variant(
+            lambda: [processes.guest(name) for name in names]
+        ),
         "discovery": Variant(lambda: discoverer.discover(None)),
         "core_discovery": Variant(lambda: core_discoverer.discover(None)),
         "cycle": Variant(lambda: _cycle(agents, discoverer.discover(None))),
@@ -346,6 +353,7 @@ def _print_table(result: dict[str, Any]) -> None:
                 str(value["calls"]),
             )
     console.print(table)
+    console.print(f"us_per_guest: {result['us_per_guest']:.1f}")
     for over, under in RATIOS:
         name = f"{over}_over_{under}"
         console.print(f"{name}: {result[name]:.2f}")
