@@ -56,7 +56,7 @@ class Agent(fixtures.Fixture):
         super().__init__()
         self._folder = folder
         self.log = folder / "ceilometer.log"
-        self._spool = folder / "spool"
+        self.spool = folder / "spool"
         self._uri = uri or lab.uri_ro
         self._run_dir = lab.run_dir / "qemu"
         self._meters = meters
@@ -86,7 +86,7 @@ class Agent(fixtures.Fixture):
             env={
                 **os.environ,
                 "PYTHONPATH": str(SPOOL),
-                "SPOOL": str(self._spool),
+                "SPOOL": str(self.spool),
             },
             stdout=subprocess.DEVNULL,
             stderr=(self._folder / "stderr").open("w"),
@@ -126,12 +126,19 @@ qemu_run_dir = {self._run_dir}
             if f" {at} " in line
         ]
 
+    def errors(self) -> list[str]:
+        """What Ceilometer or we say at that level, and what is raised."""
+        raised = [x for x in _lines(self.log) if "Traceback" in x]
+        return raised + [
+            x for x in self.lines(at="ERROR") if "ceilometer" in x
+        ]
+
     def samples(self) -> list[dict[str, Any]]:
         """Every sample sent so far, as the messages carry them."""
         return list(self._samples())
 
     def _samples(self) -> Iterator[dict[str, Any]]:
-        for line in _lines(self._spool):
+        for line in _lines(self.spool):
             yield from json.loads(line)["payload"]["samples"]
 
     def wait_for_samples(

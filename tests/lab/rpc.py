@@ -32,6 +32,8 @@ class CountingProxy:
 
     def __init__(self, target: Path) -> None:
         self.calls: Counter[int] = Counter()
+        #: Runs before a call is passed on, with its procedure number.
+        self.on_call: Callable[[int], None] = lambda procedure: None
         self._target = target
         self._folder = tempfile.TemporaryDirectory(prefix="libvirt-proxy-")
         self._path = Path(self._folder.name) / "socket"
@@ -74,7 +76,12 @@ class CountingProxy:
             except OSError:
                 return  # closed
             server = socket.socket(socket.AF_UNIX)
-            server.connect(str(self._target))
+            try:
+                server.connect(str(self._target))
+            except OSError:  # nobody is there: say so, as without a proxy
+                _end(server)
+                _end(client)
+                continue
             self._ends += [client, server]
             self._run(self._forward_calls, client, server)
             self._run(_forward, server, client)
@@ -91,9 +98,10 @@ class CountingProxy:
                 if program == _REMOTE_PROGRAM and kind == _CALL:
                     with self._lock:
                         self.calls[procedure] += 1
+                    self.on_call(procedure)
                 with contextlib.suppress(OSError):
                     server.sendall(prefix + body)
-        server.close()
+        _end(server)
 
 
 def _forward(source: socket.socket, sink: socket.socket) -> None:
@@ -101,4 +109,11 @@ def _forward(source: socket.socket, sink: socket.socket) -> None:
     with contextlib.suppress(OSError):  # the other side closed
         while data := source.recv(1 << 16):
             sink.sendall(data)
-    sink.close()
+    _end(sink)
+
+
+def _end(connection: socket.socket) -> None:
+    """Close it for who reads from it in another thread, too."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
