@@ -21,6 +21,7 @@ import tenacity
 from oslo_log import log
 
 from ceilometer_perf.changes import Changes
+from ceilometer_perf.host import deadline
 from ceilometer_perf.host.events import Events, loop_runs
 from ceilometer_perf.reading import SourceUnavailableError
 
@@ -124,20 +125,11 @@ class Connection:
             raise self._unavailable(str(exc)) from exc
 
     def _start(self, work: Callable[[], T]) -> futures.Future[T]:
-        # A libvirt call can't be cancelled. What hangs keeps its thread
-        # until libvirtd goes on or dies; nothing is asked before that, so
-        # there is never more than one. The thread is a daemon: a hung
-        # libvirtd does not keep the agent from stopping.
+        # What hangs keeps its thread until libvirtd goes on or dies; nothing
+        # is asked before that, so there is never more than one.
         if self._pending is not None and not self._pending.done():
             raise self._unavailable("still no answer to an earlier call")
-        answer: futures.Future[T] = futures.Future()
-        self._pending = answer
-        threading.Thread(
-            target=_answer,
-            args=(answer, work),
-            name="ceilometer-perf-libvirt",
-            daemon=True,
-        ).start()
+        answer = self._pending = deadline.start(work)
         return answer
 
     def _ask(self, question: Callable[[Session], T]) -> T:
@@ -185,18 +177,11 @@ os.register_at_fork(after_in_child=_start_over)
 atexit.register(_start_over)
 
 
-def _answer(answer: futures.Future[T], work: Callable[[], T]) -> None:
-    try:
-        answer.set_result(work())
-    except Exception as exc:
-        answer.set_exception(exc)
-
-
 def _open(uri: str, timeout: float) -> Session:
-    libvirt.registerErrorHandler(_errors_are_raised, None)
+    quieten()
     watched = loop_runs()
     conn = libvirt.openReadOnly(uri)
-    session = Session(conn, _version(conn.getLibVersion()))
+    session = Session(conn, version_of(conn.getLibVersion()))
     LOG.info("Connected to libvirt %s at %s", session.version_text, uri)
     if watched:
         _watch(session, uri, timeout)
@@ -227,10 +212,11 @@ def _watch(session: Session, uri: str, timeout: float) -> None:
     )
 
 
-def _version(number: int) -> Version:
+def version_of(number: int) -> Version:
     """9001002 is 9.1.2 (``virConnectGetLibVersion``)."""
     return number // 1_000_000, number // 1_000 % 1_000, number % 1_000
 
 
-def _errors_are_raised(_context: object, _error: object) -> None:
-    """Keep libvirt from writing each error to stderr as well."""
+def quieten() -> None:
+    """Keep libvirt from writing to stderr what it raises as well."""
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)

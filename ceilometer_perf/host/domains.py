@@ -10,6 +10,7 @@ import libvirt
 
 from ceilometer_perf.guest.events import SINCE
 from ceilometer_perf.guest.host_facts import Version
+from ceilometer_perf.host.connection import quieten, version_of
 from ceilometer_perf.host.deadline import within
 
 UNKNOWN = "libvirt knows no event of that name"
@@ -32,12 +33,12 @@ class Outcome:
 
 def library_version() -> Version:
     """The version of the libvirt library of this process."""
-    return _version(libvirt.getVersion())
+    return version_of(libvirt.getVersion())
 
 
 def daemon_version(connection: libvirt.virConnect) -> Version:
     """The version of the libvirt at the other end of a connection."""
-    return _version(connection.getLibVersion())
+    return version_of(connection.getLibVersion())
 
 
 def version(uri: str | None) -> Version:
@@ -49,11 +50,6 @@ def version(uri: str | None) -> Version:
         ):
             return within(lambda: daemon_version(connection))
     return library_version()
-
-
-def _version(number: int) -> Version:
-    """9001002 is 9.1.2."""
-    return number // 1_000_000, number // 1_000 % 1_000, number % 1_000
 
 
 def domain_xml(uri: str, uuid: str, inactive: bool = True) -> str:
@@ -137,7 +133,7 @@ def _set(domain: libvirt.virDomain, event: str, live: bool) -> None:
 @contextlib.contextmanager
 def connected(uri: str, *, read_only: bool) -> Iterator[libvirt.virConnect]:
     """A connection for one command, with libvirt's errors as HostError."""
-    libvirt.registerErrorHandler(_errors_are_raised, None)
+    quieten()
     connect = libvirt.openReadOnly if read_only else libvirt.open
     try:
         connection = within(lambda: connect(uri))
@@ -146,7 +142,3 @@ def connected(uri: str, *, read_only: bool) -> Iterator[libvirt.virConnect]:
         within(connection.close)
     except (libvirt.libvirtError, TimeoutError) as error:
         raise HostError(f"libvirt at {uri}: {error}") from error
-
-
-def _errors_are_raised(_context: object, _error: object) -> None:
-    """Keep libvirt from writing each error to stderr as well."""

@@ -217,4 +217,4 @@ def test_hung_libvirt_costs_the_timeout_once_and_one_thread(
     [(9_000_000, (9, 0, 0)), (12_008_003, (12, 8, 3)), (1_003_003, (1, 3, 3))],
 )
 def test_version(number: int, version: tuple[int, int, int]) -> None:
-    assert connection._version(number) == version
+    assert connection.version_of(number) == version
