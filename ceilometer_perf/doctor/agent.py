@@ -37,7 +37,7 @@ def ceilometer_conf(patient: Patient) -> Finding:
     """The agent's options can be used."""
     try:
         uri = patient.parts.connection.uri
-    except (SourceUnavailableError, ValueError) as error:
+    except SourceUnavailableError as error:
         raise BrokenError(str(error), "mend ceilometer.conf") from error
     files = patient.conf.config_file or patient.conf.default_config_files
     return fine(

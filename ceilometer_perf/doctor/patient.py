@@ -36,7 +36,10 @@ class Patient:
 
         :raises SourceUnavailableError: nothing; an option is wrong.
         """
-        return wiring.parts(self.conf, agent_conf.URIS)
+        try:
+            return wiring.parts(self.conf, agent_conf.URIS)
+        except ValueError as error:  # of an option that is core's
+            raise SourceUnavailableError(str(error)) from error
 
     @cached_property
     def lacks(self) -> Lacks:

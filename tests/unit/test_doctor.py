@@ -163,6 +163,10 @@ def bad_option(host: ComputeHost) -> None:
     host.conf("min_coverage = 7")
 
 
+def bad_type(host: ComputeHost) -> None:
+    host.conf(default="libvirt_uri =\nlibvirt_type = vmware")
+
+
 def not_asked_for(host: ComputeHost) -> None:
     host.write("polling.yaml", POLLING.replace(
         '[perf.hw.*, perf.sw.*, perf.coverage, "perf.derived.*"]',
@@ -190,6 +194,7 @@ def no_mapping(host: ComputeHost) -> None:
     ("breaks", "link", "says"),
     [
         (bad_option, "ceilometer.conf", "[perf] min_coverage"),
+        (bad_type, "ceilometer.conf", "libvirt_type"),
         (no_libvirt, "libvirt", "libvirt at test://"),
         (no_instance, "instances", "no instance of Nova's is here"),
         (foreign, "instances", "1 other domains"),
