@@ -2,7 +2,7 @@
 """What is computed from two readings of one life of the counters."""
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from ceilometer_perf.meters import (
@@ -14,8 +14,9 @@ from ceilometer_perf.meters import (
 )
 from ceilometer_perf.reading import Counters
 
-# Two readings that are closer than this are one reading's noise: polling
-# sources with different intervals read at nearly the same time now and then.
+# Two readings that are closer than this are one reading's noise. Polling
+# sources with different intervals read at nearly the same time now and then,
+# and the second gets what the first one got.
 SHORTEST = 0.5  # seconds
 
 
@@ -55,6 +56,7 @@ class _Earlier:
     taken_at: float
     since: datetime
     counters: Counters
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 class Derived:
@@ -72,14 +74,26 @@ class Derived:
             self._earlier[uuid] = _Earlier(taken_at, since, trusted)
             return {}
         if taken_at - earlier.taken_at < SHORTEST:
-            return {}
-        self._earlier[uuid] = _Earlier(taken_at, since, trusted)
+            return _still_trusted(earlier.values, trusted)
         values = {
-            formula.meter.key: formula.value(earlier.counters, trusted)
+            formula.meter.key: value
             for formula in FORMULAS
+            if (value := formula.value(earlier.counters, trusted)) is not None
         }
-        return {key: v for key, v in values.items() if v is not None}
+        self._earlier[uuid] = _Earlier(taken_at, since, trusted, values)
+        return values
 
     def forget_all_but(self, uuids: Container[str]) -> None:
         """Drop the memory of instances that are gone from this host."""
         self._earlier = {u: e for u, e in self._earlier.items() if u in uuids}
+
+
+def _still_trusted(
+    values: Mapping[str, float], trusted: Counters
+) -> Mapping[str, float]:
+    return {
+        formula.meter.key: values[formula.meter.key]
+        for formula in FORMULAS
+        if formula.meter.key in values
+        and {formula.over, formula.under} <= trusted.keys()
+    }

@@ -74,6 +74,17 @@ def test_two_sources_at_the_same_time_use_the_longer_window() -> None:
     assert derived.compute("u", 60, SINCE, SECOND)["perf.derived.ipc"] == 2.0
 
 
+def test_the_second_of_two_sources_gets_what_the_first_one_got() -> None:
+    derived = Derived()
+    derived.compute("u", 0, SINCE, FIRST)
+    first = derived.compute("u", 60, SINCE, SECOND)
+    assert derived.compute("u", 60.01, SINCE, SECOND) == first
+    less = {k: v for k, v in SECOND.items() if k != "perf.cpu_cycles"}
+    assert derived.compute("u", 60.02, SINCE, less).keys() == (
+        first.keys() - {"perf.derived.ipc"}
+    )
+
+
 def test_forgets_who_is_gone() -> None:
     derived = Derived()
     derived.compute("u", 0, SINCE, FIRST)
