@@ -129,6 +129,7 @@ class Connection:
         # is asked before that, so there is never more than one.
         if self._pending is not None and not self._pending.done():
             raise self._unavailable("still no answer to an earlier call")
+        # Set only then: where no thread can be started is nothing to wait for.
         answer = self._pending = deadline.start(work)
         return answer
 

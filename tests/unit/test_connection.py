@@ -212,6 +212,20 @@ def test_hung_libvirt_costs_the_timeout_once_and_one_thread(
     assert threading.active_count() == before
 
 
+def test_no_thread_to_be_had_is_no_lasting_harm(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    conn = Connection(URI, timeout=5)
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", fails)
+        with pytest.raises(RuntimeError):
+            conn.call(stats.states)
+    assert conn.call(stats.states)
+
+
 @pytest.mark.parametrize(
     ("number", "version"),
     [(9_000_000, (9, 0, 0)), (12_008_003, (12, 8, 3)), (1_003_003, (1, 3, 3))],
