@@ -63,10 +63,11 @@ class Monitor:
             reading = self._source.read()
             driver = self._processes.driver()
             judged = {
-                uuid: self._gate.judge(
-                    uuid, counters, self._evidence(reading, uuid, driver)
-                )
+                uuid: self._gate.judge(uuid, counters, evidence)
                 for uuid, counters in reading.instances.items()
+                if not (
+                    evidence := self._evidence(reading, uuid, driver)
+                ).started_meanwhile
             }
             report = Report(
                 taken_at=reading.taken_at,
@@ -97,6 +98,7 @@ class Monitor:
             driver=driver,
             booted_at=self._processes.booted_at(guest.name),
             now=datetime.now(UTC),
+            uptime=time.clock_gettime(time.CLOCK_BOOTTIME),
             late=time.monotonic() - reading.asked_at,
         )
 

@@ -7,7 +7,7 @@ right. Opened later, because somebody enabled an event on the running guest
 or because libvirtd was restarted and opened them anew, they count next to
 nothing, and nothing says so. What gives them away:
 
-- the clock events grow slower than the CPU time of the process;
+- a clock event grows slower than the CPU time of the process;
 - a counter falls while the process is the same one;
 - an event appears while the process is the same one;
 - libvirt's daemon is younger than the process.
@@ -17,9 +17,10 @@ that start later (hot-plugged vCPUs, say) would make it look better, not
 right.
 """
 
+import os
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from ceilometer_perf import verdicts
 from ceilometer_perf.host.processes import Process
@@ -32,7 +33,11 @@ CLOCKS = ("perf.task_clock", "perf.cpu_clock")
 PRECISION = 0.05  # largest error of a coverage that decides anything
 
 # While libvirt starts a guest, it is listed before its events are open.
-STARTING = timedelta(seconds=30)
+STARTING = 30.0  # seconds
+
+_HERTZ = os.sysconf("SC_CLK_TCK")
+_TICK = 1 / _HERTZ  # seconds
+_CPUS = os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,8 @@ class Evidence:
 
     ``boot`` is libvirt's domain id, which is new at each boot. ``process``
     was read after the counters, ``late`` seconds after at most; ``driver``
-    is libvirt's daemon. ``booted_at`` and ``now`` are wall clock times.
+    is libvirt's daemon. ``booted_at`` and ``now`` are wall clock times,
+    ``uptime`` is in seconds since the host booted.
     """
 
     boot: int
@@ -64,7 +70,24 @@ class Evidence:
     driver: Process | None
     booted_at: datetime | None
     now: datetime
+    uptime: float
     late: float
+
+    @property
+    def age(self) -> float:
+        """Seconds since the process was started; 0 where it isn't seen.
+
+        Unlike ``booted_at``, not by the wall clock, which may be set.
+        """
+        if self.process is None:
+            return 0.0
+        return self.uptime - self.process.started / _HERTZ
+
+    @property
+    def started_meanwhile(self) -> bool:
+        """Whether the counters may be those of the process before this one."""
+        seen = self.process is not None
+        return seen and self.age <= self.late + 2 * _TICK
 
     @property
     def driver_is_younger(self) -> bool:
@@ -110,13 +133,42 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """A clock of the counters and the process's, in ns, at one moment."""
+    """The process's CPU time at one moment, and by how much it may be off.
+
+    In ns, like the clock of the counters.
+    """
 
     clock: int
     cpu: int
+    unsure: float
 
 
-_START = _Point(clock=0, cpu=0)
+_START = _Point(clock=0, cpu=0, unsure=0)
+
+
+@dataclass(slots=True)
+class _Measure:
+    """One clock of the counters, held against the process's CPU time.
+
+    Growth is measured from ``base``, which follows at least one floor of CPU
+    time behind. The process's start is the first one.
+    """
+
+    base: _Point = _START
+    next_base: _Point = _START
+
+    def coverage(self, now: _Point, floor: float) -> float | None:
+        """Share of the CPU time that the clock saw; None if too early."""
+        if now.clock < self.base.clock:  # it began anew: so does measuring
+            self.base = self.next_base = now
+        used = now.cpu - self.base.cpu
+        unsure = now.unsure + self.base.unsure
+        if used < floor or unsure > used * PRECISION:
+            return None
+        coverage = (now.clock - self.base.clock) / used
+        if now.cpu - self.next_base.cpu >= floor:
+            self.base, self.next_base = self.next_base, now
+        return coverage
 
 
 @dataclass(slots=True)
@@ -126,15 +178,18 @@ class _Life:
     boot: int
     process: Process | None
     since: datetime
+    started: float  # seconds since the host booted
     # An event that shows up after this was enabled on the running guest.
     settled: bool = False
-    last: dict[str, int] = field(default_factory=dict)
+    last: Counters = field(default_factory=dict)
     detached: dict[str, Judgement] = field(default_factory=dict)
-    # Growth is measured from `base`, which follows at least one floor of
-    # CPU time behind. The process's start is the first one.
-    base: _Point = _START
-    next_base: _Point = _START
+    measures: dict[str, _Measure] = field(
+        default_factory=lambda: {clock: _Measure() for clock in CLOCKS}
+    )
     coverage: float | None = None
+    # A clock has once seen what the process used. What goes wrong after that
+    # shows without one.
+    proven: bool = False
 
     def goes_on(self, evidence: Evidence) -> bool:
         """Whether the instance is in the same life still."""
@@ -169,7 +224,7 @@ class Gate:
         counted = {k: v for k, v in counters.items() if k in PERF_KEYS}
         self._see_restarts(life, counted, evidence)
         self._measure(life, counted, evidence)
-        life.last.update(counted)
+        life.last = counted
         return Judged(
             judgements=self._judgements(life, counted),
             coverage=life.coverage,
@@ -185,8 +240,10 @@ class Gate:
         life = self._lives.get(uuid)
         if life is None or not life.goes_on(evidence):
             since = evidence.booted_at or evidence.now
-            life = _Life(evidence.boot, evidence.process, since)
+            started = evidence.uptime - evidence.age
+            life = _Life(evidence.boot, evidence.process, since, started)
             self._lives[uuid] = life
+        life.process = life.process or evidence.process
         return life
 
     def _see_restarts(
@@ -201,46 +258,62 @@ class Gate:
         else:
             life.detach(fell, verdicts.FELL)
         if life.settled:
+            # Those too that were there before, and were disabled meanwhile.
             late = counters.keys() - life.last.keys()
-            life.detach(late, verdicts.ENABLED_LIVE)
-        elif counters or evidence.now - life.since > STARTING:
+            younger = evidence.driver_is_younger
+            why = verdicts.RESTARTED if younger else verdicts.ENABLED_LIVE
+            life.detach(late, why)
+        elif counters or evidence.uptime - life.started > STARTING:
             life.settled = True
 
     def _measure(
         self, life: _Life, counters: Counters, evidence: Evidence
     ) -> None:
-        """Compare the clock's growth with that of the CPU time."""
-        life.coverage = None
-        clock = next((key for key in CLOCKS if key in counters), None)
-        process = evidence.process
-        if clock is not None and process is not None:
-            now = _Point(clock=counters[clock], cpu=process.cpu_ns)
-            # Each thread may have run on between the two readings.
-            self._compare(life, now, evidence.late * process.threads * 1e9)
-        if life.coverage is None:
-            if evidence.driver_is_younger:
-                life.detach(counters, verdicts.RESTARTED)
-        elif life.coverage < self._policy.min_coverage:
-            why = verdicts.uncovered(life.coverage)
-            if evidence.driver_is_younger:
-                why = verdicts.RESTARTED
-            life.detach(counters, why)
+        """Compare each clock's growth with that of the CPU time.
 
-    def _compare(self, life: _Life, now: _Point, unsure: float) -> None:
-        if now.clock < life.base.clock:  # it began anew: so does measuring
-            life.base = life.next_base = now
-        used = now.cpu - life.base.cpu
+        A clock that is known to be detached is no witness against others,
+        and one that is right vouches for no other event: if one was opened
+        too late, the others may have been, too.
+        """
+        seen = self._coverages(life, counters, evidence)
+        life.coverage = max(seen.values(), default=None)
+        low = {k for k, v in seen.items() if v < self._policy.min_coverage}
+        good = seen.keys() - low - life.detached.keys()
+        if evidence.driver_is_younger and not good:
+            life.detach(counters, verdicts.RESTARTED)
+        elif witnesses := low - life.detached.keys():
+            least = min(seen[clock] for clock in witnesses)
+            life.detach(counters.keys() - good, verdicts.uncovered(least))
+        life.proven = life.proven or bool(good)
+
+    def _coverages(
+        self, life: _Life, counters: Counters, evidence: Evidence
+    ) -> Mapping[str, float]:
+        """By clock, where something can be said."""
+        process = evidence.process
+        if process is None:
+            return {}
+        # Each thread may have run on between the two readings, as far as
+        # there are CPUs; and both parts of CPU time are in whole ticks.
+        unsure = evidence.late * min(process.threads, _CPUS) + 2 * _TICK
         floor = self._policy.coverage_floor * 1e9
-        if used < floor or unsure > used * PRECISION:
-            return
-        life.coverage = (now.clock - life.base.clock) / used
-        if now.cpu - life.next_base.cpu >= floor:
-            life.base, life.next_base = life.next_base, now
+        return {
+            clock: coverage
+            for clock in CLOCKS
+            if clock in counters
+            and (
+                coverage := life.measures[clock].coverage(
+                    _Point(counters[clock], process.cpu_ns, unsure * 1e9),
+                    floor,
+                )
+            )
+            is not None
+        }
 
     def _judgements(
         self, life: _Life, counters: Counters
     ) -> Mapping[str, Judgement]:
-        in_doubt = self._policy.withhold_in_doubt and life.coverage is None
+        in_doubt = self._policy.withhold_in_doubt and not life.proven
         hardware = counters.keys() & HARDWARE_KEYS
         room = self._policy.hardware_counters
         judgements = dict.fromkeys(

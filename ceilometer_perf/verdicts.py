@@ -72,7 +72,7 @@ REALTIME = Judgement(
 NOT_RUNNING = Judgement(Verdict.NOT_RUNNING, "the instance does not run")
 
 STARTED_MEANWHILE = Judgement(
-    Verdict.NOT_RUNNING, "the instance was started while others were read"
+    Verdict.NOT_RUNNING, "the instance was started while it was read"
 )
 
 

@@ -326,6 +326,15 @@ def _detach(
                 if broken < s.at < rebooting and s.meter in withheld
             ]
             amiss += [f"{s.meter} came while detached" for s in came]
+            amiss += [
+                f"{meter} is withheld, too"
+                for meter in {s.meter for s in spool.seen()} - withheld
+                if meter in COUNTERS
+                and not any(
+                    s.meter == meter and broken < s.at < rebooting
+                    for s in spool.seen()
+                )
+            ]
             amiss += _same_since(spool.seen(), broken, after)
             silent += rebooting - broken
         return of_agent(

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read, judge, derive: what comes out, and what is said about it."""
 
+import dataclasses
 import logging
+import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ CLOCK = "perf.task_clock"
 
 def reading(at: float, counters: Counters, **guests: FakeGuest) -> Reading:
     return Reading(
-        asked_at=at,
+        asked_at=time.monotonic(),
         taken_at=at,
         guests={"web": FakeGuest("instance-1"), **guests},
         instances={"web": counters},
@@ -119,6 +121,23 @@ def test_who_is_not_read_and_why(
     }
     (line,) = lines(caplog)
     assert "poll_realtime_guests" in line
+
+
+def test_counters_of_the_process_before_are_not_the_new_one_s(
+    host: Host,
+) -> None:
+    """Booted between the reading of the counters and that of /proc."""
+    old = reading(0, {CYCLES: 5_000})
+    ticks = time.clock_gettime(time.CLOCK_BOOTTIME) * 100
+    host.start("instance-1", 3, started=int(ticks))
+    new = dataclasses.replace(
+        reading(60, {CYCLES: 7}), asked_at=time.monotonic() + 60
+    )
+    look = monitor(host, old, new).look
+    report = look()
+    assert report.published == {}
+    assert report.unread["web"].verdict is Verdict.NOT_RUNNING
+    assert look().published["web"].values == {CYCLES: 7}
 
 
 def test_forgets_who_is_gone(host: Host) -> None:
