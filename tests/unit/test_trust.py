@@ -2,6 +2,7 @@
 """The gate: each way in which counters go wrong, and a world of them."""
 
 import dataclasses
+import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -333,13 +334,14 @@ def test_a_late_base_makes_no_coverage_beyond_what_can_be() -> None:
 
 def test_a_low_floor_detaches_nobody_for_the_kernel_s_ticks() -> None:
     world, gate = World(), Gate(Policy(coverage_floor=0.1))
-    for step in range(400):
+    chance = random.Random(1)
+    for _ in range(400):
         world.run(0.0537)
         evidence = world.evidence()
         process = evidence.process
         assert process is not None
         # Both parts of CPU time are cut off to ticks, on their own.
-        less = (step % 3 == 0) * SECOND // 100
+        less = chance.randrange(2) * SECOND // 100
         cut = dataclasses.replace(process, cpu_ns=process.cpu_ns - less)
         judged = gate.judge(
             UUID, world.values(), dataclasses.replace(evidence, process=cut)
