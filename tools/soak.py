@@ -16,6 +16,7 @@ The exit code is 1 if anything is amiss.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
@@ -40,7 +41,8 @@ def main() -> int:
     libvirt.registerErrorHandler(lambda *_: None, None)
     rows = {}
     try:
-        with steps() as step:
+        # Where Ceilometer logs to stdout, that is for the figures.
+        with steps() as step, contextlib.redirect_stdout(sys.stderr):
             for name in arguments.scenario:
                 rows[name] = _run(name, arguments.short, step)
     except LabError as exc:

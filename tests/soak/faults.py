@@ -342,9 +342,9 @@ def _detach(
             before,
             spool.seen(),
             fault=f"{fault}, {times} times",
-            happened=f"detached at once, {len(withheld)} of "
-            f"{len(COUNTERS)} counters withheld for {silent:.0f} s, each time "
-            "until the boot; then ok, with a new since",
+            happened=f"detached at once: {len(withheld)} of its "
+            f"{len(guest.events)} counters withheld for {silent:.0f} s in "
+            "all, each time until the boot; then ok, with a new since",
             untrue=truth.untrue(spool.seen()),
             amiss=amiss,
             off={guest.uuid: off},

@@ -33,7 +33,7 @@ SCENARIOS = {
         faults.kill, {"times": 20}, {"times": 3},
     ),
     "hang": Scenario(
-        "libvirtd hung", faults.hang, {"seconds": 60}, {"seconds": 8},
+        "libvirtd hung", faults.hang, {"seconds": 60}, {"seconds": 5},
     ),
     "socket": Scenario(
         "libvirtd later than the agent, its socket gone and back",
@@ -44,15 +44,15 @@ SCENARIOS = {
     ),
     "restart": Scenario(
         "libvirtd restarted under a spinning guest",
-        faults.restart, {"times": 5, "hold": 15}, {"times": 1, "hold": 3},
+        faults.restart, {"times": 5, "hold": 15}, {"times": 1, "hold": 2},
     ),
     "live": Scenario(
         "an event enabled on a spinning guest",
-        faults.live, {"times": 5, "hold": 15}, {"times": 1, "hold": 3},
+        faults.live, {"times": 5, "hold": 15}, {"times": 1, "hold": 2},
     ),
     "churn": Scenario(
         "guests that come, go, pause, boot and are renamed",
-        churn.churn, {"cycles": 500}, {"cycles": 20},
+        churn.churn, {"cycles": 500}, {"cycles": 12},
     ),
     "steady": Scenario(
         "50 guests and 5,000 cycles",
@@ -62,6 +62,6 @@ SCENARIOS = {
     "agent": Scenario(
         "50 guests and the real agent",
         steady.agent, {"guests": 50, "seconds": 120},
-        {"guests": 10, "seconds": 10},
+        {"guests": 10, "seconds": 5},
     ),
 }  # fmt: skip
