@@ -4,5 +4,6 @@
 from tests.lab.errors import LabError
 from tests.lab.guests import EVENTS, Guest
 from tests.lab.lab import Lab
+from tests.lab.resctrl import Hardware
 
-__all__ = ["EVENTS", "Guest", "Lab", "LabError"]
+__all__ = ["EVENTS", "Guest", "Hardware", "Lab", "LabError"]

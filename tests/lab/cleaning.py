@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a lab is found again, and how it is cleared away.
 
-A running keeper holds a lock on its PID file. The kernel drops the lock
-however the keeper ends, so a lab whose lock is free is stale.
+A running keeper holds a lock on its PID file: a lab whose lock is free is
+stale.
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import stat
 from pathlib import Path
 
-from tests.lab import processes
+from tests.lab import locks, processes
+from tests.lab.resctrl import mount
 
 PREFIX = "ceilometer-perf-lab-"
 PLACE = Path("/tmp")
@@ -30,28 +30,14 @@ def is_lab(folder: Path) -> bool:
     return own and (folder / KEEPER_PID).is_file()
 
 
-def claim(folder: Path) -> int:
+def claim(folder: Path) -> None:
     """Make this process the folder's keeper for as long as it lives."""
-    # Locked before it has its name: nobody may see it unlocked.
-    unnamed = folder / f".{KEEPER_PID}"
-    lock = os.open(unnamed, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    os.write(lock, f"{os.getpid()}\n".encode())
-    unnamed.rename(folder / KEEPER_PID)
-    return lock
+    locks.claim(folder / KEEPER_PID)
 
 
 def keeper_pid(folder: Path) -> int | None:
     """The PID of the lab's keeper, None if it has none (any more)."""
-    try:
-        with (folder / KEEPER_PID).open() as pid_file:
-            try:
-                fcntl.flock(pid_file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(pid_file.read())
-    except FileNotFoundError:
-        pass
-    return None
+    return locks.holder(folder / KEEPER_PID)
 
 
 def clear(folder: Path) -> None:
@@ -59,6 +45,7 @@ def clear(folder: Path) -> None:
     # Without this sub-folder it never came to have processes.
     with contextlib.suppress(FileNotFoundError):
         processes.kill_all(processes.mark_of(folder / "run"))
+    mount.end(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 

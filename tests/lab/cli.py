@@ -14,6 +14,7 @@ from tests.lab import cleaning, keeper, requirements
 from tests.lab.errors import LabError
 from tests.lab.guests import KINDS, Guest, Kind
 from tests.lab.lab import Lab
+from tests.lab.resctrl import Hardware
 
 FOLDER = Path("/run/ceilometer-perf-lab")
 EXPECTED = (
@@ -76,6 +77,11 @@ def _add_up_options(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="make up the hardware counters that this host lacks",
     )
+    command.add_argument(
+        "--resctrl",
+        action="store_true",
+        help="make up resctrl: L3 occupancy and memory bandwidth",
+    )
 
 
 def _count(text: str) -> int:
@@ -87,7 +93,10 @@ def _count(text: str) -> int:
 def up(arguments: argparse.Namespace) -> None:
     """Bring a lab up."""
     lab = Lab(
-        fake_pmu=arguments.fake_pmu, folder=arguments.folder, owned=False
+        fake_pmu=arguments.fake_pmu,
+        resctrl=Hardware() if arguments.resctrl else None,
+        folder=arguments.folder,
+        owned=False,
     )
     lab.up()
     try:

@@ -24,6 +24,7 @@ from tests.lab import cleaning, processes
 from tests.lab.errors import LabError
 from tests.lab.keeper import READY, SOCKET
 from tests.lab.requirements import PATH, find
+from tests.lab.resctrl import mount as resctrl
 
 # Sub-folder of the lab: where libvirtd looks for it.
 MOUNTS = {
@@ -40,6 +41,7 @@ ACCOUNT_LINES = {
     "/etc/passwd": f"{ACCOUNT}:x:64055:64055::/:/usr/sbin/nologin\n",
     "/etc/group": f"{ACCOUNT}:x:64055:\n",
 }
+SYS_FS = Path("/sys/fs")
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -90,6 +92,8 @@ def _furnish(folder: Path) -> None:
         # the mount away from other labs.
         Path(place).mkdir(parents=True, exist_ok=True)
         _bind(folder / name, place)
+    if (folder / resctrl.FOLDER).exists():
+        _move_resctrl(folder / resctrl.FOLDER)
     try:
         pwd.getpwnam(ACCOUNT)
     except KeyError:
@@ -104,8 +108,25 @@ def _add_account(folder: Path) -> None:
         _bind(ours, place)
 
 
+def _move_resctrl(mount_point: Path) -> None:
+    """Have it where the kernel has its own. Nobody can make a folder there."""
+    cgroups = os.open(SYS_FS / "cgroup", os.O_PATH)
+    _mount("-t", "tmpfs", "tmpfs", str(SYS_FS))
+    (SYS_FS / "cgroup").mkdir()
+    (SYS_FS / "resctrl").mkdir()
+    held = f"/proc/{os.getpid()}/fd/{cgroups}"
+    _mount("--rbind", held, str(SYS_FS / "cgroup"))
+    os.close(cgroups)
+    # Not bound: a mount that stayed in the folder would keep it from going.
+    _mount("--move", str(mount_point), str(SYS_FS / "resctrl"))
+
+
 def _bind(ours: Path, place: str) -> None:
-    command = [find("mount"), "--bind", str(ours), place]
+    _mount("--bind", str(ours), place)
+
+
+def _mount(*arguments: str) -> None:
+    command = [find("mount"), *arguments]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         raise LabError(done.stderr.strip())

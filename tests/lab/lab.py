@@ -2,12 +2,13 @@
 """A private libvirtd with tiny guests, and nothing left of it afterwards."""
 
 import contextlib
+import dataclasses
 import subprocess
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import libvirt
 
@@ -15,9 +16,10 @@ from tests.lab import boot, cleaning, keeper, kvm, pmu, requirements
 from tests.lab.errors import LabError
 from tests.lab.guests import EVENTS, FLAVOR, Guest
 from tests.lab.libvirtd import Libvirtd
+from tests.lab.resctrl import Hardware, mount
 
 FAKE_PMU = "fakepmu.so"
-EMULATED_FLAVOR = "lab.emulated-pmu"
+EMULATED_FLAVOR = "lab.emulated"
 LONGEST_SOCKET = 107  # what fits into a struct sockaddr_un
 STARTERS = 4
 
@@ -35,10 +37,12 @@ class Lab:
         self,
         *,
         fake_pmu: bool = False,
+        resctrl: Hardware | None = None,
         folder: Path | None = None,
         owned: bool = True,
     ) -> None:
         self.fake_pmu = fake_pmu
+        self._hardware = resctrl
         self._folder = folder
         self._owned = owned
         # A folder that another lab or somebody else has made is not ours.
@@ -55,6 +59,7 @@ class Lab:
             raise LabError(f"no lab is up in {folder}")
         lab = cls(folder=folder.absolute(), owned=False)
         lab.fake_pmu = (folder / FAKE_PMU).exists()
+        lab._hardware = mount.hardware(folder)
         lab._mine = True
         lab._attach()
         return lab
@@ -70,10 +75,16 @@ class Lab:
 
     def up(self) -> None:
         """Bring it up; libvirtd answers when this returns."""
-        requirements.check(compiler=self.fake_pmu)
+        requirements.check(
+            compiler=self.fake_pmu, fuse=self._hardware is not None
+        )
         cleaning.clear_stale(self._folder)
         self._make_folder()
         try:
+            if self._hardware is not None:
+                # Before the keeper, which takes it along to where it is
+                # alone with it; this side of it is for everybody.
+                mount.start(self.folder, self._hardware)
             self._keeper = keeper.start(self.folder, owned=self._owned)
             Libvirtd.configure(self.folder)
             boot.write(self.folder / "boot")
@@ -142,6 +153,21 @@ class Lab:
         return self.folder / "run"
 
     @property
+    def resctrl_path(self) -> Path:
+        """What its libvirtd sees as /sys/fs/resctrl."""
+        if self._hardware is None:
+            raise LabError("the lab has no resctrl")
+        return self.folder / mount.FOLDER
+
+    def change_resctrl(self, **changes: Any) -> Hardware:
+        """Have another machine from now on; see `Hardware`."""
+        if self._hardware is None:
+            raise LabError("the lab has no resctrl")
+        self._hardware = dataclasses.replace(self._hardware, **changes)
+        mount.save(self.folder, self._hardware)
+        return self._hardware
+
+    @property
     def uri(self) -> str:
         """For root: reads and writes."""
         return f"qemu+unix:///system?socket={self.run_dir}/libvirt-sock"
@@ -159,7 +185,15 @@ class Lab:
     @property
     def emulates(self) -> tuple[str, ...]:
         """What in it is not real, for people."""
-        return (*self._emulated_pmu(), *self._emulated_cpu())
+        resctrl = () if self._hardware is None else (mount.EMULATES,)
+        return (*self._emulated_pmu(), *resctrl, *self._emulated_cpu())
+
+    @property
+    def flavor(self) -> str:
+        """Its guests' flavor, which says in each sample what is not real."""
+        parts = ["pmu"] if self.fake_pmu else []
+        parts += [] if self._hardware is None else ["resctrl"]
+        return "-".join([EMULATED_FLAVOR, *parts]) if parts else FLAVOR
 
     @property
     def events(self) -> tuple[str, ...]:
@@ -187,9 +221,8 @@ class Lab:
 
     def start(self, guest: Guest) -> Guest:
         """Define a guest and start it; both or neither."""
-        flavor = EMULATED_FLAVOR if self.fake_pmu else FLAVOR
         boot_folder = self.folder / "boot"
-        xml = guest.xml(self.virt, boot=boot_folder, flavor=flavor)
+        xml = guest.xml(self.virt, boot=boot_folder, flavor=self.flavor)
         domain = self.connection.defineXML(xml)
         try:
             self._create(guest, domain)

@@ -24,16 +24,20 @@ COMMANDS = {
 DRIVER = "libvirt/connection-driver/libvirt_driver_qemu.so"
 DRIVER_PLACES = ("lib/*", "lib64", "lib")
 COMPILER = {"gcc": "gcc and libc6-dev"}
+FUSE = {"fusermount3": "fuse3"}
 
 
-def check(*, compiler: bool = False) -> None:
+def check(*, compiler: bool = False, fuse: bool = False) -> None:
     """Raise LabError unless a lab can be built here."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise LabError("the lab runs on Linux on x86_64 only")
     check_root()
-    for command, package in (
-        COMMANDS | (COMPILER if compiler else {})
-    ).items():
+    needed = {
+        **COMMANDS,
+        **(COMPILER if compiler else {}),
+        **(FUSE if fuse else {}),
+    }
+    for command, package in needed.items():
         find(command, package)
     qemu_driver()
 
