@@ -97,6 +97,22 @@ OPTS: list[cfg.Opt] = [
         "them; an agent in a container needs it mounted, and the host's "
         "process ids (--pid=host), to compare counters with CPU time.",
     ),
+    cfg.StrOpt(
+        "resctrl_path",
+        default="/sys/fs/resctrl",
+        help="Where the kernel's resctrl file system is mounted. The "
+        "default is where everybody mounts it. The privileged helper reads "
+        "this from its own configuration files.",
+    ),
+    cfg.StrOpt(
+        "privsep_helper",
+        default="sudo privsep-helper "
+        "--config-file /etc/ceilometer/ceilometer.conf",
+        help="The command that starts the privileged helper, which creates "
+        "resctrl groups; oslo.privsep adds arguments of its own. The "
+        "default needs the sample sudoers file, which allows this command "
+        "and no other configuration file.",
+    ),
 ]
 
 
@@ -113,6 +129,8 @@ class Settings:
     hardware_counters: int
     withhold_multiplexed: bool
     qemu_run_dir: str
+    resctrl_path: str
+    privsep_helper: str
 
 
 def settings(conf: cfg.ConfigOpts) -> Settings:

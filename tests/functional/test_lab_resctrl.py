@@ -6,7 +6,6 @@ import errno
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,115 +13,23 @@ from pathlib import Path
 import libvirt
 import pytest
 
+from tests.functional.machine import (
+    QUICK,
+    Busy,
+    Machine,
+    assign,
+    tasks,
+    total,
+    unprivileged,
+)
 from tests.lab import Guest, Hardware, Lab, LabError, locks
 from tests.lab.resctrl import AMD, ARM, INTEL, mount
-
-#: Spins; starts another thread that spins for each line that it reads.
-BUSY = """
-import sys, threading
-def spin():
-    while True: pass
-while True:
-    threading.Thread(target=spin, daemon=True).start()
-    print(flush=True)
-    sys.stdin.readline() or sys.exit()
-"""
-QUICK = Hardware(settling=0.1)
-
-
-class Machine:
-    """A resctrl without a lab around it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.root = folder / mount.FOLDER
-        self.hardware = QUICK
-        folder.chmod(0o755)
-        mount.start(folder, self.hardware)
-
-    def change(self, hardware: Hardware) -> None:
-        self.hardware = hardware
-        mount.save(self.folder, hardware)
-
-    def monitor(self, name: str, control: str = "") -> Path:
-        group = self.root / control / "mon_groups" / name
-        group.mkdir()
-        return group
-
-
-class Busy:
-    """A process that spins."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", BUSY],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self.pid = self._process.pid
-        assert self._process.stdout
-        self._process.stdout.readline()
-
-    def start_thread(self) -> None:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(b"\n")
-        self._process.stdin.flush()
-        self._process.stdout.readline()
-
-    def tids(self) -> list[int]:
-        tasks = Path(f"/proc/{self.pid}/task").iterdir()
-        return sorted(int(task.name) for task in tasks)
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    # pytest's own folders are for nobody but root.
-    for folder in tmp_path.parents[:2]:
-        folder.chmod(0o755)
-    yield Machine(tmp_path)
-    mount.end(tmp_path)
-
-
-@pytest.fixture
-def busy() -> Iterator[Busy]:
-    process = Busy()
-    yield process
-    process.end()
-
-
-def assign(group: Path, *tids: int) -> None:
-    for tid in tids:
-        (group / "tasks").write_text(f"{tid}\n")
-
-
-def tasks(group: Path) -> list[int]:
-    return [int(tid) for tid in (group / "tasks").read_text().split()]
-
-
-def total(group: Path, feature: str) -> int:
-    """Of all L3 caches."""
-    files = (group / "mon_data").glob(f"mon_L3_*/{feature}")
-    return sum(int(file.read_text()) for file in files)
 
 
 def fails(number: int, call: Callable[[], object]) -> bool:
     with pytest.raises(OSError, match=os.strerror(number)) as caught:
         call()
     return caught.value.errno == number
-
-
-def unprivileged(script: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
-         "sh", "-c", script],
-        capture_output=True,
-        text=True,
-    )  # fmt: skip
 
 
 # What it looks like
@@ -180,6 +87,11 @@ def test_thread_moves_alone(machine: Machine, busy: Busy) -> None:
     first, second = busy.tids()
     assign(group, second)
     assert tasks(group) == [second]
+    # A control group has those that are monitored in it, too.
+    assert {first, second} <= set(tasks(machine.root))
+    (machine.root / "control").mkdir()
+    assign(machine.root / "control", second)
+    assert tasks(group) == []
     assert first in tasks(machine.root)
     assert second not in tasks(machine.root)
 

@@ -140,13 +140,14 @@ class Groups:
         task.group = group
 
     def tids(self, group: Group) -> Iterator[int]:
-        """The threads in a group."""
+        """The threads in a group; a control group has those in it too."""
         if group is not self.root:
-            yield from sorted(task.tid for task in self._tasks.of(group))
+            found = (self._tasks.of(each) for each in group.family)
+            yield from sorted(task.tid for tasks in found for task in tasks)
             return
         for tid in threads.everything():
             task = self._tasks.known(tid)
-            if task is None or task.group is group:
+            if task is None or task.group.control is group:
                 yield tid
 
     # Counters

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""resctrl's monitoring groups, as anybody may read them.
+
+The kernel's Documentation/filesystems/resctrl.rst has the layout, the same
+for Intel, AMD and Arm. A *control group* is a folder at the top, the top
+itself being the default one; *monitoring groups* are below each one's
+``mon_groups``. Ours are named after the instance that they are for.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PREFIX = "ceilometer-perf-"
+
+OCCUPANCY = "llc_occupancy"
+TOTAL = "mbm_total_bytes"
+LOCAL = "mbm_local_bytes"
+
+_BANK = "mon_L3_"
+_NOT_GROUPS = frozenset({"info", "mon_data", "mon_groups"})
+
+Banks = Mapping[int, int | None]
+"""A counter by the id of the L3 cache; None where the kernel had no number
+(``Unavailable``, ``Error``, ``Unassigned``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What a group counts: ``banks`` is by feature, as in OCCUPANCY.
+
+    Another ``identity`` is another group, which began anew.
+    """
+
+    identity: int
+    banks: Mapping[str, Banks]
+
+
+class Resctrl:
+    """A resctrl file system; one that is not mounted has nothing."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def features(self) -> tuple[str, ...]:
+        """What the CPUs monitor; nothing where they don't."""
+        path = self.root / "info/L3_MON/mon_features"
+        return tuple((_text(path) or "").split())
+
+    def rmids(self) -> int | None:
+        """How many groups of any kind there can be at once."""
+        return _number(self.root / "info/L3_MON/num_rmids")
+
+    def in_use(self) -> int:
+        """How many groups there are, each of which has an RMID."""
+        controls = list(self.controls())
+        return len(controls) + sum(len(monitors(c)) for c in controls)
+
+    def controls(self) -> Iterator[Path]:
+        """All control groups, the default one first."""
+        if not (self.root / "mon_groups").is_dir():
+            return
+        yield self.root
+        for folder in _folders(self.root):
+            if folder.name not in _NOT_GROUPS:
+                yield folder
+
+    def ours(self) -> Mapping[str, tuple[Path, ...]]:
+        """Our own groups by instance UUID.
+
+        An instance has one in each control group that its threads are in.
+        """
+        found: dict[str, tuple[Path, ...]] = {}
+        for control in self.controls():
+            for group in monitors(control):
+                if group.name.startswith(PREFIX):
+                    uuid = group.name.removeprefix(PREFIX)
+                    found[uuid] = (*found.get(uuid, ()), group)
+        return found
+
+
+def monitors(control: Path) -> list[Path]:
+    """The monitoring groups in a control group, whoever made them."""
+    return _folders(control / "mon_groups")
+
+
+def threads(group: Path) -> frozenset[int]:
+    """Those in a group; of a control group also those monitored in it."""
+    return frozenset(map(int, (_text(group / "tasks") or "").split()))
+
+
+def count(group: Path) -> Count | None:
+    """Read a group's counters; None if it is gone."""
+    try:
+        identity = group.stat().st_ino
+    except OSError:
+        return None
+    banks: dict[str, dict[int, int | None]] = {}
+    for folder in _folders(group / "mon_data"):
+        bank = _bank_id(folder.name)
+        if bank is None:
+            continue
+        for feature in (OCCUPANCY, TOTAL, LOCAL):
+            text = _text(folder / feature)
+            if text is not None:  # the CPUs have the feature
+                banks.setdefault(feature, {})[bank] = _parse(text)
+    return Count(identity, banks)
+
+
+def _bank_id(name: str) -> int | None:
+    """65 of ``mon_L3_65``, 8 of ``mon_L3_08``: they are decimal."""
+    return _parse(name.removeprefix(_BANK)) if _BANK in name else None
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def _number(path: Path) -> int | None:
+    return _parse(_text(path) or "")
+
+
+def _parse(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What needs root: making resctrl groups and putting threads into them.
+
+The agent has no privilege. It has oslo.privsep start a helper, by the
+command in ``[perf] privsep_helper``, that does what is below and nothing
+else. Where resctrl and libvirt's files are, the helper reads from its own
+configuration files: whoever may start it can't point it elsewhere.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import tenacity
+from oslo_config import cfg
+from oslo_privsep import comm, priv_context
+
+from ceilometer_perf import options
+from ceilometer_perf.host.watching import Watching
+
+SECTION = "ceilometer_perf_privsep"
+
+context = priv_context.PrivContext(
+    "ceilometer_perf",
+    cfg_section=SECTION,
+    pypath=f"{__name__}.context",
+    # None: as root, without any of root's powers, it owns resctrl's files
+    # and may read libvirt's, and the kernel asks for no more.
+    capabilities=[],
+    timeout=10,
+)
+
+
+@context.entrypoint
+def watch_instance(name: str, instance: str) -> None:
+    """See :meth:`ceilometer_perf.host.watching.Watching.watch`."""
+    _watching().watch(name, instance)
+
+
+@context.entrypoint
+def release_instance(instance: str) -> None:
+    """See :meth:`ceilometer_perf.host.watching.Watching.release`."""
+    _watching().release(instance)
+
+
+class Helper:
+    """The helper, started when it is needed and again when it is gone."""
+
+    def __init__(self, command: str) -> None:
+        """``command``: what starts it; privsep adds its own arguments."""
+        cfg.CONF.set_override("helper_command", command, group=SECTION)
+
+    def watch(self, name: str, instance: str) -> None:
+        """See :meth:`ceilometer_perf.host.watching.Watching.watch`."""
+        _ask(watch_instance, name, instance)
+
+    def release(self, instance: str) -> None:
+        """See :meth:`ceilometer_perf.host.watching.Watching.release`."""
+        _ask(release_instance, instance)
+
+
+def _ask(call: Callable[..., None], *arguments: str) -> None:
+    # privsep does not always notice that its helper was killed: its reader
+    # may end without a word, and every call after that fails or waits in
+    # vain. Both calls can be made twice.
+    channel = context.channel
+    if channel is not None and not channel.reader_thread.is_alive():
+        _start_over()
+    for attempt in tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_gone),
+        stop=tenacity.stop_after_attempt(2),
+        before_sleep=lambda _: _start_over(),
+        reraise=True,
+    ):
+        with attempt:
+            call(*arguments)
+
+
+def _is_gone(exc: BaseException) -> bool:
+    """The helper itself fails with other errors, or with a number."""
+    return isinstance(exc, ConnectionError | comm.PrivsepTimeout) or (
+        type(exc) is OSError and exc.errno is None
+    )
+
+
+def _start_over() -> None:
+    with contextlib.suppress(OSError):
+        context.stop()
+    context.channel = None
+
+
+@functools.cache
+def _watching() -> Watching:
+    options.register(cfg.CONF)
+    settings = options.settings(cfg.CONF)
+    return Watching(Path(settings.resctrl_path), Path(settings.qemu_run_dir))

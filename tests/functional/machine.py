@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab's resctrl without a lab around it, and processes to put there."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.lab import Hardware
+from tests.lab.resctrl import mount
+
+#: Spins; starts another thread that spins for each line that it reads.
+BUSY = """
+import sys, threading
+def spin():
+    while True: pass
+while True:
+    threading.Thread(target=spin, daemon=True).start()
+    print(flush=True)
+    sys.stdin.readline() or sys.exit()
+"""
+QUICK = Hardware(settling=0.1)
+
+
+class Machine:
+    """A resctrl without a lab around it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.root = folder / mount.FOLDER
+        self.hardware = QUICK
+        folder.chmod(0o755)
+        mount.start(folder, self.hardware)
+
+    def change(self, hardware: Hardware) -> None:
+        self.hardware = hardware
+        mount.save(self.folder, hardware)
+
+    def monitor(self, name: str, control: str = "") -> Path:
+        group = self.root / control / "mon_groups" / name
+        group.mkdir()
+        return group
+
+
+class Busy:
+    """A process that spins."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", BUSY, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.pid = self._process.pid
+        assert self._process.stdout
+        self._process.stdout.readline()
+
+    def start_thread(self) -> None:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
+        self._process.stdout.readline()
+
+    def tids(self) -> list[int]:
+        tasks = Path(f"/proc/{self.pid}/task").iterdir()
+        return sorted(int(task.name) for task in tasks)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def assign(group: Path, *tids: int) -> None:
+    for tid in tids:
+        (group / "tasks").write_text(f"{tid}\n")
+
+
+def tasks(group: Path) -> list[int]:
+    return [int(tid) for tid in (group / "tasks").read_text().split()]
+
+
+def total(group: Path, feature: str) -> int:
+    """Of all L3 caches."""
+    files = (group / "mon_data").glob(f"mon_L3_*/{feature}")
+    return sum(int(file.read_text()) for file in files)
+
+
+def unprivileged(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+         "sh", "-c", script],
+        capture_output=True,
+        text=True,
+    )  # fmt: skip

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""resctrl as a tree of files, of machines of all makes."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ceilometer_perf.host import resctrl, watching
+from ceilometer_perf.host.resctrl import LOCAL, OCCUPANCY, TOTAL, Resctrl
+
+ONE = "6f1c1d0e-6a4f-4f0a-9a52-0d0c3d0b7a01"
+TWO = "6f1c1d0e-6a4f-4f0a-9a52-0d0c3d0b7a02"
+
+
+def write(root: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = root / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write(
+        tmp_path,
+        info__L3_MON__mon_features="llc_occupancy\nmbm_total_bytes\n",
+        info__L3_MON__num_rmids="176\n",
+    )
+    for group in (
+        f"mon_groups/ceilometer-perf-{ONE}",
+        "mon_groups/qemu-1-web-vcpus_0-1",
+        f"qemu-2-db-vcpus_0/mon_groups/ceilometer-perf-{ONE}",
+        f"qemu-2-db-vcpus_0/mon_groups/ceilometer-perf-{TWO}",
+    ):
+        (tmp_path / group).mkdir(parents=True)
+    return tmp_path
+
+
+def test_what_the_machine_has(root: Path) -> None:
+    found = Resctrl(root)
+    assert found.features() == (OCCUPANCY, TOTAL)
+    assert found.rmids() == 176
+    assert found.in_use() == 6  # two control groups, four in them
+
+
+def test_ours_are_found_in_every_control_group(root: Path) -> None:
+    ours = Resctrl(root).ours()
+    assert set(ours) == {ONE, TWO}
+    assert [group.parent.parent.name for group in ours[ONE]] == [
+        root.name,
+        "qemu-2-db-vcpus_0",
+    ]
+
+
+def test_not_mounted_is_nothing(tmp_path: Path) -> None:
+    nothing = Resctrl(tmp_path / "gone")
+    assert nothing.features() == ()
+    assert nothing.rmids() is None
+    assert nothing.in_use() == 0
+    assert nothing.ours() == {}
+    assert resctrl.count(tmp_path / "gone") is None
+    assert resctrl.threads(tmp_path / "gone") == frozenset()
+
+
+def test_counters_by_bank(tmp_path: Path) -> None:
+    """Ids are decimal, and not consecutive."""
+    for bank, number in (("00", 5), ("08", 7), ("65", 9)):
+        write(
+            tmp_path / "mon_data" / f"mon_L3_{bank}",
+            llc_occupancy=f"{number}\n",
+            mbm_total_bytes=f"{number}00\n",
+        )
+    found = resctrl.count(tmp_path)
+    assert found is not None
+    assert found.banks == {
+        OCCUPANCY: {0: 5, 8: 7, 65: 9},
+        TOTAL: {0: 500, 8: 700, 65: 900},
+    }
+    assert LOCAL not in found.banks
+
+
+@pytest.mark.parametrize("answer", ["Unavailable", "Error", "Unassigned", ""])
+def test_no_number_is_no_zero(tmp_path: Path, answer: str) -> None:
+    write(tmp_path / "mon_data/mon_L3_00", llc_occupancy=f"{answer}\n")
+    write(tmp_path / "mon_data/mon_L3_01", llc_occupancy="3\n")
+    found = resctrl.count(tmp_path)
+    assert found is not None
+    assert found.banks == {OCCUPANCY: {0: None, 1: 3}}
+
+
+def test_other_monitors_than_of_l3_are_not_ours(tmp_path: Path) -> None:
+    write(tmp_path / "mon_data/mon_PERF_PKG_00", core_energy="3\n")
+    found = resctrl.count(tmp_path)
+    assert found is not None
+    assert found.banks == {}
+
+
+def test_another_group_of_that_name(tmp_path: Path) -> None:
+    group, new = tmp_path / "group", tmp_path / "new"
+    group.mkdir()
+    before = resctrl.count(group)
+    new.mkdir()
+    group.rmdir()
+    new.rename(group)
+    after = resctrl.count(group)
+    assert before is not None
+    assert after is not None
+    assert before.identity != after.identity
+
+
+# What root does
+
+
+@pytest.fixture
+def watched(root: Path, tmp_path: Path) -> watching.Watching:
+    run, proc = tmp_path / "run", tmp_path / "proc"
+    write(run, **{"web.pid": "7"})
+    write(proc / "7", cmdline=f"qemu\0-name\0guest=web\0-uuid\0{ONE}\0-S\0")
+    (proc / "7" / "task" / "7").mkdir(parents=True)
+    write(root / "qemu-1-web", tasks="7\n")
+    return watching.Watching(root, run, proc)
+
+
+@pytest.mark.parametrize(
+    "name", ["../run/web", "/etc/web", ".web", "a/../web", ""]
+)
+def test_name_that_leaves_the_folder(
+    watched: watching.Watching, name: str
+) -> None:
+    with pytest.raises((ValueError, OSError)):
+        watched.watch(name, ONE)
+
+
+@pytest.mark.parametrize("uuid", ["..", f"../{ONE}", f"{ONE}/x", "", "web"])
+def test_uuid_that_is_none(watched: watching.Watching, uuid: str) -> None:
+    with pytest.raises(ValueError, match="badly formed"):
+        watched.watch("web", uuid)
+    with pytest.raises(ValueError, match="badly formed"):
+        watched.release(uuid)
+
+
+def test_process_of_another_instance(watched: watching.Watching) -> None:
+    with pytest.raises(ProcessLookupError):
+        watched.watch("web", TWO)
+    with pytest.raises(ProcessLookupError):
+        watched.watch("other", ONE)
+
+
+def test_link_in_place_of_the_pid_file(
+    watched: watching.Watching, tmp_path: Path
+) -> None:
+    (tmp_path / "run" / "evil.pid").symlink_to(tmp_path / "run" / "web.pid")
+    with pytest.raises(OSError, match="symbolic"):
+        watched.watch("evil", ONE)
+
+
+def test_threads_that_others_monitor_are_theirs(
+    watched: watching.Watching, root: Path
+) -> None:
+    write(root / "mon_groups/qemu-1-web-vcpus_0-1", tasks="7\n")
+    (root / "qemu-1-web" / "tasks").write_text("")
+    before = sorted(root.rglob("*"))
+    with pytest.raises(FileExistsError, match="qemu-1-web-vcpus_0-1"):
+        watched.watch("web", ONE)
+    assert sorted(root.rglob("*")) == before
+
+
+def test_group_is_in_the_control_group_of_the_threads(
+    watched: watching.Watching, root: Path
+) -> None:
+    group = root / "qemu-1-web/mon_groups" / f"ceilometer-perf-{ONE}"
+    group.parent.mkdir()
+    watched.watch("web", ONE)
+    assert (group / "tasks").read_text() == "7\n"
+
+
+def test_releases_its_own_only(watched: watching.Watching, root: Path) -> None:
+    watched.release(ONE)
+    names = {group.name for group in root.glob("**/mon_groups/*")}
+    assert names == {"qemu-1-web-vcpus_0-1", f"ceilometer-perf-{TWO}"}
+    watched.release(ONE)
+
+
+def test_not_mounted(watched: watching.Watching, tmp_path: Path) -> None:
+    gone = watching.Watching(
+        tmp_path / "gone", tmp_path / "run", tmp_path / "proc"
+    )
+    with pytest.raises(FileNotFoundError, match="not mounted"):
+        gone.watch("web", ONE)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file away")
+def test_pid_file_that_somebody_else_wrote(
+    watched: watching.Watching, tmp_path: Path
+) -> None:
+    os.chown(tmp_path / "run" / "web.pid", 65534, 65534)
+    with pytest.raises(PermissionError):
+        watched.watch("web", ONE)
