@@ -127,3 +127,43 @@ IN_DOUBT = Judgement(
     "enable task_clock too (nova.conf, hard reboot): it is compared with "
     "the CPU time; or unset [perf] withhold_in_doubt",
 )
+
+
+MONITOR_UNREAD = Judgement(
+    Verdict.STALE,
+    "libvirt could not read the instance's cache and bandwidth monitors",
+    "see libvirtd's log; libvirt can't read L3 caches 8 and 9",
+)
+GROUP_REMOVED = Judgement(
+    Verdict.STALE,
+    "somebody removed the instance's resctrl group; the next cycle makes it "
+    "anew",
+)
+
+
+def no_rmid(in_use: int, rmids: int | None) -> Judgement:
+    """There are more instances than the CPUs can monitor."""
+    return Judgement(
+        Verdict.HOST_LACKS,
+        f"{in_use} of {'?' if rmids is None else rmids} RMIDs in use, or "
+        "waiting to be clean",
+        "others that monitor on this host (pqos, libvirt) have some of them",
+    )
+
+
+def monitored(how: str) -> Judgement:
+    """A thread can be in one monitoring group only."""
+    return Judgement(
+        Verdict.HOST_LACKS,
+        f"its threads are in a resctrl group of somebody else's ({how})",
+        "read it from there, or end that",
+    )
+
+
+def helper_failed(why: str) -> Judgement:
+    """The privileged helper did not do what it was asked."""
+    return Judgement(
+        Verdict.STALE,
+        f"the privileged helper failed ({why})",
+        "see [perf] privsep_helper, and the sample sudoers file",
+    )

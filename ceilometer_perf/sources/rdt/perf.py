@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The perf events of kernels before 4.14, as the bulk read has them."""
+
+from ceilometer_perf.reading import Counters
+from ceilometer_perf.sources.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
+
+KEYS = {"perf.cmt": OCCUPANCY, "perf.mbmt": TOTAL, "perf.mbml": LOCAL}
+
+_ALL_BANKS = 0  # perf does not tell them apart
+
+
+def usage(boot: int, counters: Counters) -> Usage | None:
+    """What an instance uses; None where none of the events is enabled."""
+    banks = {
+        feature: {_ALL_BANKS: counters[key]}
+        for key, feature in KEYS.items()
+        if key in counters
+    }
+    return Usage("perf", boot, banks) if banks else None

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one instance uses of the caches and of the memory's bandwidth."""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Origin = Literal["perf", "libvirt", "resctrl"]
+
+Banks = Mapping[int, int | None]
+"""A counter by the id of the L3 cache; None where there was no number."""
+
+OCCUPANCY = "llc_occupancy"
+TOTAL = "mbm_total_bytes"
+LOCAL = "mbm_local_bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """One reading. ``banks`` is by feature, as in OCCUPANCY.
+
+    Another ``identity`` is another counter, which began anew.
+    """
+
+    source: Origin
+    identity: Hashable
+    banks: Mapping[str, Banks] = field(default_factory=dict)
+
+    def sum(self, feature: str) -> int | None:
+        """Of all banks; None if that can't be told.
+
+        A bank without a number is not an empty one.
+        """
+        numbers = list(self.banks.get(feature, {}).values())
+        known = [number for number in numbers if number is not None]
+        return sum(known) if known and len(known) == len(numbers) else None
+
+
+def added(usages: list[Usage]) -> Usage:
+    """The parts of one instance, put together; there is at least one."""
+    banks: dict[str, dict[int, int | None]] = {}
+    for usage in usages:
+        for feature, numbers in usage.banks.items():
+            whole = banks.setdefault(feature, {})
+            for bank, number in numbers.items():
+                whole[bank] = _plus(whole.get(bank, 0), number)
+    identity = tuple(usage.identity for usage in usages)
+    return Usage(usages[0].source, identity, banks)
+
+
+def _plus(left: int | None, right: int | None) -> int | None:
+    return None if left is None or right is None else left + right

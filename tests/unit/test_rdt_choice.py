@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each instance is read from one source, and a stuck one costs no other."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from ceilometer_perf.reading import Counters, Guest, Reading
+from ceilometer_perf.sources.rdt.choice import Choice
+from ceilometer_perf.sources.rdt.usage import Origin, Usage
+from ceilometer_perf.verdicts import Judgement, Verdict
+from tests.unit.fakes import unavailable
+
+MONITORED = """
+<domain><cputune>
+  <memorytune vcpus='0'><monitor vcpus='0'/></memorytune>
+</cputune></domain>
+"""
+STATS = {
+    "memory.bandwidth.monitor.count": 1,
+    "memory.bandwidth.monitor.0.node.count": 1,
+    "memory.bandwidth.monitor.0.node.0.id": 0,
+    "memory.bandwidth.monitor.0.node.0.bytes.total": 5,
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    xml: str = "<domain/>"
+    name: str = "instance-1"
+    id: int = 1
+    realtime: bool = False
+    handle: Any = None
+
+
+class Groups:
+    def __init__(self) -> None:
+        self.asked: list[set[str]] = []
+        self.kept: set[str] = set()
+
+    def read(
+        self, guests: Mapping[str, Guest], keep: Collection[str] = ()
+    ) -> dict[str, Any]:
+        self.asked.append(set(guests))
+        self.kept = set(keep)
+        return {uuid: Usage("resctrl", 1) for uuid in guests}
+
+
+class Libvirt:
+    def __init__(self, **stats: Mapping[str, Any]) -> None:
+        self.asked = 0
+        self.stats = stats
+        self.fails: Exception | None = None
+
+    def __call__(self, _handles: list[Any]) -> Mapping[str, Any]:
+        self.asked += 1
+        if self.fails:
+            raise self.fails
+        return self.stats
+
+
+CANDIDATES = {
+    "old": Candidate(MONITORED),
+    "xml": Candidate(MONITORED),
+    "new": Candidate(),
+}
+COUNTERS: dict[str, Counters] = {"old": {"perf.cmt": 1}, "xml": {}, "new": {}}
+
+
+def read(choice: Choice, **counters: Counters) -> dict[str, str]:
+    reading = Reading(0, 0, CANDIDATES, counters or COUNTERS)
+    answers = choice.read(reading, CANDIDATES)
+    return {
+        uuid: each.verdict.value
+        if isinstance(each, Judgement)
+        else each.source
+        for uuid, each in answers.items()
+    }
+
+
+def test_first_source_that_the_instance_has() -> None:
+    groups = Groups()
+    assert read(Choice(Libvirt(xml=STATS), groups)) == {
+        "old": "perf",
+        "xml": "libvirt",
+        "new": "resctrl",
+    }
+    assert groups.asked == [{"new"}]
+
+
+@pytest.mark.parametrize(
+    ("only", "read_from_it"),
+    [
+        ("perf", {"old": "perf"}),
+        ("libvirt", {"old": "libvirt", "xml": "libvirt"}),
+        ("resctrl", dict.fromkeys(CANDIDATES, "resctrl")),
+    ],
+)
+def test_only_one_source(only: Origin, read_from_it: dict[str, str]) -> None:
+    libvirt = Libvirt(old=STATS, xml=STATS)
+    assert read(Choice(libvirt, Groups(), only)) == read_from_it
+
+
+def test_libvirt_that_hangs_costs_its_own_only() -> None:
+    libvirt = Libvirt()
+    libvirt.fails = unavailable("no answer")
+    assert read(Choice(libvirt, Groups())) == {
+        "old": "perf",
+        "xml": Verdict.STALE,
+        "new": "resctrl",
+    }
+
+
+def test_monitor_that_can_not_be_read() -> None:
+    assert read(Choice(Libvirt(), Groups()))["xml"] == Verdict.STALE
+
+
+def test_libvirt_is_not_asked_where_no_xml_has_a_monitor() -> None:
+    libvirt, groups = Libvirt(), Groups()
+    assert read(Choice(libvirt, groups), new={}) == {"new": "resctrl"}
+    assert not libvirt.asked
+
+
+def test_nobody_left_is_no_group_to_keep() -> None:
+    groups = Groups()
+    read(Choice(Libvirt(), groups), old={"perf.cmt": 1})
+    assert groups.asked == [set()]
+    # They run: the bulk read has missed them.
+    assert groups.kept == {"xml", "new"}

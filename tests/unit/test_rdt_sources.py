@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Occupancy and bandwidth mean the same wherever they are read."""
+
+import errno
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ceilometer_perf.host.resctrl import PREFIX, Resctrl
+from ceilometer_perf.sources.rdt import monitors, perf
+from ceilometer_perf.sources.rdt.groups import Groups
+from ceilometer_perf.sources.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
+from ceilometer_perf.verdicts import Judgement, Verdict
+from tests.unit.fakes import FakeGuest
+
+
+class Helper:
+    """Makes groups as root would; each has one bank that holds 4 bytes."""
+
+    def __init__(self, root: Path, rmids: int) -> None:
+        (root / "mon_groups").mkdir()
+        self._root = root
+        self._rmids = rmids
+        self.calls: list[tuple[str, ...]] = []
+        self.fails: Exception | None = None
+
+    def watch(self, name: str, instance: str) -> None:
+        self.calls.append(("watch", name, instance))
+        if self.fails:
+            raise self.fails
+        group = self._root / "mon_groups" / f"{PREFIX}{instance}"
+        if group.exists():
+            return
+        if Resctrl(self._root).in_use() >= self._rmids:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        bank = group / "mon_data" / "mon_L3_08"
+        bank.mkdir(parents=True)
+        (bank / "llc_occupancy").write_text("4\n")
+        (bank / "mbm_total_bytes").write_text("Unavailable\n")
+
+    def release(self, instance: str) -> None:
+        self.calls.append(("release", instance))
+        group = self._root / "mon_groups" / f"{PREFIX}{instance}"
+        group.rename(self._root / f"removed-{instance}")
+        (self._root / f"removed-{instance}").rename(
+            self._root.parent / f"removed-{instance}"
+        )
+
+
+@pytest.fixture
+def helper(tmp_path: Path) -> Helper:
+    (tmp_path / "resctrl").mkdir()
+    return Helper(tmp_path / "resctrl", rmids=3)
+
+
+@pytest.fixture
+def root(tmp_path: Path, helper: Helper) -> Resctrl:
+    return Resctrl(tmp_path / "resctrl")
+
+
+def guests(*names: str, boot: int = 1) -> dict[str, FakeGuest]:
+    return {name: FakeGuest(f"instance-{name}", boot) for name in names}
+
+
+def verdict_of(
+    answers: Mapping[str, Usage | Judgement],
+) -> dict[str, Verdict | None]:
+    return {
+        uuid: each.verdict if isinstance(each, Judgement) else None
+        for uuid, each in answers.items()
+    }
+
+
+# perf and libvirt's monitors
+
+
+def test_perf_events() -> None:
+    counters = {"perf.cmt": 5, "perf.mbmt": 70, "perf.cpu_cycles": 1}
+    found = perf.usage(3, counters)
+    assert found is not None
+    assert (found.source, found.identity) == ("perf", 3)
+    assert (found.sum(OCCUPANCY), found.sum(TOTAL)) == (5, 70)
+    assert found.sum(LOCAL) is None
+    assert perf.usage(3, {"perf.cpu_cycles": 1}) is None
+
+
+MONITORS: dict[str, Any] = {
+    "cpu.time": 1,
+    "cpu.cache.monitor.count": 2,
+    "cpu.cache.monitor.0.name": "vcpus_0",
+    "cpu.cache.monitor.0.vcpus": "0",
+    "cpu.cache.monitor.0.bank.count": 2,
+    "cpu.cache.monitor.0.bank.0.id": 0,
+    "cpu.cache.monitor.0.bank.0.bytes": 10,
+    "cpu.cache.monitor.0.bank.1.id": 65,
+    "cpu.cache.monitor.0.bank.1.bytes": 20,
+    "cpu.cache.monitor.1.name": "vcpus_1",
+    "cpu.cache.monitor.1.bank.count": 1,
+    "cpu.cache.monitor.1.bank.0.id": 65,
+    "cpu.cache.monitor.1.bank.0.bytes": 5,
+    "memory.bandwidth.monitor.count": 1,
+    "memory.bandwidth.monitor.0.name": "vcpus_0-1",
+    "memory.bandwidth.monitor.0.node.count": 1,
+    "memory.bandwidth.monitor.0.node.0.id": 65,
+    "memory.bandwidth.monitor.0.node.0.bytes.total": 900,
+    "memory.bandwidth.monitor.0.node.0.bytes.local": 600,
+}
+
+
+def test_monitors_are_added_up() -> None:
+    found = monitors.usage(3, MONITORS)
+    assert found is not None
+    assert found.source == "libvirt"
+    assert found.banks == {
+        OCCUPANCY: {0: 10, 65: 25},
+        TOTAL: {65: 900},
+        LOCAL: {65: 600},
+    }
+    assert found.sum(OCCUPANCY) == 35
+
+
+def test_no_monitors_is_nothing() -> None:
+    assert monitors.usage(3, {"cpu.time": 1}) is None
+    assert monitors.usage(3, {"cpu.cache.monitor.count": 0}) is None
+
+
+def test_bank_without_a_number_is_no_zero() -> None:
+    assert Usage("resctrl", 1, {TOTAL: {0: 5, 1: None}}).sum(TOTAL) is None
+
+
+# Groups of our own
+
+
+def test_groups_are_made_once_and_read(root: Resctrl, helper: Helper) -> None:
+    groups = Groups(root, helper)
+    for _ in range(3):
+        (found,) = groups.read(guests("web")).values()
+    assert helper.calls == [("watch", "instance-web", "web")]
+    assert isinstance(found, Usage)
+    assert found.sum(OCCUPANCY) == 4
+    assert found.sum(TOTAL) is None
+
+
+def test_rebooted_instance_is_put_in_again(
+    root: Resctrl, helper: Helper
+) -> None:
+    groups = Groups(root, helper)
+    groups.read(guests("web"))
+    groups.read(guests("web", boot=2))
+    assert [call[0] for call in helper.calls] == ["watch", "watch"]
+
+
+def test_groups_of_those_gone_are_removed(
+    root: Resctrl, helper: Helper
+) -> None:
+    Groups(root, helper).read(guests("web", "db"))
+    Groups(root, helper).read(guests("db"))  # another agent
+    assert set(root.ours()) == {"db"}
+
+
+def test_group_of_one_that_was_missed_this_once_is_kept(
+    root: Resctrl, helper: Helper
+) -> None:
+    groups = Groups(root, helper)
+    groups.read(guests("web"))
+    groups.read({}, keep={"web"})
+    groups.read(guests("web"))
+    assert [call[0] for call in helper.calls] == ["watch"]
+
+
+def test_rmids_run_out_for_the_same_ones_each_time(
+    root: Resctrl, helper: Helper
+) -> None:
+    groups = Groups(root, helper)
+    groups.read(guests("m"))
+    for agent in (groups, groups, Groups(root, helper)):
+        answers = agent.read(guests("z", "m", "a", "b"))
+        assert verdict_of(answers) == {
+            "m": None,
+            "a": None,
+            "b": Verdict.HOST_LACKS,
+            "z": Verdict.HOST_LACKS,
+        }
+    assert "3 of" in str(answers["b"])
+    # One asks, in each cycle, for all who have none.
+    assert not [call for call in helper.calls if call[-1] == "z"]
+
+
+def test_group_that_somebody_removed_is_made_again(
+    root: Resctrl, helper: Helper
+) -> None:
+    groups = Groups(root, helper)
+    groups.read(guests("web"))
+    helper.release("web")
+    assert verdict_of(groups.read(guests("web"))) == {"web": None}
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (OSError(errno.EBUSY, "busy"), Verdict.HOST_LACKS),
+        (OSError(errno.EEXIST, "monitored as pqos"), Verdict.HOST_LACKS),
+        (ProcessLookupError(errno.ESRCH, "gone"), Verdict.NOT_RUNNING),
+        (FileNotFoundError(errno.ENOENT, "not mounted"), Verdict.STALE),
+        (RuntimeError("no sudo"), Verdict.STALE),
+    ],
+)
+def test_what_came_in_the_way(
+    root: Resctrl, helper: Helper, error: Exception, verdict: Verdict
+) -> None:
+    helper.fails = error
+    groups = Groups(root, helper)
+    assert verdict_of(groups.read(guests("web"))) == {"web": verdict}
+    helper.fails = None
+    assert verdict_of(groups.read(guests("web"))) == {"web": None}
