@@ -102,7 +102,7 @@ OPTS: list[cfg.Opt] = [
         default="/sys/fs/resctrl",
         help="Where the kernel's resctrl file system is mounted. The "
         "default is where everybody mounts it. The privileged helper reads "
-        "this from its own configuration files.",
+        "this from its own configuration files. No meter uses it yet.",
     ),
     cfg.StrOpt(
         "privsep_helper",
@@ -111,7 +111,7 @@ OPTS: list[cfg.Opt] = [
         help="The command that starts the privileged helper, which creates "
         "resctrl groups; oslo.privsep adds arguments of its own. The "
         "default needs the sample sudoers file, which allows this command "
-        "and no other configuration file.",
+        "and no other configuration file. No meter needs the helper yet.",
     ),
 ]
 
