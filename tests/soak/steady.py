@@ -16,9 +16,9 @@ from tests.lab import Guest, Lab
 from tests.soak.measure import COUNTERS, Spool, Usage, slope, usage
 from tests.soak.row import IN_PROCESS, Row, Run, of_agent
 
-WARM = 0.1  # of the cycles: until memory is what it will be
+WARM = 0.3  # of the cycles: until memory is what it will be
 EVERY = 20  # cycles, between two looks at memory
-SLOPE = 100.0  # KiB in 1,000 cycles
+SLOPE = 50.0  # KiB in 1,000 cycles
 
 
 def _start(run: Run, guests: int) -> None:
