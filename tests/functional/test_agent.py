@@ -142,7 +142,8 @@ def test_waits_for_a_libvirtd_that_is_not_there_yet(
         )
         assert agent.samples() == []
         lab.libvirtd.start()
-        agent.wait_for_samples(2 * len(COUNTED), seconds=60)
+        lab.start(Guest("paused-1", "paused"))
+        agent.wait_for_samples(2 * len(COUNTED))
     assert len(agent.lines()) == 1
     assert errors(agent) == []
 
