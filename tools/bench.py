@@ -61,6 +61,7 @@ from ceilometer_perf.sources.perf import PerfSource
 from ceilometer_perf.trust import Policy
 from tests.lab import EVENTS, Guest, Lab, LabError
 from tests.lab.rpc import CountingProxy
+from tools.arguments import at_least
 from tools.progress import stderr, steps
 
 CORE_POLLSTERS = (
@@ -197,11 +198,11 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument(
-        "--guests", type=_positive, default=100, metavar="N",
+        "--guests", type=at_least(1), default=100, metavar="N",
         help="paused guests, 16 MiB each (default: 100)",
     )  # fmt: skip
     parser.add_argument(
-        "--rounds", type=_positive, default=15, metavar="N",
+        "--rounds", type=at_least(1), default=15, metavar="N",
         help="how often each variant runs (default: 15)",
     )  # fmt: skip
     parser.add_argument(
@@ -212,14 +213,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true",
                         help="JSON on stdout")  # fmt: skip
     return parser.parse_args()
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a whole number of at least 1"
-        )
-    return int(text)
 
 
 def _bench(lab: Lab, guests: int, rounds: int) -> dict[str, Any]:

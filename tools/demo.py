@@ -25,6 +25,7 @@ from ceilometer_perf.meters import METERS, PERF_KEYS
 from tests.lab import Guest, Lab, LabError
 from tests.lab.guests import Kind
 from tools import agent
+from tools.arguments import at_least
 from tools.progress import Step, stderr, steps
 
 KINDS: tuple[Kind, ...] = ("spin", "idle", "paused")
@@ -73,29 +74,18 @@ def _arguments() -> argparse.Namespace:
         help="one Ceilometer sample a line on stdout, and nothing else there",
     )  # fmt: skip
     parser.add_argument(
-        "--cycles", type=_at_least(2), default=3, metavar="N",
+        "--cycles", type=at_least(2), default=3, metavar="N",
         help="polling cycles, at least 2: rates need two (default: 3)",
     )  # fmt: skip
     parser.add_argument(
-        "--guests", type=_at_least(1), default=3, metavar="N",
+        "--guests", type=at_least(1), default=3, metavar="N",
         help=f"guests, by turns {', '.join(KINDS)} (default: 3)",
     )  # fmt: skip
     parser.add_argument(
-        "--interval", type=_at_least(1), default=2, metavar="SECONDS",
+        "--interval", type=at_least(1), default=2, metavar="SECONDS",
         help="time between cycles (default: 2)",
     )  # fmt: skip
     return parser.parse_args()
-
-
-def _at_least(least: int) -> Any:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a whole number of at least {least}"
-            )
-        return int(text)
-
-    return number
 
 
 def _poll(
