@@ -91,6 +91,29 @@ CACHE_MPKI = _computed(
 )
 
 
+L3_CACHE = _computed("cpu_l3_cache", "B", "Bytes held in the L3 caches")
+L3_CACHE_UTIL = _computed(
+    "cpu_l3_cache.util",
+    "%",
+    "Bytes held, of the host's L3 caches",
+)
+BANDWIDTH_TOTAL = _computed(
+    "memory.bandwidth.total",
+    "B/s",
+    "Traffic with the memory of all nodes",
+)
+BANDWIDTH_LOCAL = _computed(
+    "memory.bandwidth.local",
+    "B/s",
+    "Traffic with the memory of the CPU's own node",
+)
+
+RDT = (L3_CACHE, L3_CACHE_UTIL, BANDWIDTH_TOTAL, BANDWIDTH_LOCAL)
+"""What Resource Director Technology counts, and its likes on AMD and Arm.
+
+Core's former names, under which dashboards and Watcher ask for them.
+"""
+
 METERS: tuple[Meter, ...] = (
     _perf("hw", "cpu_cycles", "cycle", _V2_3, "CPU cycles"),
     _perf("hw", "ref_cpu_cycles", "cycle", _V3_0,
@@ -131,6 +154,7 @@ METERS: tuple[Meter, ...] = (
     CACHE_MISS_RATIO,
     BRANCH_MISS_RATIO,
     CACHE_MPKI,
+    *RDT,
 )  # fmt: skip
 
 PERF_KEYS = frozenset(m.key for m in METERS if m.since > (0, 0, 0))
@@ -140,3 +164,16 @@ HARDWARE_KEYS = frozenset(
     m.key for m in METERS if m.name.startswith("perf.hw.")
 )
 """Those among them that need one of the PMU's counters each."""
+
+RDT_KEYS = frozenset(m.key for m in RDT)
+"""The keys of what is read in the caches and at the memory."""
+
+RDT_EVENTS = {
+    "perf.cmt": L3_CACHE.name,
+    "perf.mbmt": BANDWIDTH_TOTAL.name,
+    "perf.mbml": BANDWIDTH_LOCAL.name,
+}
+"""libvirt's perf events of kernels before 4.14, and the meters they feed."""
+
+LEVELS = frozenset({"perf.cmt"})
+"""Perf events that may fall, and mean nothing by it."""

@@ -14,13 +14,13 @@ from ceilometer_perf import verdicts
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.derived import Derived
 from ceilometer_perf.host.processes import Process, Processes
-from ceilometer_perf.meters import COVERAGE, METERS
+from ceilometer_perf.meters import COVERAGE, METERS, RDT_EVENTS
 from ceilometer_perf.reading import Guest, Published, Reading
 from ceilometer_perf.sources import Source
 from ceilometer_perf.trust import Evidence, Gate, Judged, Policy
 from ceilometer_perf.verdicts import Judgement, Verdict
 
-_NAMES = {meter.key: meter.name for meter in METERS}
+_NAMES = {meter.key: meter.name for meter in METERS} | RDT_EVENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,23 @@ class Report:
     ``unread`` says why each of the others was not.
     """
 
-    taken_at: float
-    guests: Mapping[str, Guest]
+    reading: Reading
     published: Mapping[str, Published]
     judged: Mapping[str, Judged]
     unread: Mapping[str, Judgement]
 
+    @property
+    def taken_at(self) -> float:
+        """Seconds of the monotonic clock."""
+        return self.reading.taken_at
 
-EMPTY = Report(0.0, {}, {}, {}, {})
+    @property
+    def guests(self) -> Mapping[str, Guest]:
+        """Every instance of the host."""
+        return self.reading.guests
+
+
+EMPTY = Report(Reading(0.0, 0.0, {}, {}), {}, {}, {})
 
 
 class Monitor:
@@ -70,8 +79,7 @@ class Monitor:
                 ).started_meanwhile
             }
             report = Report(
-                taken_at=reading.taken_at,
-                guests=reading.guests,
+                reading=reading,
                 published={
                     uuid: self._publish(uuid, reading, each)
                     for uuid, each in judged.items()

@@ -102,7 +102,21 @@ OPTS: list[cfg.Opt] = [
         default="/sys/fs/resctrl",
         help="Where the kernel's resctrl file system is mounted. The "
         "default is where everybody mounts it. The privileged helper reads "
-        "this from its own configuration files. No meter uses it yet.",
+        "this from its own configuration files.",
+    ),
+    cfg.StrOpt(
+        "rdt_source",
+        default="auto",
+        choices=[
+            ("auto", "for each instance the first of these that it has"),
+            ("perf", "the perf events cmt, mbmt and mbml (Linux < 4.14)"),
+            ("libvirt", "the monitors in the instance's <cputune>"),
+            ("resctrl", "monitoring groups made for each instance"),
+        ],
+        help="Where L3 occupancy and memory bandwidth are read. By default "
+        "each instance is read from what it already has, and gets a "
+        "monitoring group only where it has nothing. With 'perf' or "
+        "'libvirt' no group is ever made and no privilege is needed.",
     ),
     cfg.StrOpt(
         "privsep_helper",
@@ -111,7 +125,8 @@ OPTS: list[cfg.Opt] = [
         help="The command that starts the privileged helper, which creates "
         "resctrl groups; oslo.privsep adds arguments of its own. The "
         "default needs the sample sudoers file, which allows this command "
-        "and no other configuration file. No meter needs the helper yet.",
+        "and no other configuration file. It is started when the first "
+        "group is to be made.",
     ),
 ]
 
@@ -130,6 +145,7 @@ class Settings:
     withhold_multiplexed: bool
     qemu_run_dir: str
     resctrl_path: str
+    rdt_source: str
     privsep_helper: str
 
 

@@ -19,8 +19,7 @@ from oslo_log import log
 
 from ceilometer_perf import cycle, wiring
 from ceilometer_perf.changes import Changes
-from ceilometer_perf.meters import METERS, Meter
-from ceilometer_perf.reading import Published
+from ceilometer_perf.meters import METERS, RDT_KEYS, Meter
 
 _changes = Changes(log.getLogger(__name__))
 
@@ -36,7 +35,7 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
         Never raises: the agent would drop the meter for the rest of its
         life, with one line at debug level.
         """
-        self._monitor = wiring.monitor(
+        self._monitor = wiring.agent(
             self.conf, core_libvirt.LIBVIRT_PER_TYPE_URIS
         )
 
@@ -49,13 +48,14 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
         self, manager: Any, cache: dict[str, Any], resources: Iterable[Any]
     ) -> Iterator[sample.Sample]:
         """Yield one sample for each instance that has a right value."""
-        report = cycle.current(cache, self._monitor).report()
         meter = self.meter
+        now = cycle.current(cache, self._monitor)
+        report = now.rdt() if meter.key in RDT_KEYS else now.report()
         for instance in resources:
             published = report.published.get(instance.id)
             if published is None or meter.key not in published.values:
                 continue
-            template = _template(self.conf, cache, instance, published)
+            template = _template(self.conf, cache, instance)
             if template is None:
                 continue
             yield sample.Sample(
@@ -66,7 +66,10 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
                 user_id=template.user_id,
                 project_id=template.project_id,
                 resource_id=template.resource_id,
-                resource_metadata=template.resource_metadata.copy(),
+                resource_metadata={
+                    **template.resource_metadata,
+                    "perf": published.about(meter.key),
+                },
                 monotonic_time=report.taken_at,
                 # Core's default, uuid1, costs more than the rest of it all.
                 id=str(uuid.uuid4()),
@@ -74,10 +77,7 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
 
 
 def _template(
-    conf: cfg.ConfigOpts,
-    cache: dict[str, Any],
-    instance: Any,
-    published: Published,
+    conf: cfg.ConfigOpts, cache: dict[str, Any], instance: Any
 ) -> sample.Sample | None:
     """The instance as core's own samples describe it, made once per cycle.
 
@@ -86,19 +86,18 @@ def _template(
     """
     key = f"ceilometer_perf.template.{instance.id}"
     if key not in cache:
-        cache[key] = _make_template(conf, instance, published)
+        cache[key] = _make_template(conf, instance)
     template: sample.Sample | None = cache[key]
     return template
 
 
 def _make_template(
-    conf: cfg.ConfigOpts, instance: Any, published: Published
+    conf: cfg.ConfigOpts, instance: Any
 ) -> sample.Sample | None:
     try:
         template = util.make_sample_from_instance(
-            conf, instance, name="", type=sample.TYPE_GAUGE, unit="", volume=0,
-            additional_metadata={"perf": dict(published.metadata)},
-        )  # fmt: skip
+            conf, instance, name="", type=sample.TYPE_GAUGE, unit="", volume=0
+        )
     except Exception as exc:  # whatever discovery made of a broken domain
         what = f"{type(exc).__name__}: {exc}"
     else:

@@ -2,7 +2,7 @@
 """What travels between the rooms: frozen, and free of any library's types."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 Counters = Mapping[str, int]
@@ -26,6 +26,10 @@ class Guest(Protocol):
     def realtime(self) -> bool:
         """Whether it has vCPUs in a realtime scheduling class."""
 
+    @property
+    def xml(self) -> str:
+        """As libvirt describes it; that of the running guest, if it runs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -46,12 +50,18 @@ class Reading:
 class Published:
     """What may be published of one instance.
 
-    ``values`` are by the meters' keys; ``metadata`` goes into each sample as
-    ``resource_metadata["perf"]``.
+    ``values`` are by the meters' keys. ``metadata`` is of all of them, and
+    ``details`` is what there is more of some, by key.
     """
 
     values: Mapping[str, float]
     metadata: Mapping[str, Any]
+    details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def about(self, key: str) -> Mapping[str, Any]:
+        """A sample's ``resource_metadata["perf"]``."""
+        more = self.details.get(key)
+        return {**self.metadata, **more} if more else self.metadata
 
 
 class SourceUnavailableError(Exception):

@@ -24,11 +24,18 @@ from datetime import datetime
 
 from ceilometer_perf import verdicts
 from ceilometer_perf.host.processes import Process
-from ceilometer_perf.meters import HARDWARE_KEYS, PERF_KEYS
+from ceilometer_perf.meters import (
+    HARDWARE_KEYS,
+    LEVELS,
+    PERF_KEYS,
+    RDT_EVENTS,
+)
 from ceilometer_perf.reading import Counters
 from ceilometer_perf.verdicts import Judgement, Verdict
 
 CLOCKS = ("perf.task_clock", "perf.cpu_clock")
+
+GATED = PERF_KEYS | RDT_EVENTS.keys()
 
 PRECISION = 0.05  # largest error of a coverage that decides anything
 
@@ -221,7 +228,7 @@ class Gate:
     ) -> Judged:
         """Judge every perf counter of one instance."""
         life = self._life(uuid, evidence)
-        counted = {k: v for k, v in counters.items() if k in PERF_KEYS}
+        counted = {k: v for k, v in counters.items() if k in GATED}
         self._see_restarts(life, counted, evidence)
         self._measure(life, counted, evidence)
         life.last = counted
@@ -249,7 +256,11 @@ class Gate:
     def _see_restarts(
         self, life: _Life, counters: Counters, evidence: Evidence
     ) -> None:
-        fell = {k for k, v in counters.items() if v < life.last.get(k, 0)}
+        fell = {
+            k
+            for k, v in counters.items()
+            if v < life.last.get(k, 0) and k not in LEVELS
+        }
         if fell and evidence.driver is None:
             # It may have been libvirtd, which can't be seen from here.
             life.detach(counters, verdicts.FELL)

@@ -17,6 +17,7 @@ class Verdict(enum.StrEnum):
     NOT_RUNNING = "not_running"
     IN_DOUBT = "in_doubt"
     STALE = "stale"
+    NEW = "new"
 
     @property
     def withholds(self) -> bool:
@@ -26,6 +27,7 @@ class Verdict(enum.StrEnum):
 
 _NO_NUMBER = (
     Verdict.OK, Verdict.NOT_ENABLED, Verdict.HOST_LACKS, Verdict.NOT_RUNNING,
+    Verdict.NEW,
 )  # fmt: skip
 
 
@@ -139,6 +141,46 @@ GROUP_REMOVED = Judgement(
     "somebody removed the instance's resctrl group; the next cycle makes it "
     "anew",
 )
+
+
+NO_RDT_SOURCE = Judgement(
+    Verdict.NOT_ENABLED,
+    "the instance has nothing that [perf] rdt_source reads",
+    "set rdt_source to auto or resctrl",
+)
+NO_GROUP = Judgement(
+    Verdict.NOT_ENABLED,
+    "there is no resctrl group for the instance",
+    "the agent makes it when it polls cpu_l3_cache or memory.bandwidth.*; "
+    "see its log if it does",
+)
+UNSEEN = Judgement(
+    Verdict.IN_DOUBT,
+    "the threads of the instance's QEMU can't be seen, so that nobody knows "
+    "whether its resctrl group has all of them",
+    "see [perf] qemu_run_dir; an agent in a container needs the host's "
+    "process ids (--pid=host)",
+)
+NEW = Judgement(
+    Verdict.NEW,
+    "its counters are too new to mean anything; the next reading tells",
+)
+NO_NUMBER = Judgement(
+    Verdict.HOST_LACKS, "the CPUs, or the kernel, have no number for it"
+)
+NO_L3 = Judgement(
+    Verdict.HOST_LACKS, "libvirt's capabilities declare no L3 cache"
+)
+
+
+def no_resctrl(root: object) -> Judgement:
+    """Nobody monitors here."""
+    return Judgement(
+        Verdict.HOST_LACKS,
+        f"no resctrl with monitoring at {root} ([perf] resctrl_path)",
+        "if the CPUs can monitor (rdt_a, cqm in /proc/cpuinfo): mount -t "
+        "resctrl resctrl /sys/fs/resctrl",
+    )
 
 
 def no_rmid(in_use: int, rmids: int | None) -> Judgement:

@@ -9,17 +9,26 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from oslo_config import cfg
 
 from ceilometer_perf import options
+from ceilometer_perf.host.caches import Caches
 from ceilometer_perf.host.connection import Connection
 from ceilometer_perf.host.inventory import Inventory
+from ceilometer_perf.host.monitors import Monitors
 from ceilometer_perf.host.processes import Processes
+from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.monitor import Monitor, Report
 from ceilometer_perf.options import Settings
+from ceilometer_perf.privsep import Helper
+from ceilometer_perf.rdt import Rdt, RdtReport
 from ceilometer_perf.reading import SourceUnavailableError
 from ceilometer_perf.sources.perf import PerfSource
+from ceilometer_perf.sources.rdt.choice import Choice
+from ceilometer_perf.sources.rdt.groups import Groups
+from ceilometer_perf.sources.rdt.usage import Origin
 from ceilometer_perf.trust import Policy
 
 Uris = Mapping[str, str]
@@ -34,11 +43,20 @@ class Parts:
     connection: Connection
     inventory: Inventory
     monitor: Monitor
+    rdt: Rdt
+
+    def look(self) -> Report:
+        """Read, judge and derive what the perf counters tell."""
+        return self.monitor.look()
+
+    def look_at_rdt(self, report: Report) -> RdtReport:
+        """Read what is not a perf counter, of the same instances."""
+        return self.rdt.look(report)
 
 
 @dataclass(frozen=True, slots=True)
 class Misconfigured:
-    """Stands where the monitor would, and tells why it can't be."""
+    """Stands where the parts would, and tells why they can't be."""
 
     why: str
 
@@ -46,25 +64,33 @@ class Misconfigured:
         """Raise the reason."""
         raise SourceUnavailableError(self.why)
 
+    def look_at_rdt(self, report: Report) -> RdtReport:
+        """Nothing."""
+        return RdtReport()
 
-def monitor(conf: cfg.ConfigOpts, uris: Uris) -> Monitor | Misconfigured:
-    """What looks at the instances; never raises."""
+
+def agent(conf: cfg.ConfigOpts, uris: Uris) -> Parts | Misconfigured:
+    """What the agent polls with; never raises."""
     try:
-        return parts(conf, uris).monitor
+        return parts(conf, uris, makes_groups=True)
     except SourceUnavailableError as exc:
         return Misconfigured(str(exc))
 
 
 def inventory(conf: cfg.ConfigOpts, uris: Uris) -> Inventory:
-    """The domains of this host.
+    """The domains of this host, as the agent sees them.
 
     :raises SourceUnavailableError: the options are wrong.
     """
-    return parts(conf, uris).inventory
+    return parts(conf, uris, makes_groups=True).inventory
 
 
-def parts(conf: cfg.ConfigOpts, uris: Uris) -> Parts:
+def parts(
+    conf: cfg.ConfigOpts, uris: Uris, *, makes_groups: bool = False
+) -> Parts:
     """All of them, the same for the same options.
+
+    ``makes_groups``: have resctrl groups made; others only look.
 
     :raises SourceUnavailableError: the options are wrong.
     """
@@ -75,11 +101,11 @@ def parts(conf: cfg.ConfigOpts, uris: Uris) -> Parts:
         raise SourceUnavailableError(
             f"no perf samples until this is mended: {exc}"
         ) from exc
-    return _parts(uri, settings)
+    return _parts(uri, settings, makes_groups)
 
 
 @functools.cache
-def _parts(uri: str, settings: Settings) -> Parts:
+def _parts(uri: str, settings: Settings, makes_groups: bool) -> Parts:
     connection = Connection(uri, settings.libvirt_timeout)
     inventory = Inventory(connection, settings.inventory_interval)
     source = PerfSource(
@@ -93,5 +119,23 @@ def _parts(uri: str, settings: Settings) -> Parts:
         withhold_multiplexed=settings.withhold_multiplexed,
     )
     processes = Processes(Path(settings.qemu_run_dir))
-    watch = Monitor(source, processes, policy)
-    return Parts(settings, connection, inventory, watch)
+    choice = Choice(
+        Monitors(lambda: Connection(uri, settings.libvirt_timeout)),
+        Groups(
+            Resctrl(Path(settings.resctrl_path)),
+            processes,
+            Helper(settings.privsep_helper) if makes_groups else None,
+        ),
+        _only(settings.rdt_source),
+    )
+    return Parts(
+        settings,
+        connection,
+        inventory,
+        Monitor(source, processes, policy),
+        Rdt(choice, Caches(connection)),
+    )
+
+
+def _only(rdt_source: str) -> Origin | None:
+    return None if rdt_source == "auto" else cast("Origin", rdt_source)

@@ -81,6 +81,11 @@ class Connection:
         self._lock = threading.Lock()
         self._pending: futures.Future[Any] | None = None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether an earlier call still waits for its answer."""
+        return self._pending is not None and not self._pending.done()
+
     def start_over(self) -> None:
         """Leave an open connection to whoever this process was forked from.
 
@@ -127,7 +132,7 @@ class Connection:
     def _start(self, work: Callable[[], T]) -> futures.Future[T]:
         # What hangs keeps its thread until libvirtd goes on or dies; nothing
         # is asked before that, so there is never more than one.
-        if self._pending is not None and not self._pending.done():
+        if self.is_busy:
             raise self._unavailable("still no answer to an earlier call")
         # Set only then: where no thread can be started is nothing to wait for.
         answer = self._pending = deadline.start(work)

@@ -70,6 +70,14 @@ class Processes:
             return None
         return datetime.fromtimestamp(written / 1e9, UTC)
 
+    def threads(self, process: Process) -> frozenset[int]:
+        """Thread ids; none of a process that has ended."""
+        try:
+            tasks = (self._proc / str(process.pid) / "task").iterdir()
+            return frozenset(int(task.name) for task in tasks)
+        except OSError:
+            return frozenset()
+
     def forget_all_but(self, names: set[str]) -> None:
         """Drop what is remembered of other domains."""
         self._found = {n: i for n, i in self._found.items() if n in names}

@@ -42,6 +42,11 @@ class Resctrl:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    @property
+    def monitors(self) -> bool:
+        """Whether it is mounted, and the CPUs monitor."""
+        return (self.root / "mon_groups").is_dir()
+
     def features(self) -> tuple[str, ...]:
         """What the CPUs monitor; nothing where they don't."""
         path = self.root / "info/L3_MON/mon_features"
@@ -58,7 +63,7 @@ class Resctrl:
 
     def controls(self) -> Iterator[Path]:
         """All control groups, the default one first."""
-        if not (self.root / "mon_groups").is_dir():
+        if not self.monitors:
             return
         yield self.root
         for folder in _folders(self.root):

@@ -14,9 +14,11 @@ import libvirt
 import pytest
 
 from ceilometer_perf.host.connection import Session
+from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.host.stats import monitor_stats, perf_stats
 from ceilometer_perf.host.watching import Watching
+from ceilometer_perf.reading import Guest as Polled
 from ceilometer_perf.sources.rdt import monitors, perf
 from ceilometer_perf.sources.rdt.groups import Groups
 from ceilometer_perf.sources.rdt.rates import Rates
@@ -43,6 +45,7 @@ class Running:
     name: str
     id: int
     realtime: bool = False
+    xml: str = "<domain/>"
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +59,14 @@ def lab() -> Iterator[Lab]:
 def groups(lab: Lab) -> Iterator[Groups]:
     root = lab.resctrl_path
     # As root, without a helper.
-    made = Groups(Resctrl(root), Watching(root, lab.run_dir / "qemu"))
+    run = lab.run_dir / "qemu"
+    made = Groups(Resctrl(root), Processes(run), Watching(root, run))
     yield made
     made.read({})
     lab.change_resctrl(num_rmids=64, answers={}, domains=TRUTH.domains)
 
 
-def running(lab: Lab, *guests: Guest) -> Mapping[str, Running]:
+def running(lab: Lab, *guests: Guest) -> Mapping[str, Polled]:
     return {
         guest.uuid: Running(guest.domain_name, lab.domain(guest).ID())
         for guest in guests
@@ -106,17 +110,19 @@ def test_bandwidth_is_the_truth_by_each_source(
         LIBVIRT: by_libvirt,
         RESCTRL: by_resctrl,
     }
-    rates = Rates(1 << 20)
+    rates = Rates()
+    l3 = {0: 1 << 20}
     by_resctrl(lab)  # makes the group
     start: dict[Guest, tuple[float, int]] = {}
     for guest, read in sources.items():
         now = time.monotonic()
-        rates.compute(guest.uuid, now, read(lab))
+        rates.compute(guest.uuid, now, read(lab), l3)
         start[guest] = now, used(lab, guest)
     time.sleep(3)
     for guest, read in sources.items():
         now = time.monotonic()
-        values = rates.compute(guest.uuid, now, read(lab))
+        found = rates.compute(guest.uuid, now, read(lab), l3).values
+        values = {key: figure.value for key, figure in found.items()}
         since, before = start[guest]
         truth = (used(lab, guest) - before) / (now - since)
         bandwidth = values["memory.bandwidth.total"]

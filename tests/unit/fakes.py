@@ -12,6 +12,7 @@ from ceilometer.compute.discovery import NovaLikeServer
 from oslo_config import cfg
 
 from ceilometer_perf.monitor import Report
+from ceilometer_perf.rdt import RdtReport
 from ceilometer_perf.reading import (
     Counters,
     Published,
@@ -42,8 +43,19 @@ class _Answers(Generic[T]):
 
 
 class FakeMonitor(_Answers[Report]):
+    """``rdt``: what it says of caches and memory."""
+
+    rdt: RdtReport | Exception = RdtReport()
+    rdt_asked = 0
+
     def look(self) -> Report:
         return self._next()
+
+    def look_at_rdt(self, report: Report) -> RdtReport:
+        self.rdt_asked += 1
+        if isinstance(self.rdt, Exception):
+            raise self.rdt
+        return self.rdt
 
 
 class FakeSource(_Answers[Reading]):
@@ -57,7 +69,24 @@ def report(taken_at: float, instances: Mapping[str, Counters]) -> Report:
         uuid: Published(counters, {"source": "perf"})
         for uuid, counters in instances.items()
     }
-    return Report(taken_at, {}, published, {}, {})
+    return Report(Reading(taken_at, taken_at, {}, {}), published, {}, {})
+
+
+def rdt_report(
+    taken_at: float, instances: Mapping[str, Mapping[str, float]]
+) -> RdtReport:
+    """The same for L3 occupancy and bandwidth, in two banks."""
+    return RdtReport(
+        taken_at,
+        {
+            uuid: Published(
+                values,
+                {"source": "resctrl"},
+                {k: {"banks": {"0": v, "4": 0}} for k, v in values.items()},
+            )
+            for uuid, values in instances.items()
+        },
+    )
 
 
 @dataclass(frozen=True)
@@ -65,6 +94,7 @@ class FakeGuest:
     name: str
     id: int = 1
     realtime: bool = False
+    xml: str = "<domain/>"
 
 
 def unavailable(why: str = "libvirt is down") -> SourceUnavailableError:

@@ -60,6 +60,27 @@ def test_trouble_is_said_when_it_changes(
     ]
 
 
+def test_caches_and_memory_are_read_once_and_only_if_asked_for() -> None:
+    monitor = FakeMonitor(REPORT)
+    cache: dict[str, Any] = {}
+    cycle.current(cache, monitor).report()
+    assert monitor.rdt_asked == 0
+    for _ in range(4):
+        cycle.current(cache, monitor).rdt()
+    assert (monitor.asked, monitor.rdt_asked) == (1, 1)
+
+
+@pytest.mark.parametrize("error", [unavailable(), ValueError("a bug")])
+def test_that_those_fail_costs_no_counter(error: Exception) -> None:
+    monitor = FakeMonitor(REPORT)
+    monitor.rdt = error
+    cache: dict[str, Any] = {}
+    for _ in range(4):
+        assert cycle.current(cache, monitor).rdt().published == {}
+    assert cycle.current(cache, monitor).report() is REPORT
+    assert monitor.rdt_asked == 1
+
+
 def test_changes_keeps_subjects_apart(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

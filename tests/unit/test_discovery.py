@@ -194,8 +194,9 @@ def test_core_discovers_when_nova_is_to_be_asked(
 def test_pollsters_and_discovery_know_the_same_host(
     conf: cfg.ConfigOpts,
 ) -> None:
-    source = pollsters.SwTaskClock(conf)._monitor._source  # type: ignore[attr-defined]
+    polled = pollsters.SwTaskClock(conf)._monitor  # type: ignore[attr-defined]
     uris = utils.LIBVIRT_PER_TYPE_URIS
     inventory = wiring.inventory(conf, uris)
     assert inventory is wiring.inventory(conf, uris)
-    assert inventory is source._inventory
+    assert inventory is polled.inventory
+    assert inventory is polled.monitor._source._inventory

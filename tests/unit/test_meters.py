@@ -104,7 +104,7 @@ def documented(path: str) -> list[tuple[str, str, str]]:
     """(meter, type, unit) of each row of a document's meter table."""
     text = (ROOT / path).read_text()
     return re.findall(
-        r"^\| ``(perf\.[a-z_.]+)`` +\| (\w+) +\| (.+?) +\|", text, re.M
+        r"^\| ``([a-z_.0-9]+)`` +\| (\w+) +\| (.+?) +\|", text, re.M
     )
 
 

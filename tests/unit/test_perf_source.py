@@ -72,7 +72,7 @@ def test_one_bulk_call_that_does_not_wait() -> None:
         )
     ]
     assert reading.instances == {name: {"perf.cpu_cycles": 7} for name in "ab"}
-    assert reading.guests == host.found
+    assert list(reading.guests) == list(host.found)
     assert reading.asked_at <= reading.taken_at
 
 

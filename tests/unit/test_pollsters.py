@@ -12,17 +12,20 @@ from oslo_config import cfg
 from oslo_utils import uuidutils
 
 from ceilometer_perf import pollsters
-from ceilometer_perf.meters import METERS
+from ceilometer_perf.meters import METERS, RDT_KEYS, Meter
 from ceilometer_perf.wiring import Misconfigured
 from tests.unit.fakes import (
     FakeMonitor,
     agent_conf,
     instance,
+    rdt_report,
     report,
     unavailable,
 )
 
-COUNTERS = {meter.key: 100 + n for n, meter in enumerate(METERS)}
+VALUES = {meter.key: 100 + n for n, meter in enumerate(METERS)}
+COUNTERS = {key: n for key, n in VALUES.items() if key not in RDT_KEYS}
+RDT = {key: n for key, n in VALUES.items() if key in RDT_KEYS}
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +46,19 @@ def poll(
     return samples
 
 
+def about(meter: Meter) -> dict[str, Any]:
+    if meter.key in COUNTERS:
+        return {"source": "perf"}
+    banks = {"0": VALUES[meter.key], "4": 0}
+    return {"source": "resctrl", "banks": banks}
+
+
 def test_samples_equal_core_s_own(conf: cfg.ConfigOpts) -> None:
     server = instance()
     monitor = FakeMonitor(report(12.5, {server.id: COUNTERS}))
+    monitor.rdt = rdt_report(12.75, {server.id: RDT})
     samples = poll(conf, monitor, [server])
-    assert monitor.asked == 1
+    assert (monitor.asked, monitor.rdt_asked) == (1, 1)
     assert len(samples) == len(METERS)
     for meter, ours in zip(METERS, samples, strict=True):
         core = util.make_sample_from_instance(
@@ -56,9 +67,9 @@ def test_samples_equal_core_s_own(conf: cfg.ConfigOpts) -> None:
             name=meter.name,
             type=meter.type,
             unit=meter.unit,
-            volume=COUNTERS[meter.key],
-            additional_metadata={"perf": {"source": "perf"}},
-            monotonic_time=12.5,
+            volume=VALUES[meter.key],
+            additional_metadata={"perf": about(meter)},
+            monotonic_time=12.75 if meter.key in RDT_KEYS else 12.5,
         )
         assert vars(ours).keys() == vars(core).keys()
         assert uuidutils.is_uuid_like(ours.id)
@@ -108,7 +119,7 @@ def test_one_broken_instance_costs_one_line_and_itself(
     reading = report(1, {good.id: COUNTERS, bad.id: COUNTERS})
     samples = poll(conf, FakeMonitor(reading), [bad, good])
     assert {s.resource_id for s in samples} == {good.id}
-    assert len(samples) == len(METERS)
+    assert len(samples) == len(COUNTERS)
     (line,) = (r for r in caplog.records if r.levelno >= logging.WARNING)
     assert bad.id in line.getMessage()
 
@@ -149,7 +160,7 @@ def test_honours_core_s_libvirt_options(
     options: dict[str, str], uri: str
 ) -> None:
     pollster = pollsters.SwTaskClock(agent_conf(**options))  # type: ignore[attr-defined]
-    assert pollster._monitor._source._connection.uri == uri
+    assert pollster._monitor.connection.uri == uri
 
 
 def test_all_pollsters_share_one_monitor(conf: cfg.ConfigOpts) -> None:

@@ -2,6 +2,7 @@
 """QEMU's processes, read from a made-up /proc."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,22 @@ class Host:
             f"{utime} 7 0 0 20 0 5 0 {started} 1000 200 18446744073709551615\n"
         )
 
+    def run_guest(self, name: str) -> None:
+        """A process with two threads, and the end of the one before."""
+        before = self.processes.guest(name)
+        running = sum(1 for _ in self.run.iterdir())
+        pid = before.pid + 2 if before else 1000 + 100 * running
+        if before:
+            shutil.rmtree(self.proc / str(before.pid))
+        self.start(name, pid, started=pid)
+        for tid in (pid, pid + 1):
+            (self.proc / str(pid) / "task" / str(tid)).mkdir(parents=True)
+
+    def tids(self, name: str) -> list[int]:
+        """Its threads; none if it does not run."""
+        process = self.processes.guest(name)
+        return sorted(self.processes.threads(process)) if process else []
+
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
@@ -47,6 +64,17 @@ def test_reads_identity_threads_and_cpu_time(host: Host, command: str) -> None:
     assert process.identity == (42, 500)
     assert process.threads == 5
     assert process.cpu_ns == (93 + 7) * TICK
+
+
+def test_threads(host: Host) -> None:
+    host.start("a", 42)
+    process = host.processes.guest("a")
+    assert process is not None
+    for tid in (42, 43):
+        (host.proc / "42" / "task" / str(tid)).mkdir(parents=True)
+    assert host.processes.threads(process) == {42, 43}
+    shutil.rmtree(host.proc / "42")
+    assert host.processes.threads(process) == frozenset()
 
 
 def test_follows_a_reboot(host: Host) -> None:

@@ -2,16 +2,16 @@
 """Each instance is read from one source, and a stuck one costs no other."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from ceilometer_perf import verdicts
 from ceilometer_perf.reading import Counters, Guest, Reading
 from ceilometer_perf.sources.rdt.choice import Choice
 from ceilometer_perf.sources.rdt.usage import Origin, Usage
 from ceilometer_perf.verdicts import Judgement, Verdict
-from tests.unit.fakes import unavailable
+from tests.unit.fakes import FakeGuest, unavailable
 
 MONITORED = """
 <domain><cputune>
@@ -24,15 +24,6 @@ STATS = {
     "memory.bandwidth.monitor.0.node.0.id": 0,
     "memory.bandwidth.monitor.0.node.0.bytes.total": 5,
 }
-
-
-@dataclass(frozen=True)
-class Candidate:
-    xml: str = "<domain/>"
-    name: str = "instance-1"
-    id: int = 1
-    realtime: bool = False
-    handle: Any = None
 
 
 class Groups:
@@ -54,24 +45,26 @@ class Libvirt:
         self.stats = stats
         self.fails: Exception | None = None
 
-    def __call__(self, _handles: list[Any]) -> Mapping[str, Any]:
+    def read(self, uuids: Collection[str]) -> Mapping[str, Any]:
         self.asked += 1
         if self.fails:
             raise self.fails
         return self.stats
 
 
-CANDIDATES = {
-    "old": Candidate(MONITORED),
-    "xml": Candidate(MONITORED),
-    "new": Candidate(),
+GUESTS: dict[str, Guest] = {
+    "old": FakeGuest("instance-1", xml=MONITORED),
+    "xml": FakeGuest("instance-2", xml=MONITORED),
+    "new": FakeGuest("instance-3"),
 }
 COUNTERS: dict[str, Counters] = {"old": {"perf.cmt": 1}, "xml": {}, "new": {}}
 
 
 def read(choice: Choice, **counters: Counters) -> dict[str, str]:
-    reading = Reading(0, 0, CANDIDATES, counters or COUNTERS)
-    answers = choice.read(reading, CANDIDATES)
+    read = counters or COUNTERS
+    reading = Reading(0, 0, GUESTS, read)
+    judged = {u: dict.fromkeys(read[u], verdicts.OK) for u in read}
+    answers = choice.read(reading, judged)
     return {
         uuid: each.verdict.value
         if isinstance(each, Judgement)
@@ -93,9 +86,15 @@ def test_first_source_that_the_instance_has() -> None:
 @pytest.mark.parametrize(
     ("only", "read_from_it"),
     [
-        ("perf", {"old": "perf"}),
-        ("libvirt", {"old": "libvirt", "xml": "libvirt"}),
-        ("resctrl", dict.fromkeys(CANDIDATES, "resctrl")),
+        (
+            "perf",
+            {"old": "perf", "xml": "not_enabled", "new": "not_enabled"},
+        ),
+        (
+            "libvirt",
+            {"old": "libvirt", "xml": "libvirt", "new": "not_enabled"},
+        ),
+        ("resctrl", dict.fromkeys(GUESTS, "resctrl")),
     ],
 )
 def test_only_one_source(only: Origin, read_from_it: dict[str, str]) -> None:
@@ -129,3 +128,19 @@ def test_nobody_left_is_no_group_to_keep() -> None:
     assert groups.asked == [set()]
     # They run: the bulk read has missed them.
     assert groups.kept == {"xml", "new"}
+
+
+def test_what_the_gate_withholds_is_not_read_from_elsewhere() -> None:
+    reading = Reading(0, 0, GUESTS, {"old": {"perf.cmt": 1}})
+    judged = {"old": {"perf.cmt": verdicts.RESTARTED}}
+    groups = Groups()
+    answers = Choice(Libvirt(), groups).read(reading, judged)
+    assert answers == {"old": verdicts.RESTARTED}
+    assert groups.asked == [set()]
+
+
+def test_who_was_not_judged_is_left_alone_and_its_group_kept() -> None:
+    reading = Reading(0, 0, GUESTS, {"new": {}})
+    groups = Groups()
+    assert Choice(Libvirt(), groups).read(reading, {}) == {}
+    assert groups.kept == set(GUESTS)

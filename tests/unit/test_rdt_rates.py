@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Levels are levels, and bandwidth is growth that means something."""
 
+from collections.abc import Mapping
+
 import pytest
 
-from ceilometer_perf.sources.rdt.rates import Rates
+from ceilometer_perf.sources.rdt.rates import Figures, Rates
 from ceilometer_perf.sources.rdt.usage import (
     LOCAL,
     OCCUPANCY,
@@ -27,8 +29,23 @@ def usage(
     )
 
 
+class Rated:
+    """The values alone, of one host."""
+
+    def __init__(self, l3: Mapping[int, int] | None = None) -> None:
+        self._rates = Rates()
+        self._l3 = l3 or {}
+
+    def compute(self, uuid: str, at: float, usage: Usage) -> dict[str, float]:
+        found = self.figures(uuid, at, usage).values
+        return {key: figure.value for key, figure in found.items()}
+
+    def figures(self, uuid: str, at: float, usage: Usage) -> Figures:
+        return self._rates.compute(uuid, at, usage, self._l3)
+
+
 def test_levels_and_growth() -> None:
-    rates = Rates(l3_bytes=1000)
+    rates = Rated(l3={0: 600, 1: 400})
     assert rates.compute("web", 0, usage(300, 100, 1000)) == {}
     assert rates.compute("web", 10, usage(250, 150, 1050)) == {
         L3: 250,
@@ -39,20 +56,20 @@ def test_levels_and_growth() -> None:
 
 @pytest.mark.parametrize("source", ["perf", "libvirt"])
 def test_first_level_of_a_counter_that_is_not_new(source: Origin) -> None:
-    rates = Rates(l3_bytes=1000)
+    rates = Rated(l3={0: 600, 1: 400})
     first = rates.compute("web", 0, usage(300, 100, source=source))
     assert first == {L3: 300, UTIL: 30.0}
 
 
 def test_new_group_says_nothing_until_it_is_settled() -> None:
-    rates = Rates(0)
+    rates = Rated()
     assert rates.compute("web", 0, usage(300, 0)) == {}
     assert L3 not in rates.compute("web", 0.7, usage(300, 7))
     assert rates.compute("web", 1.4, usage(300, 14))[L3] == 300
 
 
 def test_group_that_was_made_again_begins_anew() -> None:
-    rates = Rates(0)
+    rates = Rated()
     rates.compute("web", 0, usage(1, 100))
     # More than before, and still not the growth of one counter.
     assert rates.compute("web", 60, usage(1, 900, identity=2)) == {}
@@ -67,7 +84,7 @@ def test_no_growth_where_a_bank_fell_or_is_another(
     after: tuple[int | None, ...],
 ) -> None:
     """The sum may have grown all the same."""
-    rates = Rates(0)
+    rates = Rated()
     rates.compute("web", 0, usage(1, 100, 100))
     assert BANDWIDTH not in rates.compute("web", 60, usage(1, *after))
     rates.compute("web", 120, usage(1, 1000, 1000))
@@ -76,19 +93,19 @@ def test_no_growth_where_a_bank_fell_or_is_another(
 
 
 def test_more_than_the_cache_is_bounded() -> None:
-    rates = Rates(l3_bytes=1000)
+    rates = Rated(l3={0: 600, 1: 400})
     found = rates.compute("web", 0, usage(1100, source="perf"))
     assert found == {L3: 1100, UTIL: 100.0}
 
 
 def test_no_number_is_no_value() -> None:
-    rates = Rates(l3_bytes=1000)
+    rates = Rated(l3={0: 600, 1: 400})
     rates.compute("web", 0, usage(None, 1))
     assert rates.compute("web", 60, usage(None, None)) == {}
 
 
 def test_machine_without_local_bandwidth() -> None:
-    rates = Rates(0)
+    rates = Rated()
     rates.compute("web", 0, usage(1, 1))
     assert "memory.bandwidth.local" not in rates.compute(
         "web", 60, usage(1, 2)
@@ -97,14 +114,29 @@ def test_machine_without_local_bandwidth() -> None:
 
 
 def test_readings_too_close_are_one() -> None:
-    rates = Rates(0)
+    rates = Rated()
     rates.compute("web", 0, usage(1, 0))
     assert BANDWIDTH not in rates.compute("web", 0.1, usage(1, 9))
     assert rates.compute("web", 2, usage(1, 20))[BANDWIDTH] == 10.0
 
 
 def test_forgets_who_is_gone() -> None:
-    rates = Rates(0)
-    rates.compute("web", 0, usage(1, 0))
+    rates = Rates()
+    rates.compute("web", 0, usage(1, 0), {})
     rates.forget_all_but(set())
     assert rates._earlier == {}
+
+
+def test_each_cache_has_its_part() -> None:
+    rates = Rated(l3={4: 600, 9: 400})
+    first = Usage("resctrl", 1, {OCCUPANCY: {4: 300, 9: 0}, TOTAL: {4: 5}})
+    then = Usage("resctrl", 1, {OCCUPANCY: {4: 150, 9: 800}, TOTAL: {4: 25}})
+    began = rates.figures("web", 0, first)
+    found = rates.figures("web", 10, then)
+    assert found.since == began.since
+    assert {key: figure.banks for key, figure in found.values.items()} == {
+        L3: {4: 150, 9: 800},
+        UTIL: {4: 25.0, 9: 100.0},
+        BANDWIDTH: {4: 2.0},
+    }
+    assert found.values[UTIL].value == 95.0

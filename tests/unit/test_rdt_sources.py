@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Occupancy and bandwidth mean the same wherever they are read."""
 
+import dataclasses
 import errno
-from collections.abc import Mapping
+import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,15 @@ from ceilometer_perf.sources.rdt.groups import Groups
 from ceilometer_perf.sources.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
 from ceilometer_perf.verdicts import Judgement, Verdict
 from tests.unit.fakes import FakeGuest
+from tests.unit.test_processes import Host
 
 
 class Helper:
     """Makes groups as root would; each has one bank that holds 4 bytes."""
 
-    def __init__(self, root: Path, rmids: int) -> None:
+    def __init__(self, host: Host, root: Path, rmids: int) -> None:
         (root / "mon_groups").mkdir()
+        self._host = host
         self._root = root
         self._rmids = rmids
         self.calls: list[tuple[str, ...]] = []
@@ -32,6 +36,7 @@ class Helper:
             raise self.fails
         group = self._root / "mon_groups" / f"{PREFIX}{instance}"
         if group.exists():
+            self._fill(group, name)
             return
         if Resctrl(self._root).in_use() >= self._rmids:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -39,6 +44,11 @@ class Helper:
         bank.mkdir(parents=True)
         (bank / "llc_occupancy").write_text("4\n")
         (bank / "mbm_total_bytes").write_text("Unavailable\n")
+        self._fill(group, name)
+
+    def _fill(self, group: Path, name: str) -> None:
+        tids = self._host.tids(name)
+        (group / "tasks").write_text("".join(f"{tid}\n" for tid in tids))
 
     def release(self, instance: str) -> None:
         self.calls.append(("release", instance))
@@ -50,9 +60,15 @@ class Helper:
 
 
 @pytest.fixture
-def helper(tmp_path: Path) -> Helper:
+def host(tmp_path: Path) -> Host:
+    (tmp_path / "host").mkdir()
+    return Host(tmp_path / "host")
+
+
+@pytest.fixture
+def helper(tmp_path: Path, host: Host) -> Helper:
     (tmp_path / "resctrl").mkdir()
-    return Helper(tmp_path / "resctrl", rmids=3)
+    return Helper(host, tmp_path / "resctrl", rmids=3)
 
 
 @pytest.fixture
@@ -60,8 +76,29 @@ def root(tmp_path: Path, helper: Helper) -> Resctrl:
     return Resctrl(tmp_path / "resctrl")
 
 
-def guests(*names: str, boot: int = 1) -> dict[str, FakeGuest]:
-    return {name: FakeGuest(f"instance-{name}", boot) for name in names}
+@dataclasses.dataclass
+class Agent:
+    """Each is a new one, as after a restart."""
+
+    root: Resctrl
+    host: Host
+    helper: Helper | None
+
+    def __post_init__(self) -> None:
+        self._groups = Groups(self.root, self.host.processes, self.helper)
+
+    def read(self, *names: str, keep: Collection[str] = ()) -> Any:
+        """What instances with these names use; they run."""
+        for name in names:
+            if not self.host.tids(f"instance-{name}"):
+                self.host.run_guest(f"instance-{name}")
+        guests = {name: FakeGuest(f"instance-{name}") for name in names}
+        return self._groups.read(guests, keep)
+
+
+@pytest.fixture
+def agent(root: Resctrl, host: Host, helper: Helper) -> Agent:
+    return Agent(root, host, helper)
 
 
 def verdict_of(
@@ -133,50 +170,59 @@ def test_bank_without_a_number_is_no_zero() -> None:
 # Groups of our own
 
 
-def test_groups_are_made_once_and_read(root: Resctrl, helper: Helper) -> None:
-    groups = Groups(root, helper)
+def test_groups_are_made_once_and_read(agent: Agent, helper: Helper) -> None:
     for _ in range(3):
-        (found,) = groups.read(guests("web")).values()
+        (found,) = agent.read("web").values()
     assert helper.calls == [("watch", "instance-web", "web")]
     assert isinstance(found, Usage)
     assert found.sum(OCCUPANCY) == 4
     assert found.sum(TOTAL) is None
 
 
-def test_rebooted_instance_is_put_in_again(
-    root: Resctrl, helper: Helper
+def test_threads_that_are_not_in_are_put_in(
+    agent: Agent, helper: Helper, host: Host
 ) -> None:
-    groups = Groups(root, helper)
-    groups.read(guests("web"))
-    groups.read(guests("web", boot=2))
+    """Whatever the reason: a reboot, or somebody who moved them out."""
+    agent.read("web")
+    host.run_guest("instance-web")
+    agent.read("web")
+    agent.read("web")
     assert [call[0] for call in helper.calls] == ["watch", "watch"]
 
 
 def test_groups_of_those_gone_are_removed(
-    root: Resctrl, helper: Helper
+    root: Resctrl, host: Host, helper: Helper
 ) -> None:
-    Groups(root, helper).read(guests("web", "db"))
-    Groups(root, helper).read(guests("db"))  # another agent
+    Agent(root, host, helper).read("web", "db")
+    Agent(root, host, helper).read("db")
     assert set(root.ours()) == {"db"}
 
 
-def test_group_of_one_that_was_missed_this_once_is_kept(
-    root: Resctrl, helper: Helper
+def test_what_another_agent_made_is_taken_as_it_is(
+    root: Resctrl, host: Host, helper: Helper
 ) -> None:
-    groups = Groups(root, helper)
-    groups.read(guests("web"))
-    groups.read({}, keep={"web"})
-    groups.read(guests("web"))
+    Agent(root, host, helper).read("web")
+    helper.calls.clear()
+    assert verdict_of(Agent(root, host, helper).read("web")) == {"web": None}
+    assert helper.calls == []
+
+
+def test_group_of_one_that_was_missed_this_once_is_kept(
+    agent: Agent, helper: Helper
+) -> None:
+    agent.read("web")
+    agent.read(keep={"web"})
+    agent.read("web")
     assert [call[0] for call in helper.calls] == ["watch"]
 
 
 def test_rmids_run_out_for_the_same_ones_each_time(
-    root: Resctrl, helper: Helper
+    root: Resctrl, host: Host, helper: Helper
 ) -> None:
-    groups = Groups(root, helper)
-    groups.read(guests("m"))
-    for agent in (groups, groups, Groups(root, helper)):
-        answers = agent.read(guests("z", "m", "a", "b"))
+    first = Agent(root, host, helper)
+    first.read("m")
+    for agent in (first, first, Agent(root, host, helper)):
+        answers = agent.read("z", "m", "a", "b")
         assert verdict_of(answers) == {
             "m": None,
             "a": None,
@@ -189,12 +235,11 @@ def test_rmids_run_out_for_the_same_ones_each_time(
 
 
 def test_group_that_somebody_removed_is_made_again(
-    root: Resctrl, helper: Helper
+    agent: Agent, helper: Helper
 ) -> None:
-    groups = Groups(root, helper)
-    groups.read(guests("web"))
+    agent.read("web")
     helper.release("web")
-    assert verdict_of(groups.read(guests("web"))) == {"web": None}
+    assert verdict_of(agent.read("web")) == {"web": None}
 
 
 @pytest.mark.parametrize(
@@ -208,10 +253,53 @@ def test_group_that_somebody_removed_is_made_again(
     ],
 )
 def test_what_came_in_the_way(
-    root: Resctrl, helper: Helper, error: Exception, verdict: Verdict
+    agent: Agent, helper: Helper, error: Exception, verdict: Verdict
 ) -> None:
     helper.fails = error
-    groups = Groups(root, helper)
-    assert verdict_of(groups.read(guests("web"))) == {"web": verdict}
+    assert verdict_of(agent.read("web")) == {"web": verdict}
     helper.fails = None
-    assert verdict_of(groups.read(guests("web"))) == {"web": None}
+    assert verdict_of(agent.read("web")) == {"web": None}
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [
+        (OSError(errno.EEXIST, "monitored as pqos"), 2),
+        (RuntimeError("no sudo"), 1),
+    ],
+)
+def test_a_helper_that_fails_for_all_is_asked_once_a_cycle(
+    agent: Agent, helper: Helper, error: Exception, asked: int
+) -> None:
+    helper.fails = error
+    assert set(agent.read("web", "db")) == {"web", "db"}
+    assert len(helper.calls) == asked
+
+
+def test_nobody_is_asked_where_resctrl_is_not_mounted(
+    tmp_path: Path, host: Host, helper: Helper
+) -> None:
+    nowhere = Agent(Resctrl(tmp_path / "none"), host, helper)
+    (why,) = nowhere.read("web").values()
+    assert why.verdict is Verdict.HOST_LACKS
+    assert "mount -t resctrl" in why.remedy
+    assert helper.calls == []
+
+
+def test_threads_that_can_not_be_seen_are_not_believed_in(
+    agent: Agent, helper: Helper, host: Host
+) -> None:
+    agent.read("web")
+    shutil.rmtree(host.proc)
+    groups = Groups(agent.root, host.processes, helper)
+    answers = groups.read({"web": FakeGuest("instance-web")})
+    assert verdict_of(answers) == {"web": Verdict.IN_DOUBT}
+
+
+def test_who_only_looks_makes_and_removes_nothing(
+    root: Resctrl, host: Host, helper: Helper
+) -> None:
+    Agent(root, host, helper).read("web", "gone")
+    answers = Agent(root, host, None).read("web", "new")
+    assert verdict_of(answers) == {"web": None, "new": Verdict.NOT_ENABLED}
+    assert set(root.ours()) == {"web", "gone"}

@@ -3,33 +3,31 @@
 
 import functools
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Protocol
-
-from lxml import etree
+from typing import Protocol
 
 from ceilometer_perf import verdicts
+from ceilometer_perf.meters import RDT_EVENTS
 from ceilometer_perf.reading import (
     Guest,
     Reading,
     SourceUnavailableError,
 )
-from ceilometer_perf.sources.rdt import monitors, perf
+from ceilometer_perf.sources.rdt import monitors, perf, tune
 from ceilometer_perf.sources.rdt.usage import Origin, Usage
 from ceilometer_perf.verdicts import Judgement
 
 Answers = Mapping[str, Usage | Judgement]
+"""By instance UUID: what it uses, or why that isn't known."""
+
+Judgements = Mapping[str, Mapping[str, Judgement]]
+"""The gate's, by instance UUID and by counter."""
 
 
-class Candidate(Guest, Protocol):
-    """An instance, and what its XML asks libvirt for."""
+class ReadsMonitors(Protocol):
+    """See :class:`ceilometer_perf.host.monitors.Monitors`."""
 
-    @property
-    def xml(self) -> str:
-        """Of the running guest."""
-
-    @property
-    def handle(self) -> Any:
-        """For libvirt calls on it."""
+    def read(self, uuids: Collection[str]) -> Mapping[str, monitors.Stats]:
+        """What libvirt's monitors say of these instances."""
 
 
 class ReadsGroups(Protocol):
@@ -49,81 +47,70 @@ class Choice:
 
     def __init__(
         self,
-        ask_monitors: Callable[[list[Any]], Mapping[str, monitors.Stats]],
+        libvirt: ReadsMonitors,
         groups: ReadsGroups,
         only: Origin | None = None,
     ) -> None:
-        """``ask_monitors`` may take no longer than a deadline of its own.
-
-        It waits where a guest is stuck, and must not share a connection with
-        what does not. ``only``: the one source to read.
-        """
-        self._ask_monitors = ask_monitors
+        """``only``: the one source to read."""
+        self._libvirt = libvirt
         self._groups = groups
         self._only = only
 
-    def read(
-        self, reading: Reading, candidates: Mapping[str, Candidate]
-    ) -> Answers:
-        """By UUID, of the instances that were read."""
-        left = {u: candidates[u] for u in reading.instances if u in candidates}
+    def read(self, reading: Reading, judged: Judgements) -> Answers:
+        """Of the instances that were judged; ``NOT_ENABLED`` without any."""
+        left = {uuid: reading.guests[uuid] for uuid in judged}
         found: dict[str, Usage | Judgement] = {}
-        readers: dict[Origin, Callable[[Mapping[str, Candidate]], Answers]] = {
-            "perf": functools.partial(_by_perf, reading),
+        readers: dict[Origin, Callable[[Mapping[str, Guest]], Answers]] = {
+            "perf": functools.partial(_by_perf, reading, judged),
             "libvirt": self._by_monitors,
             # Also if nobody is left: then there is no group to keep.
             "resctrl": functools.partial(
-                self._groups.read, keep=_missed(reading)
+                self._groups.read, keep=_missed(reading, judged)
             ),
         }
         for origin, read in readers.items():
             if self._only in (None, origin):
                 found.update(read(left))
-                left = {u: c for u, c in left.items() if u not in found}
-        return found
+                left = {
+                    u: guest for u, guest in left.items() if u not in found
+                }
+        return found | dict.fromkeys(left, verdicts.NO_RDT_SOURCE)
 
-    def _by_monitors(self, candidates: Mapping[str, Candidate]) -> Answers:
-        having = {u: c for u, c in candidates.items() if _has_monitors(c.xml)}
+    def _by_monitors(self, guests: Mapping[str, Guest]) -> Answers:
+        having = {u: g for u, g in guests.items() if tune.has_monitors(g.xml)}
         if not having:
             return {}
         try:
-            stats = self._ask_monitors([c.handle for c in having.values()])
+            stats = self._libvirt.read(having)
         except SourceUnavailableError as exc:
             return dict.fromkeys(having, verdicts.stale(str(exc)))
         return {
-            uuid: monitors.usage(candidate.id, stats.get(uuid, {}))
+            uuid: monitors.usage(guest.id, stats.get(uuid, {}))
             or verdicts.MONITOR_UNREAD
-            for uuid, candidate in having.items()
+            for uuid, guest in having.items()
         }
 
 
-def _missed(reading: Reading) -> set[str]:
+def _missed(reading: Reading, judged: Judgements) -> set[str]:
     """Those that run, and that the bulk read left out this once."""
     return {
         uuid
         for uuid, guest in reading.guests.items()
-        if guest.id >= 0
-        and not guest.realtime
-        and uuid not in reading.instances
+        if guest.id >= 0 and not guest.realtime and uuid not in judged
     }
 
 
 def _by_perf(
-    reading: Reading, candidates: Mapping[str, Candidate]
-) -> dict[str, Usage | Judgement]:
-    found = {
-        uuid: perf.usage(candidate.id, reading.instances[uuid])
-        for uuid, candidate in candidates.items()
-    }
-    return {uuid: usage for uuid, usage in found.items() if usage is not None}
-
-
-def _has_monitors(xml: str) -> bool:
-    """Whether the XML has a monitor of libvirt's, of either kind."""
-    if "<monitor" not in xml:  # parsing costs more than all else here
-        return False
-    tune = etree.fromstring(xml).find("cputune")
-    return tune is not None and (
-        tune.find("cachetune/monitor") is not None
-        or tune.find("memorytune/monitor") is not None
-    )
+    reading: Reading, judged: Judgements, guests: Mapping[str, Guest]
+) -> Answers:
+    found: dict[str, Usage | Judgement] = {}
+    for uuid, guest in guests.items():
+        usage = perf.usage(guest.id, reading.instances[uuid])
+        if usage is not None:
+            wrong = (
+                judgement
+                for key, judgement in judged[uuid].items()
+                if key in RDT_EVENTS and judgement is not verdicts.OK
+            )
+            found[uuid] = next(wrong, usage)
+    return found

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""resctrl groups of our own: one for each instance, as far as RMIDs go."""
+"""resctrl groups of our own: one for each instance, as far as RMIDs go.
+
+What is there is looked at in each cycle, and nothing remembered: whatever
+became of the groups, the threads, or an agent before this one shows.
+"""
 
 import errno
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Protocol
 
 from oslo_log import log
 
 from ceilometer_perf import verdicts
 from ceilometer_perf.host import resctrl
+from ceilometer_perf.host.processes import Process, Processes
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.reading import Guest
 from ceilometer_perf.sources.rdt.usage import Usage, added
@@ -17,6 +23,10 @@ from ceilometer_perf.verdicts import Judgement
 LOG = log.getLogger(__name__)
 
 _NO_RMID = frozenset({errno.ENOSPC, errno.EBUSY})
+#: What comes in the way of one instance, and not of the next.
+_ITS_OWN = frozenset({errno.EEXIST, errno.ESRCH})
+
+Paths = Iterable[Path]
 
 
 class Watches(Protocol):
@@ -32,12 +42,13 @@ class Watches(Protocol):
 class Groups:
     """Keeps the groups and reads them. Not safe for threads."""
 
-    def __init__(self, root: Resctrl, helper: Watches) -> None:
+    def __init__(
+        self, root: Resctrl, processes: Processes, helper: Watches | None
+    ) -> None:
+        """``helper`` makes and removes groups; without, they are as is."""
         self._resctrl = root
+        self._processes = processes
         self._helper = helper
-        #: libvirt's id of each instance when its threads were put in: an
-        #: instance that was booted since has others.
-        self._watched: dict[str, int] = {}
 
     def read(
         self, guests: Mapping[str, Guest], keep: Collection[str] = ()
@@ -47,26 +58,20 @@ class Groups:
         The groups of all others but those to ``keep`` are removed, those
         of an agent that was killed too.
         """
+        if not self._resctrl.monitors:
+            why = verdicts.no_resctrl(self._resctrl.root)
+            return dict.fromkeys(guests, why)
         self._release_all_but({*guests, *keep})
         refused = self._watch(guests)
         ours = self._resctrl.ours()
-        answers: dict[str, Usage | Judgement] = dict(refused)
-        for uuid in guests.keys() - refused.keys():
-            counts = [resctrl.count(group) for group in ours.get(uuid, ())]
-            parts = [
-                Usage("resctrl", each.identity, each.banks)
-                for each in counts
-                if each is not None
-            ]
-            if parts and len(parts) == len(counts):
-                answers[uuid] = added(parts)
-            else:
-                self._watched.pop(uuid, None)
-                answers[uuid] = verdicts.GROUP_REMOVED
-        return answers
+        return {
+            uuid: refused.get(uuid) or _usage(ours.get(uuid, ()))
+            for uuid in guests
+        }
 
     def _release_all_but(self, uuids: Collection[str]) -> None:
-        self._watched = {u: b for u, b in self._watched.items() if u in uuids}
+        if self._helper is None:
+            return
         for uuid in self._resctrl.ours().keys() - set(uuids):
             try:
                 self._helper.release(uuid)
@@ -74,28 +79,37 @@ class Groups:
                 LOG.debug("The group of %s is left: %s", uuid, exc)
 
     def _watch(self, guests: Mapping[str, Guest]) -> Mapping[str, Judgement]:
-        """Put new instances into groups; why some could not be."""
-        refused: dict[str, Judgement] = {}
+        """Put instances into groups that aren't; why some could not be."""
         ours = self._resctrl.ours()
-        full: Judgement | None = None
+        refused: dict[str, Judgement] = {}
+        hopeless: Judgement | None = None
         # Who has a group keeps it, and others come in an order that is the
         # same each time: otherwise series would be cut to pieces.
         for uuid in sorted(guests, key=lambda uuid: (uuid not in ours, uuid)):
-            guest = guests[uuid]
-            if self._watched.get(uuid) == guest.id and uuid in ours:
+            name = guests[uuid].name
+            process = self._processes.guest(name)
+            if process is None:
+                refused[uuid] = verdicts.UNSEEN
+            elif self._is_inside(process, ours.get(uuid, ())):
                 continue
-            if full is not None:
-                refused[uuid] = full  # each would ask, and get the same
-                continue
-            try:
-                self._helper.watch(guest.name, uuid)
-            except Exception as exc:  # whatever privsep makes of a failure
-                refused[uuid] = self._why(exc)
-                if _number(exc) in _NO_RMID:
-                    full = refused[uuid]
+            elif self._helper is None:
+                refused[uuid] = verdicts.NO_GROUP
+            elif hopeless is not None:
+                refused[uuid] = hopeless  # each would ask, and get the same
             else:
-                self._watched[uuid] = guest.id
+                try:
+                    self._helper.watch(name, uuid)
+                except Exception as exc:  # whatever privsep makes of it
+                    refused[uuid] = self._why(exc)
+                    if _number(exc) not in _ITS_OWN:
+                        hopeless = refused[uuid]
         return refused
+
+    def _is_inside(self, process: Process, groups: Paths) -> bool:
+        # Before the groups: those that start meanwhile follow by themselves.
+        threads = self._processes.threads(process)
+        inside = frozenset().union(*map(resctrl.threads, groups))
+        return bool(threads) and threads <= inside
 
     def _why(self, exc: Exception) -> Judgement:
         number = _number(exc)
@@ -108,6 +122,17 @@ class Groups:
         if number == errno.ESRCH:
             return verdicts.NOT_RUNNING
         return verdicts.helper_failed(f"{type(exc).__name__}: {exc}")
+
+
+def _usage(groups: Paths) -> Usage | Judgement:
+    counts = [resctrl.count(group) for group in groups]
+    parts = [
+        Usage("resctrl", each.identity, each.banks)
+        for each in counts
+        if each is not None
+    ]
+    whole = parts and len(parts) == len(counts)
+    return added(parts) if whole else verdicts.GROUP_REMOVED
 
 
 def _number(exc: Exception) -> int | None:

@@ -3,25 +3,52 @@
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from ceilometer_perf.meters import (
+    BANDWIDTH_LOCAL,
+    BANDWIDTH_TOTAL,
+    L3_CACHE,
+    L3_CACHE_UTIL,
+)
 from ceilometer_perf.sources.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
 
 # Two readings that are closer than this are one reading's noise.
 SHORTEST = 0.5  # seconds
 
 # A freed RMID keeps its tag on cache lines, so that the next group that has
-# it begins with another's occupancy. In this time a last-level cache is
-# written over many times.
+# it begins with another's occupancy; and what the instance holds has other
+# tags still. In this time a last-level cache is written over many times.
 SETTLING = 1.0  # seconds
 
-GROWTH = {
-    "memory.bandwidth.total": TOTAL,
-    "memory.bandwidth.local": LOCAL,
-}
+GROWTH = {BANDWIDTH_TOTAL.key: TOTAL, BANDWIDTH_LOCAL.key: LOCAL}
+
+FEATURES = {L3_CACHE.key: OCCUPANCY, L3_CACHE_UTIL.key: OCCUPANCY, **GROWTH}
+"""What each meter is read from."""
+
+Sizes = Mapping[int, int]
+"""Bytes of each L3 cache by its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A meter's value, and what each L3 cache's share of it is, by its id."""
+
+    value: float
+    banks: Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """By meter key, and since when the counters behind them go on."""
+
+    since: datetime
+    values: Mapping[str, Figure]
 
 
 @dataclass(frozen=True, slots=True)
 class _Earlier:
+    since: datetime
     began_at: float
     taken_at: float
     usage: Usage
@@ -30,44 +57,53 @@ class _Earlier:
 class Rates:
     """Remembers each instance's earlier usage. Not safe for threads."""
 
-    def __init__(self, l3_bytes: int) -> None:
-        """``l3_bytes``: all L3 caches of the host, 0 for unknown."""
-        self._l3_bytes = l3_bytes
+    def __init__(self) -> None:
         self._earlier: dict[str, _Earlier] = {}
 
     def compute(
-        self, uuid: str, taken_at: float, usage: Usage
-    ) -> Mapping[str, float]:
-        """By meter key; what means nothing yet is left out."""
+        self, uuid: str, taken_at: float, usage: Usage, l3: Sizes
+    ) -> Figures:
+        """What means nothing yet is left out; ``l3`` may be empty."""
         earlier = self._earlier.get(uuid)
         if earlier is None or not _goes_on(earlier.usage, usage):
-            self._earlier[uuid] = _Earlier(taken_at, taken_at, usage)
+            now = datetime.now(UTC)
+            self._earlier[uuid] = _Earlier(now, taken_at, taken_at, usage)
             # Only a group of ours is new just because it is new to us.
-            return {} if usage.source == "resctrl" else self._levels(usage)
-        values: dict[str, float] = {}
+            is_new = usage.source == "resctrl"
+            return Figures(now, {} if is_new else _levels(usage, l3))
+        values: dict[str, Figure] = {}
         if taken_at - earlier.began_at >= SETTLING or (
             usage.source != "resctrl"
         ):
-            values.update(self._levels(usage))
+            values.update(_levels(usage, l3))
         seconds = taken_at - earlier.taken_at
         if seconds >= SHORTEST:
             values.update(_growth(earlier.usage, usage, seconds))
-            self._earlier[uuid] = _Earlier(earlier.began_at, taken_at, usage)
-        return values
+            self._earlier[uuid] = _Earlier(
+                earlier.since, earlier.began_at, taken_at, usage
+            )
+        return Figures(earlier.since, values)
 
     def forget_all_but(self, uuids: Container[str]) -> None:
         """Drop the memory of instances that are gone from this host."""
         self._earlier = {u: e for u, e in self._earlier.items() if u in uuids}
 
-    def _levels(self, usage: Usage) -> Mapping[str, float]:
-        held = usage.sum(OCCUPANCY)
-        if held is None:
-            return {}
-        if not self._l3_bytes:
-            return {"cpu_l3_cache": held}
-        # The CPUs' estimates may add up to more than there is.
-        share = min(100.0, 100 * held / self._l3_bytes)
-        return {"cpu_l3_cache": held, "cpu_l3_cache.util": share}
+
+def _levels(usage: Usage, l3: Sizes) -> Mapping[str, Figure]:
+    held = usage.sum(OCCUPANCY)
+    if held is None:
+        return {}
+    banks = usage.known(OCCUPANCY)
+    values = {L3_CACHE.key: Figure(held, banks)}
+    if size := sum(l3.values()):
+        shares = {b: _share(n, l3[b]) for b, n in banks.items() if l3.get(b)}
+        values[L3_CACHE_UTIL.key] = Figure(_share(held, size), shares)
+    return values
+
+
+def _share(held: int, size: int) -> float:
+    # The CPUs' estimates may add up to more than there is.
+    return min(100.0, 100 * held / size)
 
 
 def _goes_on(before: Usage, after: Usage) -> bool:
@@ -76,20 +112,26 @@ def _goes_on(before: Usage, after: Usage) -> bool:
 
 def _growth(
     before: Usage, after: Usage, seconds: float
-) -> Mapping[str, float]:
+) -> Mapping[str, Figure]:
     return {
-        key: (new - old) / seconds
+        key: Figure(
+            sum(grown.values()) / seconds,
+            {bank: n / seconds for bank, n in grown.items()},
+        )
         for key, feature in GROWTH.items()
-        if (old := before.sum(feature)) is not None
-        and (new := after.sum(feature)) is not None
-        # One that wrapped, or began anew, has no growth to tell; whether a
-        # single bank fell shows only there.
-        and not _fell(before, after, feature)
+        if (grown := _grown(before, after, feature))
     }
 
 
-def _fell(before: Usage, after: Usage, feature: str) -> bool:
-    old, new = before.banks[feature], after.banks[feature]
-    return old.keys() != new.keys() or any(
-        (new[bank] or 0) < (old[bank] or 0) for bank in old
-    )
+def _grown(before: Usage, after: Usage, feature: str) -> Mapping[int, int]:
+    """By how much each bank has; nothing where that can't be told.
+
+    One that wrapped, or began anew, has no growth to tell; whether a single
+    bank fell shows only there.
+    """
+    if before.sum(feature) is None or after.sum(feature) is None:
+        return {}
+    old, new = before.known(feature), after.known(feature)
+    if old.keys() != new.keys() or any(new[bank] < old[bank] for bank in old):
+        return {}
+    return {bank: new[bank] - old[bank] for bank in new}

@@ -31,9 +31,14 @@ class Usage:
 
         A bank without a number is not an empty one.
         """
-        numbers = list(self.banks.get(feature, {}).values())
-        known = [number for number in numbers if number is not None]
-        return sum(known) if known and len(known) == len(numbers) else None
+        known = self.known(feature)
+        whole = known and len(known) == len(self.banks[feature])
+        return sum(known.values()) if whole else None
+
+    def known(self, feature: str) -> Mapping[int, int]:
+        """The banks that have a number, by id."""
+        banks = self.banks.get(feature, {})
+        return {bank: n for bank, n in banks.items() if n is not None}
 
 
 def added(usages: list[Usage]) -> Usage:

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""L3 occupancy and memory bandwidth, from cycle to cycle.
+
+Resource Director Technology is Intel's name for what counts them; AMD and
+Arm have their own. Read apart from the perf counters, and only if one of its
+meters is polled: it can take long, and it makes groups.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from oslo_log import log
+
+from ceilometer_perf import verdicts
+from ceilometer_perf.changes import Changes
+from ceilometer_perf.meters import L3_CACHE_UTIL, RDT_KEYS
+from ceilometer_perf.monitor import Report
+from ceilometer_perf.reading import Guest, Published
+from ceilometer_perf.sources.rdt import tune
+from ceilometer_perf.sources.rdt.choice import Choice
+from ceilometer_perf.sources.rdt.rates import FEATURES, Figures, Rates, Sizes
+from ceilometer_perf.sources.rdt.usage import Usage
+from ceilometer_perf.verdicts import Judgement
+
+_EVERYBODY = "every instance"
+
+
+class KnowsCaches(Protocol):
+    """See :class:`ceilometer_perf.host.caches.Caches`."""
+
+    def l3(self) -> Sizes:
+        """Bytes of each L3 cache by its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class RdtReport:
+    """What the instances of a report use, by instance UUID.
+
+    ``judged`` has a judgement on each meter, by key, of all that were read.
+    """
+
+    taken_at: float = 0.0
+    published: Mapping[str, Published] = field(default_factory=dict)
+    judged: Mapping[str, Mapping[str, Judgement]] = field(default_factory=dict)
+
+
+class Rdt:
+    """The one of this process. Safe to call from several threads."""
+
+    def __init__(self, choice: Choice, caches: KnowsCaches) -> None:
+        self._choice = choice
+        self._caches = caches
+        self._rates = Rates()
+        self._changes = Changes(log.getLogger(__name__))
+        self._lock = threading.Lock()
+
+    def look(self, report: Report) -> RdtReport:
+        """Read what the instances of this report use.
+
+        :raises SourceUnavailableError: libvirt does not answer any more.
+        """
+        with self._lock:
+            l3 = self._caches.l3()
+            answers = self._choice.read(
+                report.reading,
+                {u: each.judgements for u, each in report.judged.items()},
+            )
+            taken_at = time.monotonic()
+            published: dict[str, Published] = {}
+            judged: dict[str, Mapping[str, Judgement]] = {}
+            for uuid, answer in answers.items():
+                if isinstance(answer, Judgement):
+                    judged[uuid] = dict.fromkeys(RDT_KEYS, answer)
+                    continue
+                found = self._rates.compute(uuid, taken_at, answer, l3)
+                published[uuid] = _publish(report.guests[uuid], answer, found)
+                judged[uuid] = {
+                    key: _judge(key, answer, found, l3) for key in RDT_KEYS
+                }
+            self._tell(report, answers)
+            self._rates.forget_all_but(report.guests)
+            return RdtReport(taken_at, published, judged)
+
+    def _tell(
+        self, report: Report, answers: Mapping[str, Usage | Judgement]
+    ) -> None:
+        whys = {u: a for u, a in answers.items() if isinstance(a, Judgement)}
+        shared = len(whys) == len(answers) and len(set(whys.values())) == 1
+        if shared:
+            (why,) = set(whys.values())
+            whys = {}
+            self._changes.trouble(_EVERYBODY, _text(_EVERYBODY, why))
+        elif answers:
+            self._changes.fine(_EVERYBODY, _text(_EVERYBODY, verdicts.OK))
+        for uuid in answers:
+            subject = f"instance {uuid} ({report.guests[uuid].name})"
+            if uuid in whys:
+                self._changes.trouble(uuid, _text(subject, whys[uuid]))
+            elif not shared:
+                self._changes.fine(uuid, _text(subject, verdicts.OK))
+        self._changes.forget_all_but({*report.guests, _EVERYBODY})
+
+
+def _text(subject: str, why: Judgement) -> str:
+    return f"{subject}: L3 occupancy and memory bandwidth: {why}"
+
+
+def _publish(guest: Guest, usage: Usage, found: Figures) -> Published:
+    metadata: dict[str, object] = {
+        "source": usage.source,
+        "since": found.since.isoformat(),
+    }
+    if reserved := tune.reserved(guest.xml):
+        metadata["reserved"] = _by_bank(reserved)
+    return Published(
+        values={key: each.value for key, each in found.values.items()},
+        metadata=metadata,
+        details={
+            key: {"banks": _by_bank(each.banks)}
+            for key, each in found.values.items()
+            if usage.source != "perf"  # which has one number for all
+        },
+    )
+
+
+def _by_bank(numbers: Mapping[int, float]) -> Mapping[str, float]:
+    """As JSON has it."""
+    return {str(bank): number for bank, number in sorted(numbers.items())}
+
+
+def _judge(key: str, usage: Usage, found: Figures, l3: Sizes) -> Judgement:
+    if key in found.values:
+        return verdicts.OK
+    if usage.sum(FEATURES[key]) is None:
+        return verdicts.NO_NUMBER
+    if key == L3_CACHE_UTIL.key and not sum(l3.values()):
+        return verdicts.NO_L3
+    return verdicts.NEW
