@@ -6,19 +6,22 @@ eyes: what the agent saw happen before, only its log tells.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from ceilometer_perf import verdicts
 from ceilometer_perf.guest import errors, nova_metadata
 from ceilometer_perf.guest.elements import perf
 from ceilometer_perf.host import probe
-from ceilometer_perf.host.inventory import Domain, Inventory
+from ceilometer_perf.host.inventory import Domain
 from ceilometer_perf.host.probe import virt
-from ceilometer_perf.meters import METERS, PERF_KEYS
-from ceilometer_perf.monitor import Monitor, Report
+from ceilometer_perf.meters import METERS, PERF_KEYS, RDT, Meter
+from ceilometer_perf.monitor import Report
+from ceilometer_perf.rdt import RdtReport
 from ceilometer_perf.reading import SourceUnavailableError
 from ceilometer_perf.verdicts import Judgement, Verdict
+from ceilometer_perf.wiring import Parts
 
 COUNTERS = tuple(meter for meter in METERS if meter.key in PERF_KEYS)
 
@@ -39,6 +42,8 @@ class Instance:
     realtime: bool
     coverage: float | None
     verdicts: Mapping[str, Judgement]
+    #: The same for L3 occupancy and memory bandwidth.
+    rdt: Mapping[str, Judgement]
     #: Nothing is published of domains that Nova did not make.
     is_nova: bool
     #: The perf events in its XML.
@@ -58,7 +63,8 @@ class Instance:
     @property
     def is_withheld(self) -> bool:
         """Whether there is a counter that is not published."""
-        return any(j.verdict.withholds for j in self.verdicts.values())
+        judgements = (*self.verdicts.values(), *self.rdt.values())
+        return any(judgement.verdict.withholds for judgement in judgements)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,11 +80,8 @@ class Status:
 class Watch:
     """Looks again and again, and outlives what libvirt does meanwhile."""
 
-    def __init__(
-        self, inventory: Inventory, monitor: Monitor, lacks: Lacks
-    ) -> None:
-        self._inventory = inventory
-        self._monitor = monitor
+    def __init__(self, parts: Parts, lacks: Lacks) -> None:
+        self._parts = parts
         self._lacks = {
             f"{_PREFIX}{event}": verdicts.host_lacks(why)
             for event, why in lacks.items()
@@ -91,8 +94,9 @@ class Watch:
         :raises SourceUnavailableError: nothing has been known, ever.
         """
         try:
-            domains = self._inventory.refresh()
-            report = self._monitor.look()
+            domains = self._parts.inventory.refresh()
+            report = self._parts.look()
+            rdt = self._parts.look_at_rdt(report)
         except SourceUnavailableError as exc:
             if self._last is None:
                 raise
@@ -101,16 +105,21 @@ class Watch:
             report.taken_at,
             tuple(
                 sorted(
-                    (self._instance(d, report) for d in domains.values()),
+                    (
+                        self._instance(domain, report, rdt)
+                        for domain in domains.values()
+                    ),
                     key=lambda instance: (instance.name, instance.id),
                 )
             ),
         )
         return self._last
 
-    def _instance(self, domain: Domain, report: Report) -> Instance:
+    def _instance(
+        self, domain: Domain, report: Report, rdt: RdtReport
+    ) -> Instance:
         judged = report.judged.get(domain.uuid)
-        published = report.published.get(domain.uuid)
+        published = (each.published.get(domain.uuid) for each in (report, rdt))
         name, events = _read(domain.xml)
         return Instance(
             id=domain.uuid,
@@ -119,23 +128,40 @@ class Watch:
             realtime=domain.realtime,
             coverage=judged.coverage if judged else None,
             verdicts=self._verdicts(domain.uuid, report),
+            rdt=_rdt_verdicts(domain.uuid, report, rdt),
             is_nova=name is not None,
             events=events,
-            values=published.values if published else {},
+            values=ChainMap(*(dict(p.values) for p in published if p)),
             since=judged.since if judged else None,
         )
 
     def _verdicts(self, uuid: str, report: Report) -> Mapping[str, Judgement]:
         judged = report.judged.get(uuid)
         if judged is None:
-            why = report.unread.get(uuid, verdicts.STARTED_MEANWHILE)
-            return {meter.name: why for meter in COUNTERS}
+            return dict.fromkeys(_names(COUNTERS), _why_unread(uuid, report))
         return {
             meter.name: judged.judgements.get(
                 meter.key, self._lacks.get(meter.key, verdicts.NOT_ENABLED)
             )
             for meter in COUNTERS
         }
+
+
+def _names(meters: Iterable[Meter]) -> list[str]:
+    return [meter.name for meter in meters]
+
+
+def _why_unread(uuid: str, report: Report) -> Judgement:
+    return report.unread.get(uuid, verdicts.STARTED_MEANWHILE)
+
+
+def _rdt_verdicts(
+    uuid: str, report: Report, rdt: RdtReport
+) -> Mapping[str, Judgement]:
+    judged = rdt.judged.get(uuid)
+    if judged is None:
+        return dict.fromkeys(_names(RDT), _why_unread(uuid, report))
+    return {meter.name: judged[meter.key] for meter in RDT}
 
 
 def host_lacks(uri: str) -> Lacks:
@@ -169,6 +195,7 @@ def _stale(status: Status, why: str) -> Status:
                 values={},
                 coverage=None,
                 verdicts=dict.fromkeys(instance.verdicts, judgement),
+                rdt=dict.fromkeys(instance.rdt, judgement),
             )
             for instance in status.instances
         ),

@@ -42,6 +42,7 @@ class Parts:
     settings: Settings
     connection: Connection
     inventory: Inventory
+    resctrl: Resctrl
     monitor: Monitor
     rdt: Rdt
 
@@ -119,10 +120,11 @@ def _parts(uri: str, settings: Settings, makes_groups: bool) -> Parts:
         withhold_multiplexed=settings.withhold_multiplexed,
     )
     processes = Processes(Path(settings.qemu_run_dir))
+    resctrl = Resctrl(Path(settings.resctrl_path))
     choice = Choice(
         Monitors(lambda: Connection(uri, settings.libvirt_timeout)),
         Groups(
-            Resctrl(Path(settings.resctrl_path)),
+            resctrl,
             processes,
             Helper(settings.privsep_helper) if makes_groups else None,
         ),
@@ -132,6 +134,7 @@ def _parts(uri: str, settings: Settings, makes_groups: bool) -> Parts:
         settings,
         connection,
         inventory,
+        resctrl,
         Monitor(source, processes, policy),
         Rdt(choice, Caches(connection)),
     )

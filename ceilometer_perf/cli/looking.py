@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from ceilometer_perf import agent_conf, wiring
-from ceilometer_perf.status import Instance, Lacks, Watch, host_lacks
+from ceilometer_perf.status import Lacks, Watch, host_lacks
+from ceilometer_perf.verdicts import Judgement
 from ceilometer_perf.wiring import Parts
 
 
@@ -22,13 +23,14 @@ def watch(parts: Parts, lacks: Lacks | None = None) -> Watch:
     """What looks at the instances."""
     if lacks is None:
         lacks = host_lacks(parts.connection.uri)
-    return Watch(parts.inventory, parts.monitor, lacks)
+    return Watch(parts, lacks)
 
 
 #: What is on the screen in better form, and that all is as it should be.
 _SHOWN = {
     "ceilometer_perf": logging.WARNING,
     "ceilometer_perf.monitor": logging.ERROR,
+    "ceilometer_perf.rdt": logging.ERROR,
 }
 #: For a screen that nothing else may write on.
 SILENT = {"ceilometer_perf": logging.CRITICAL}
@@ -48,9 +50,9 @@ def quiet(levels: Mapping[str, int] = _SHOWN) -> Iterator[None]:
             log.setLevel(level)
 
 
-def summary(instance: Instance) -> str:
-    """How many counters have which verdict, in few words."""
-    counts = Counter(j.verdict.value for j in instance.verdicts.values())
+def summary(judgements: Mapping[str, Judgement]) -> str:
+    """How many meters have which verdict, in few words."""
+    counts = Counter(j.verdict.value for j in judgements.values())
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(

@@ -12,6 +12,7 @@ from cliff.formatters.table import TableFormatter
 
 from ceilometer_perf.cli import errors, looking, options
 from ceilometer_perf.cli.values import Value
+from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.status import Instance, Lacks, Status, host_lacks
 from ceilometer_perf.verdicts import Judgement
 from ceilometer_perf.wiring import Parts
@@ -19,7 +20,7 @@ from ceilometer_perf.wiring import Parts
 WITHHELD = 1  # the exit code if a counter is withheld; 2 is bad input
 NAMED = 5  # instances, before the others are only counted
 
-COLUMNS = ("id", "name", "state", "coverage", "counters")
+COLUMNS = ("id", "name", "state", "coverage", "counters", "cache")
 
 
 class Show(errors.ShowOne):
@@ -89,8 +90,16 @@ def _host(parts: Parts, lacks: Lacks) -> dict[str, Any]:
         "uri": parts.connection.uri,
         "libvirt": version,
         **dataclasses.asdict(parts.settings),
+        "rmids": _rmids(parts.resctrl),
         "lacks": dict(lacks),
     }
+
+
+def _rmids(resctrl: Resctrl) -> dict[str, int | None] | None:
+    """None where nothing is monitored."""
+    if not resctrl.monitors:
+        return None
+    return {"in_use": resctrl.in_use(), "total": resctrl.rmids()}
 
 
 def _instance(instance: Instance) -> dict[str, Any]:
@@ -102,16 +111,26 @@ def _instance(instance: Instance) -> dict[str, Any]:
         "coverage": instance.coverage,
         "verdicts": {
             name: dataclasses.asdict(judgement)
-            for name, judgement in instance.verdicts.items()
+            for name, judgement in {
+                **instance.verdicts,
+                **instance.rdt,
+            }.items()
         },
     }
 
 
 def _headline(host: dict[str, Any], status: Status) -> str:
     counters = host["hardware_counters"] or "unknown"
+    rmids = host["rmids"]
+    monitored = (
+        f", RMIDs: {rmids['in_use']} of {rmids['total']} in use"
+        if rmids
+        else ""
+    )
     return (
         f"{host['hostname']}: libvirt {host['libvirt']} at {host['uri']}, "
         f"{len(status.instances)} instances, hardware counters: {counters}"
+        f"{monitored}"
     )
 
 
@@ -122,7 +141,8 @@ def _row(instance: Instance) -> tuple[str, ...]:
         f"{instance.state}, realtime" if instance.realtime
         else instance.state,
         looking.ratio(instance.coverage),
-        looking.summary(instance),
+        looking.summary(instance.verdicts),
+        looking.summary(instance.rdt),
     )  # fmt: skip
 
 
@@ -132,7 +152,8 @@ def _below(status: Status) -> Iterator[str]:
         lambda: defaultdict(list)
     )
     for instance in status.instances:
-        for judgement in dict.fromkeys(instance.verdicts.values()):
+        judgements = (*instance.verdicts.values(), *instance.rdt.values())
+        for judgement in dict.fromkeys(judgements):
             if judgement.reason:
                 remedies[judgement.remedy][judgement].append(instance.name)
     for remedy in sorted(remedies, key=lambda text: not text):

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ceilometer_perf.cli import errors, looking, options
 from ceilometer_perf.derived import SHORTEST
-from ceilometer_perf.meters import IPC
+from ceilometer_perf.meters import BANDWIDTH_TOTAL, IPC, L3_CACHE, Meter
 from ceilometer_perf.status import Instance, Status, Watch
 
 PIPE_WIDTH = 160  # columns where there is no terminal to ask
@@ -42,7 +42,7 @@ class Column:
 
 def count(value: Cell) -> str:
     """A large number in few letters: 2.41G."""
-    if not isinstance(value, float):
+    if not isinstance(value, int | float):
         return "-"
     for unit in ("", "k", "M", "G"):
         if value < STEP:
@@ -56,6 +56,10 @@ def ratio(value: Cell) -> str:
     return f"{value:.3f}" if isinstance(value, float) else "-"
 
 
+def _level(meter: Meter) -> Callable[[Line], Cell]:
+    return lambda line: line.instance.values.get(meter.key)
+
+
 def _rate(event: str) -> Callable[[Line], Cell]:
     return lambda line: line.rates.get(f"perf.{event}")
 
@@ -66,11 +70,23 @@ COLUMNS = {
     "cycles": Column("cycles/s", _rate("cpu_cycles"), count),
     "instructions": Column("instructions/s", _rate("instructions"), count),
     "misses": Column("cache misses/s", _rate("cache_misses"), count),
-    "ipc": Column("IPC", lambda x: x.instance.values.get(IPC.key), ratio),
+    "ipc": Column("IPC", _level(IPC), ratio),
+    "l3": Column("L3 B", _level(L3_CACHE), count),
+    "memory": Column("memory B/s", _level(BANDWIDTH_TOTAL), count),
     "coverage": Column("coverage", lambda x: x.instance.coverage, ratio),
-    "verdict": Column("counters", lambda x: looking.summary(x.instance)),
+    "verdict": Column(
+        "counters", lambda x: looking.summary(x.instance.verdicts)
+    ),
 }
-NUMBERS = ("cycles", "instructions", "misses", "ipc", "coverage")
+NUMBERS = (
+    "cycles",
+    "instructions",
+    "misses",
+    "ipc",
+    "l3",
+    "memory",
+    "coverage",
+)
 
 
 class Top(errors.Command):
@@ -187,4 +203,4 @@ def _sorted(lines: Iterable[Line], sort: str) -> list[Line]:
 
 def _number(value: Cell) -> float:
     """Nothing comes after the smallest number."""
-    return value if isinstance(value, float) else -1.0
+    return value if isinstance(value, int | float) else -1.0

@@ -62,7 +62,7 @@ class Patient:
         # once.
         try:
             parts = self.parts
-            return Watch(parts.inventory, parts.monitor, self.lacks).look()
+            return Watch(parts, self.lacks).look()
         except SourceUnavailableError as error:
             return error
 

@@ -17,7 +17,7 @@ import libvirt
 import pytest
 
 from ceilometer_perf.doctor import LINKS
-from ceilometer_perf.meters import METERS, PERF_KEYS
+from ceilometer_perf.meters import METERS, PERF_KEYS, RDT
 from tests.functional.agent import wait_for
 from tests.lab import Guest, Lab
 from tests.unit.shell import Ran
@@ -25,7 +25,8 @@ from tests.unit.shell import Ran
 COMMAND = Path(sys.executable).with_name("ceilometer-perf")
 ETC = Path(__file__).parents[2] / "etc" / "ceilometer"
 
-NAMES = {meter.name for meter in METERS if meter.key in PERF_KEYS}
+PERF = {meter.name for meter in METERS if meter.key in PERF_KEYS}
+NAMES = PERF | {meter.name for meter in RDT}
 REALTIME = """<cputune>
   <vcpusched vcpus='0' scheduler='fifo' priority='1'/>
 </cputune>"""
@@ -105,7 +106,7 @@ def status(files: Files, *argv: str, code: int = 1) -> dict[str, Any]:
 
 def verdicts(instance: dict[str, Any]) -> set[str]:
     assert set(instance["verdicts"]) == NAMES
-    return {each["verdict"] for each in instance["verdicts"].values()}
+    return {instance["verdicts"][name]["verdict"] for name in PERF}
 
 
 def test_status_of_each(wrecked: Lab, tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ import libvirt
 import pytest
 
 from ceilometer_perf.host import connection, probe
-from ceilometer_perf.meters import METERS, PERF_KEYS
+from ceilometer_perf.meters import METERS, PERF_KEYS, RDT
 from tests.unit.fakes import FakeVirConnect, FakeVirDomain, libvirt_error
 from tests.unit.probe_cases import FakeKernel
 
 EVENTS = tuple(key.removeprefix("perf.") for key in sorted(PERF_KEYS))
 NAMES = [meter.name for meter in METERS if meter.key in PERF_KEYS]
+RDT_NAMES = [meter.name for meter in RDT]
 
 NOVA = "http://openstack.org/xmlns/libvirt/nova/1."
 REALTIME = (
@@ -102,7 +103,8 @@ class ComputeHost:
         self.write(
             "ceilometer.conf",
             f"[DEFAULT]\nlibvirt_uri = test://{self.folder}\n{default}\n"
-            f"[perf]\nqemu_run_dir = {self.folder}\n{perf}\n",
+            f"[perf]\nqemu_run_dir = {self.folder}\n"
+            f"resctrl_path = {self.folder}/resctrl\n{perf}\n",
         )
 
     def nova_conf(self, events: str) -> None:

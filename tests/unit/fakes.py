@@ -142,6 +142,13 @@ class FakeVirDomain:
         return self.xml
 
 
+CAPABILITIES = """
+<capabilities><host><cache>
+  <bank id="0" level="3" type="both" size="32" unit="MiB" cpus="0-7"/>
+</cache></host></capabilities>
+"""
+
+
 class FakeVirConnect:
     """The part of virConnect that the host room uses."""
 
@@ -163,6 +170,9 @@ class FakeVirConnect:
 
     def getHostname(self) -> str:  # noqa: N802
         return "compute-1"
+
+    def getCapabilities(self) -> str:  # noqa: N802
+        return CAPABILITIES
 
     def isAlive(self) -> bool:  # noqa: N802
         return self.alive

@@ -23,7 +23,7 @@ THEN = datetime(2026, 1, 1, tzinfo=UTC)
 def instance(name: str, cycles: float | None = None) -> Instance:
     return Instance(
         id=name, name=name, state="running", realtime=False, coverage=None,
-        verdicts={}, is_nova=True, events=(), since=THEN,
+        verdicts={}, rdt={}, is_nova=True, events=(), since=THEN,
         values={} if cycles is None else {CYCLES: cycles, IPC.key: cycles},
     )  # fmt: skip
 

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is published of caches and memory, and what is said about it."""
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import pytest
+
+from ceilometer_perf import verdicts
+from ceilometer_perf.meters import RDT_KEYS
+from ceilometer_perf.monitor import Report
+from ceilometer_perf.rdt import Rdt, RdtReport
+from ceilometer_perf.reading import Reading
+from ceilometer_perf.sources.rdt import tune
+from ceilometer_perf.sources.rdt.choice import Answers
+from ceilometer_perf.sources.rdt.usage import OCCUPANCY, TOTAL, Usage
+from ceilometer_perf.trust import Judged
+from ceilometer_perf.verdicts import Judgement, Verdict
+from tests.unit.fakes import FakeGuest
+
+TUNED = """
+<domain><cputune><cachetune vcpus="0">
+  <cache id="0" level="3" type="both" size="3" unit="MiB"/>
+  <cache id="1" level="3" type="both" size="512" unit="KiB"/>
+  <cache id="0" level="2" type="both" size="3" unit="MiB"/>
+  <monitor level="3" vcpus="0"/>
+</cachetune></cputune></domain>
+"""
+GUESTS = {
+    "web": FakeGuest("instance-1", xml=TUNED),
+    "db": FakeGuest("instance-2"),
+}
+OK = Judged({}, None, datetime.now(UTC))
+REPORT = Report(
+    Reading(0, 0, GUESTS, {uuid: {} for uuid in GUESTS}),
+    {},
+    dict.fromkeys(GUESTS, OK),
+    {},
+)
+
+
+class FakeChoice:
+    def __init__(self, *answers: Mapping[str, Usage | Judgement]) -> None:
+        self._answers = list(answers)
+
+    def read(
+        self, reading: Reading, judged: object
+    ) -> Mapping[str, Usage | Judgement]:
+        return self._answers.pop(0)
+
+
+class Host:
+    """``clock`` moves on by ten seconds with each look."""
+
+    def __init__(self, *answers: Mapping[str, Usage | Judgement]) -> None:
+        self._rdt = Rdt(FakeChoice(*answers), self)  # type: ignore[arg-type]
+        self._clock = 0.0
+        self.sizes = {0: 3000, 1: 1000}
+
+    def l3(self) -> Mapping[int, int]:
+        return self.sizes
+
+    def look(self, monkeypatch: pytest.MonkeyPatch) -> RdtReport:
+        self._clock += 10
+        monkeypatch.setattr("time.monotonic", lambda: self._clock)
+        return self._rdt.look(REPORT)
+
+
+def usage(grown: int = 0) -> Usage:
+    return Usage(
+        "libvirt",
+        1,
+        {OCCUPANCY: {0: 900, 1: 100}, TOTAL: {0: grown, 1: 2 * grown}},
+    )
+
+
+def test_values_metadata_and_verdicts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host = Host({"web": usage()}, {"web": usage(100)})
+    first = host.look(monkeypatch)
+    assert set(first.published["web"].values) == {
+        "cpu_l3_cache",
+        "cpu_l3_cache.util",
+    }
+    assert {
+        key: judgement.verdict
+        for key, judgement in first.judged["web"].items()
+    } == {
+        "cpu_l3_cache": Verdict.OK,
+        "cpu_l3_cache.util": Verdict.OK,
+        "memory.bandwidth.total": Verdict.NEW,
+        "memory.bandwidth.local": Verdict.HOST_LACKS,
+    }
+    second = host.look(monkeypatch)
+    published = second.published["web"]
+    assert published.values == {
+        "cpu_l3_cache": 1000,
+        "cpu_l3_cache.util": 25.0,
+        "memory.bandwidth.total": 30.0,
+    }
+    about = published.about("cpu_l3_cache.util")
+    assert about["source"] == "libvirt"
+    assert about["banks"] == {"0": 30.0, "1": 10.0}
+    assert about["reserved"] == {"0": 3 << 20, "1": 512 << 10}
+    assert about["since"] == first.published["web"].metadata["since"]
+    banks = published.about("memory.bandwidth.total")["banks"]
+    assert banks == {"0": 10.0, "1": 20.0}
+
+
+def test_no_cache_declared_is_no_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host = Host({"web": usage()})
+    host.sizes = {}
+    report = host.look(monkeypatch)
+    assert set(report.published["web"].values) == {"cpu_l3_cache"}
+    assert report.judged["web"]["cpu_l3_cache.util"] is verdicts.NO_L3
+
+
+def test_one_instance_s_trouble_is_its_own(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    trouble: Answers = {"web": verdicts.MONITOR_UNREAD, "db": usage()}
+    host = Host(trouble, trouble, {"web": usage(), "db": usage()})
+    report = host.look(monkeypatch)
+    assert set(report.published) == {"db"}
+    assert report.judged["web"] == dict.fromkeys(
+        RDT_KEYS, verdicts.MONITOR_UNREAD
+    )
+    host.look(monkeypatch)
+    host.look(monkeypatch)
+    bad, good = (record.getMessage() for record in caplog.records)
+    assert bad.startswith("instance web (instance-1): L3 occupancy")
+    assert "stale" in bad
+    assert good.endswith("memory bandwidth: ok")
+
+
+def test_everybody_s_trouble_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    none = dict.fromkeys(GUESTS, verdicts.no_resctrl("/sys/fs/resctrl"))
+    both = {"web": usage(), "db": usage()}
+    host = Host(none, none, both, {}, none)
+    for _ in range(5):
+        host.look(monkeypatch)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 3
+    assert all(line.startswith("every instance: ") for line in lines)
+    assert [("host_lacks" in line) for line in lines] == [True, False, True]
+
+
+def test_what_the_xml_says_of_caches() -> None:
+    assert tune.has_monitors(TUNED)
+    assert not tune.has_monitors("<domain/>")
+    # Of something else.
+    other = "<domain><devices><monitor/></devices></domain>"
+    assert not tune.has_monitors(other)
+    assert tune.reserved("<domain/>") == {}
+
+
+@pytest.mark.parametrize("broken", ["<monitor", "<cachetune"])
+def test_xml_that_can_not_be_read_says_nothing(broken: str) -> None:
+    assert not tune.has_monitors(broken)
+    assert tune.reserved(broken) == {}
