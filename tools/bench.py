@@ -26,18 +26,18 @@ counted on the wire once all is known: in steady state. virsh opens a
 connection each time, and its calls include that. --events core gives the
 guests the four events that core reads, and so compares like with like; by
 default they have all.
+
+--rdt measures other variants:
+
+{rdt}
 """
 
 import argparse
 import json
 import logging
-import resource
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,22 +47,21 @@ from ceilometer.compute import discovery
 from ceilometer.compute.pollsters import GenericComputePollster, util
 from ceilometer.compute.pollsters import instance_stats as core
 from ceilometer.compute.virt import inspector
-from rich.console import Console
-from rich.table import Table
 
 from ceilometer_perf import options, pollsters
 from ceilometer_perf.discovery import PerfInstances
 from ceilometer_perf.host.connection import Connection
 from ceilometer_perf.host.inventory import Domains, Inventory
 from ceilometer_perf.host.processes import Processes
-from ceilometer_perf.meters import METERS
+from ceilometer_perf.meters import METERS, RDT
 from ceilometer_perf.monitor import Monitor, Report
 from ceilometer_perf.sources.perf import PerfSource
 from ceilometer_perf.trust import Policy
 from tests.lab import EVENTS, Guest, Lab, LabError
-from tests.lab.rpc import CountingProxy
+from tools import bench_rdt
 from tools.arguments import at_least
 from tools.progress import stderr, steps
+from tools.variants import Variant, measured, print_table, ratios
 
 CORE_POLLSTERS = (
     core.PerfCPUCyclesPollster,
@@ -75,6 +74,9 @@ EVENT_SETS = {
     "all": EVENTS,
     "core": ("cpu_cycles", "instructions", "cache_references", "cache_misses"),
 }
+# The others are read apart; see bench_rdt.
+PERF_METERS = [meter for meter in METERS if meter not in RDT]
+
 RATIOS = (
     ("read", "raw"),
     ("core_read", "read"),
@@ -83,41 +85,6 @@ RATIOS = (
     ("core_discovery", "discovery"),
     ("core_cycle", "cycle"),
 )
-LEAST_SECONDS = 0.05
-
-
-@dataclass
-class Variant:
-    """One way to read, and what each run of it took."""
-
-    run: Callable[[], Any]
-    in_a_row: int = 1
-    wall: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    calls: int = 0
-
-    def warm_up(self) -> None:
-        """See how often it has to run to be measured."""
-        started = time.perf_counter()
-        self.run()
-        taken = time.perf_counter() - started
-        self.in_a_row = max(1, round(LEAST_SECONDS / taken))
-
-    def measure(self) -> None:
-        """Run against the clock."""
-        cpu, wall = _cpu_seconds(), time.perf_counter()
-        for _ in range(self.in_a_row):
-            self.run()
-        self.wall.append((time.perf_counter() - wall) / self.in_a_row)
-        self.cpu.append((_cpu_seconds() - cpu) / self.in_a_row)
-
-    def result(self) -> dict[str, float]:
-        """Medians, for the JSON."""
-        return {
-            "wall_s": statistics.median(self.wall),
-            "cpu_s": statistics.median(self.cpu),
-            "calls": self.calls,
-        }
 
 
 @dataclass
@@ -152,33 +119,33 @@ def _after_discovery(conf: Any) -> tuple[PerfSource, Monitor]:
 
 def _pollsters(conf: Any, monitor: Monitor | _Ready) -> list[Any]:
     """Ours, all of them, on this monitor."""
-    made = [getattr(pollsters, meter.pollster)(conf) for meter in METERS]
+    made = [getattr(pollsters, meter.pollster)(conf) for meter in PERF_METERS]
     for pollster in made:
         pollster._monitor = monitor
     return made
-
-
-def _cpu_seconds() -> float:
-    """This process's, and that of its children that have ended."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def main() -> int:
     """Measure and print."""
     arguments = _arguments()
     events = arguments.events
+    number = arguments.guests
+    hardware = bench_rdt.hardware(number) if arguments.rdt else None
     try:
-        with steps() as step, Lab(fake_pmu=True) as lab:
-            step(f"Starting {arguments.guests} paused guests")
-            lab.start_all(
-                [
+        with steps() as step, Lab(fake_pmu=True, resctrl=hardware) as lab:
+            guests = (
+                bench_rdt.guests(number)
+                if arguments.rdt
+                else [
                     Guest(f"paused-{n}", "paused", events=EVENT_SETS[events])
-                    for n in range(1, arguments.guests + 1)
+                    for n in range(1, number + 1)
                 ]
             )
+            step(f"Starting {len(guests)} paused guests")
+            lab.start_all(guests)
             step("Measuring")
-            result = _bench(lab, arguments.guests, arguments.rounds)
+            bench = bench_rdt.bench if arguments.rdt else _bench
+            result = bench(lab, number, arguments.rounds)
             emulated = lab.emulates
     except LabError as exc:
         stderr.print(f"bench.sh: {exc}", markup=False)
@@ -186,7 +153,7 @@ def main() -> int:
     if arguments.json:
         print(json.dumps(result, indent=2))
     else:
-        _print_table(result)
+        print_table(result)
     for what in emulated:
         stderr.print(f"Emulated: {what}", markup=False)
     return 0
@@ -194,7 +161,8 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="bench.sh", description=__doc__,
+        prog="bench.sh",
+        description=(__doc__ or "").format(rdt=bench_rdt.__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument(
@@ -210,6 +178,10 @@ def _arguments() -> argparse.Namespace:
         help="the guests' perf events: all, or those that core reads "
         "(default: all)",
     )  # fmt: skip
+    parser.add_argument(
+        "--rdt", action="store_true",
+        help="measure L3 occupancy and memory bandwidth by source instead",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true",
                         help="JSON on stdout")  # fmt: skip
     return parser.parse_args()
@@ -217,33 +189,14 @@ def _arguments() -> argparse.Namespace:
 
 def _bench(lab: Lab, guests: int, rounds: int) -> dict[str, Any]:
     run_dir = lab.run_dir / "qemu"
-    variants = _variants(lab.uri_ro, run_dir)
-    for variant in variants.values():
-        variant.warm_up()
-    for _ in range(rounds):
-        for variant in variants.values():
-            variant.measure()
-    with CountingProxy(lab.run_dir / "libvirt-sock-ro") as proxy:
-        for name, variant in _variants(proxy.uri, run_dir).items():
-            variant.run()  # opens the connection
-            before = proxy.calls.total()
-            variant.run()
-            variants[name].calls = proxy.calls.total() - before
-    result = {name: each.result() for name, each in variants.items()}
-
-    def ratio(over: str, under: str) -> float:
-        return result[over]["wall_s"] / result[under]["wall_s"]
-
+    found = measured(lab, rounds, lambda uri: _variants(uri, run_dir))
     return {
         "guests": guests,
         "rounds": rounds,
-        "samples": len(variants["ours"].run()),
-        "us_per_guest": result["processes"]["wall_s"] / guests * 1e6,
-        **result,
-        **{
-            f"{over}_over_{under}": ratio(over, under)
-            for over, under in RATIOS
-        },
+        "samples": guests * len(PERF_METERS),
+        "us_per_guest": found["processes"]["wall_s"] / guests * 1e6,
+        **found,
+        **ratios(found, RATIOS),
     }
 
 
@@ -259,7 +212,7 @@ def _variants(uri: str, run_dir: Path) -> dict[str, Variant]:
     discoverer = PerfInstances(conf)
     core_discoverer = discovery.InstanceDiscovery(conf)
     instances = core_discoverer.discover(None)
-    agents = [getattr(pollsters, m.pollster)(conf) for m in METERS]
+    agents = [getattr(pollsters, m.pollster)(conf) for m in PERF_METERS]
     source, monitor = _after_discovery(conf)
     processes = Processes(run_dir)
     names = [guest.name for guest in source.read().guests.values()]
@@ -298,7 +251,7 @@ def _variants(uri: str, run_dir: Path) -> dict[str, Variant]:
                     unit=meter.unit,
                     volume=0,
                 )
-                for meter in METERS
+                for meter in PERF_METERS
                 for instance in instances
             ]
         ),
@@ -332,24 +285,6 @@ def _virsh(uri: str) -> None:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-
-
-def _print_table(result: dict[str, Any]) -> None:
-    console = Console(highlight=False)
-    table = Table("Variant", "Wall, ms", "CPU, ms", "libvirt calls")
-    for name, value in result.items():
-        if isinstance(value, dict):
-            table.add_row(
-                name,
-                f"{value['wall_s'] * 1000:.2f}",
-                f"{value['cpu_s'] * 1000:.2f}",
-                str(value["calls"]),
-            )
-    console.print(table)
-    console.print(f"us_per_guest: {result['us_per_guest']:.1f}")
-    for over, under in RATIOS:
-        name = f"{over}_over_{under}"
-        console.print(f"{name}: {result[name]:.2f}")
 
 
 if __name__ == "__main__":
