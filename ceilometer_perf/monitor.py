@@ -42,6 +42,11 @@ class Report:
         return self.reading.taken_at
 
     @property
+    def at(self) -> datetime:
+        """By the wall clock, in UTC."""
+        return self.reading.at
+
+    @property
     def guests(self) -> Mapping[str, Guest]:
         """Every instance of the host."""
         return self.reading.guests

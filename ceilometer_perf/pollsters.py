@@ -24,6 +24,17 @@ from ceilometer_perf.meters import METERS, RDT_KEYS, Meter
 _changes = Changes(log.getLogger(__name__))
 
 
+class ReadSample(sample.Sample):  # type: ignore[misc]
+    """One that keeps the time at which it was read."""
+
+    def set_timestamp(self, timestamp: str) -> None:
+        """Nothing.
+
+        It is when the agent came to this pollster, which may be seconds
+        after the cycle's first one read for all, and falsify rates.
+        """
+
+
 class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
     """Publishes one meter of every instance that has its counter."""
 
@@ -51,6 +62,9 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
         meter = self.meter
         now = cycle.current(cache, self._monitor)
         report = now.rdt() if meter.key in RDT_KEYS else now.report()
+        timestamp = report.at.replace(
+            tzinfo=None
+        ).isoformat()  # as core has it
         for instance in resources:
             published = report.published.get(instance.id)
             if published is None or meter.key not in published.values:
@@ -58,7 +72,7 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
             template = _template(self.conf, cache, instance)
             if template is None:
                 continue
-            yield sample.Sample(
+            yield ReadSample(
                 name=meter.name,
                 type=meter.type,
                 unit=meter.unit,
@@ -66,6 +80,7 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
                 user_id=template.user_id,
                 project_id=template.project_id,
                 resource_id=template.resource_id,
+                timestamp=timestamp,
                 resource_metadata={
                     **template.resource_metadata,
                     "perf": published.about(meter.key),

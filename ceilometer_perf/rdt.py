@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from oslo_log import log
@@ -18,7 +19,7 @@ from ceilometer_perf import verdicts
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.meters import L3_CACHE_UTIL, RDT_KEYS
 from ceilometer_perf.monitor import Report
-from ceilometer_perf.reading import Guest, Published
+from ceilometer_perf.reading import Guest, Published, utc_now
 from ceilometer_perf.sources.rdt import tune
 from ceilometer_perf.sources.rdt.choice import Choice
 from ceilometer_perf.sources.rdt.rates import FEATURES, Figures, Rates, Sizes
@@ -43,6 +44,7 @@ class RdtReport:
     """
 
     taken_at: float = 0.0
+    at: datetime = field(default_factory=utc_now)
     published: Mapping[str, Published] = field(default_factory=dict)
     judged: Mapping[str, Mapping[str, Judgement]] = field(default_factory=dict)
 
@@ -68,7 +70,7 @@ class Rdt:
                 report.reading,
                 {u: each.judgements for u, each in report.judged.items()},
             )
-            taken_at = time.monotonic()
+            taken_at, at = time.monotonic(), utc_now()
             published: dict[str, Published] = {}
             judged: dict[str, Mapping[str, Judgement]] = {}
             for uuid, answer in answers.items():
@@ -82,7 +84,7 @@ class Rdt:
                 }
             self._tell(report, answers)
             self._rates.forget_all_but(report.guests)
-            return RdtReport(taken_at, published, judged)
+            return RdtReport(taken_at, at, published, judged)
 
     def _tell(
         self, report: Report, answers: Mapping[str, Usage | Judgement]

@@ -3,7 +3,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Protocol
+
+
+def utc_now() -> datetime:
+    """By the wall clock."""
+    return datetime.now(UTC)
+
 
 Counters = Mapping[str, int]
 """One instance's counters by key (``perf.cpu_cycles``), in the unit of the
@@ -36,14 +43,16 @@ class Reading:
     """All counters of all instances of this host, read at one moment.
 
     It is between ``asked_at`` and ``taken_at``, in seconds of the monotonic
-    clock. ``guests`` has every instance of the host and ``instances`` the
-    counters of those that were read, each by instance UUID.
+    clock; ``at`` is the latter by the wall clock, in UTC. ``guests`` has
+    every instance of the host and ``instances`` the counters of those that
+    were read, each by instance UUID.
     """
 
     asked_at: float
     taken_at: float
     guests: Mapping[str, Guest]
     instances: Mapping[str, Counters]
+    at: datetime = field(default_factory=utc_now)
 
 
 @dataclass(frozen=True, slots=True)

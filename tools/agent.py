@@ -8,6 +8,7 @@ the polling interval and for where samples go: a file, a JSON object a line.
 
 import contextlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ceilometer.polling import manager
 
 from tests.lab import Lab
 
+HELPER = Path(sys.executable).with_name("privsep-helper")
 ETC = Path(__file__).parents[1] / "etc" / "ceilometer"
 
 
@@ -94,6 +96,8 @@ pollsters_definitions_dirs = {folder}/pollsters.d
 cfg_file = {folder}/polling.yaml
 [perf]
 qemu_run_dir = {lab.run_dir}/qemu
+resctrl_path = {lab.resctrl_path}
+privsep_helper = {HELPER} --config-file {config}
 [notification]
 pipelines = meter
 """

@@ -21,9 +21,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ceilometer_perf.meters import METERS, PERF_KEYS
+from ceilometer_perf.meters import METERS, PERF_KEYS, RDT_KEYS
 from tests.lab import Guest, Lab, LabError
 from tests.lab.guests import Kind
+from tests.lab.resctrl.hardware import INTEL
 from tools import agent
 from tools.arguments import at_least
 from tools.progress import Step, stderr, steps
@@ -41,7 +42,7 @@ def main() -> int:
     """Run the demo; 0 when every cycle's samples came, 1 when none did."""
     arguments = _arguments()
     try:
-        with steps() as step, Lab(fake_pmu=True) as lab:
+        with steps() as step, Lab(fake_pmu=True, resctrl=INTEL) as lab:
             emulated = lab.emulates
             samples, complete = _poll(lab, arguments, step)
             if not samples:
@@ -100,9 +101,14 @@ def _poll(
     ]
     step(f"Starting {len(guests)} guests")
     lab.start_all(guests)
-    # Every guest has every counter; what is computed needs CPU time too.
-    counted = {meter.name for meter in METERS if meter.key in PERF_KEYS}
-    expected = len(guests) * len(counted) * arguments.cycles
+    # Every guest has every counter, and from the second cycle on what is read
+    # in caches and at the memory; what is computed needs CPU time too.
+    times = {
+        meter.name: arguments.cycles - (meter.key in RDT_KEYS)
+        for meter in METERS
+        if meter.key in PERF_KEYS | RDT_KEYS
+    }
+    expected = len(guests) * sum(times.values())
     deadline = (
         time.monotonic() + arguments.cycles * arguments.interval + PATIENCE
     )
@@ -113,8 +119,11 @@ def _poll(
         agent.running(lab, arguments.interval) as written,
     ):
         while True:
-            samples = _first_cycles(written.read(), arguments.cycles)
-            came = sum(s["counter_name"] in counted for s in samples)
+            series = _series(written.read())
+            came = sum(
+                min(len(samples), times.get(meter, 0))
+                for (_, meter), samples in series.items()
+            )
             step(f"Polling: {came} of {expected} samples")
             if came == expected or time.monotonic() > deadline:
                 break

@@ -4,6 +4,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -22,6 +23,7 @@ from ceilometer_perf.reading import (
 
 T = TypeVar("T")
 
+READ_AT = datetime(2026, 1, 2, 3, 4, 5, 600, tzinfo=UTC)
 POLLING = Path(__file__).parents[2] / "etc/ceilometer/polling.yaml"
 
 
@@ -69,7 +71,9 @@ def report(taken_at: float, instances: Mapping[str, Counters]) -> Report:
         uuid: Published(counters, {"source": "perf"})
         for uuid, counters in instances.items()
     }
-    return Report(Reading(taken_at, taken_at, {}, {}), published, {}, {})
+    return Report(
+        Reading(taken_at, taken_at, {}, {}, READ_AT), published, {}, {}
+    )
 
 
 def rdt_report(
@@ -78,6 +82,7 @@ def rdt_report(
     """The same for L3 occupancy and bandwidth, in two banks."""
     return RdtReport(
         taken_at,
+        READ_AT,
         {
             uuid: Published(
                 values,
