@@ -13,11 +13,17 @@ from typing import Any, TypeVar
 
 import fixtures
 
+from tests.functional.node import CONFIG, Node
 from tests.lab import Lab
 
 T = TypeVar("T")
 
-POLLING = Path(sys.executable).with_name("ceilometer-polling")
+POLLING = (
+    str(Path(sys.executable).with_name("ceilometer-polling")),
+    "--polling-namespaces",
+    "compute",
+    "--config-file",
+)
 SPOOL = Path(__file__).with_name("spool")
 
 
@@ -51,8 +57,12 @@ class Agent(fixtures.Fixture):
         meters: tuple[str, ...] = ("perf.hw.*", "perf.sw.*"),
         threads: int = 1,
         perf: str = "",
+        node: Node | None = None,
     ) -> None:
-        """``uri``: instead of the lab's; ``perf``: lines for ``[perf]``."""
+        """``uri``: instead of the lab's; ``perf``: lines for ``[perf]``.
+
+        ``node``: run there, as the user without privilege that it has.
+        """
         super().__init__()
         self._folder = folder
         self.log = folder / "ceilometer.log"
@@ -62,6 +72,7 @@ class Agent(fixtures.Fixture):
         self._meters = meters
         self._threads = threads
         self._perf = perf
+        self._node = node
 
     def _setUp(self) -> None:  # noqa: N802
         self._folder.mkdir(exist_ok=True)
@@ -78,11 +89,8 @@ class Agent(fixtures.Fixture):
                 }
             )
         )
-        config = self._folder / "ceilometer.conf"
-        config.write_text(self._config())
         self.process = subprocess.Popen(
-            [POLLING, "--polling-namespaces", "compute",
-             "--config-file", str(config)],
+            self._command(),
             env={
                 **os.environ,
                 "PYTHONPATH": str(SPOOL),
@@ -90,8 +98,18 @@ class Agent(fixtures.Fixture):
             },
             stdout=subprocess.DEVNULL,
             stderr=(self._folder / "stderr").open("w"),
-        )  # fmt: skip
+        )
         self.addCleanup(self._stop)
+
+    def _command(self) -> list[str]:
+        """Write the configuration; what starts an agent that has it."""
+        if self._node is None:
+            config = self._folder / "ceilometer.conf"
+            config.write_text(self._config())
+            return [*POLLING, str(config)]
+        self._node.config.write_text(self._config())
+        self._node.give(self._folder)
+        return self._node.command(*POLLING, CONFIG)
 
     def _config(self) -> str:
         return f"""\

@@ -2,10 +2,8 @@
 """Instances in resctrl groups of ours, put there by the privileged helper."""
 
 import dataclasses
-import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,27 +14,12 @@ from ceilometer_perf.host import resctrl
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.host.watching import Watching
 from tests.functional.agent import wait_for
+from tests.functional.helper import Client, configuration
 from tests.functional.machine import QUICK, Busy, Machine, assign, tasks
 from tests.lab import Guest, Hardware, Lab
 
 UUID = "6f1c1d0e-6a4f-4f0a-9a52-0d0c3d0b7a01"
 HELPER = Path(sys.executable).with_name("privsep-helper")
-
-#: The helper's other end; says what became of each call.
-CLIENT = """
-import json, os, sys
-from oslo_config import cfg
-from ceilometer_perf import privsep
-cfg.CONF([], project="nobody", default_config_files=[])
-helper = privsep.Helper(sys.argv[1])
-for line in sys.stdin:
-    function, *arguments = json.loads(line)
-    try:
-        answer = getattr(helper, function)(*arguments)
-    except Exception as exc:
-        answer = [type(exc).__name__, getattr(exc, "errno", None)]
-    print(json.dumps(answer), flush=True)
-"""
 
 
 @pytest.fixture
@@ -139,43 +122,6 @@ def test_group_that_somebody_removed_is_made_again(
 # By the helper
 
 
-class Client:
-    """A process that has a helper."""
-
-    def __init__(self, folder: Path, lab: Lab) -> None:
-        config = folder / "ceilometer.conf"
-        config.write_text(
-            f"[perf]\nresctrl_path = {lab.resctrl_path}\n"
-            f"qemu_run_dir = {lab.run_dir}/qemu\n"
-        )
-        self._helper = f"{HELPER} --config-file {config}"
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", CLIENT, self._helper],
-            cwd=Path(__file__).parents[2],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(folder / "stderr").open("w"),
-            text=True,
-        )
-
-    def ask(self, *call: str) -> object:
-        assert self._process.stdin
-        assert self._process.stdout
-        print(json.dumps(call), file=self._process.stdin, flush=True)
-        return json.loads(self._process.stdout.readline())
-
-    def helpers(self) -> list[int]:
-        done = subprocess.run(
-            ["pgrep", "-f", f"^[^ ]*python[^ ]* {self._helper}"],
-            capture_output=True,
-            text=True,
-        )
-        return [int(pid) for pid in done.stdout.split()]
-
-    def end(self) -> None:
-        self._process.communicate()
-
-
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     with Lab(resctrl=Hardware(settling=0.1)) as lab:
@@ -184,7 +130,9 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture
 def client(tmp_path: Path, lab: Lab) -> Iterator[Client]:
-    client = Client(tmp_path, lab)
+    config = tmp_path / "ceilometer.conf"
+    config.write_text(configuration(lab))
+    client = Client(tmp_path, f"{HELPER} --config-file {config}")
     yield client
     client.end()
 

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process that has the privileged helper do things."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.lab import Lab
+
+#: The helper's other end; says what became of each call.
+CLIENT = """
+import json, sys
+from oslo_config import cfg
+from ceilometer_perf import privsep
+cfg.CONF([], project="nobody", default_config_files=[])
+helper = privsep.Helper(sys.argv[1])
+for line in sys.stdin:
+    function, *arguments = json.loads(line)
+    try:
+        answer = getattr(helper, function)(*arguments)
+    except Exception as exc:
+        answer = [type(exc).__name__, getattr(exc, "errno", None)]
+    print(json.dumps(answer), flush=True)
+"""
+
+
+def configuration(lab: Lab) -> str:
+    """What the helper's configuration file has to say."""
+    return (
+        f"[perf]\nresctrl_path = {lab.resctrl_path}\n"
+        f"qemu_run_dir = {lab.run_dir}/qemu\n"
+    )
+
+
+class Client:
+    """Asks the helper that a command starts."""
+
+    def __init__(
+        self, folder: Path, helper: str, *, within: Sequence[str] = ()
+    ) -> None:
+        """``within``: what the process is started by, and ends as."""
+        self._helper = helper
+        self._process = subprocess.Popen(
+            [*within, sys.executable, "-c", CLIENT, helper],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(folder / "stderr").open("w"),
+            text=True,
+        )
+
+    def ask(self, *call: str) -> object:
+        """None, or the error's class and number."""
+        assert self._process.stdin
+        assert self._process.stdout
+        print(json.dumps(call), file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
+
+    def helpers(self) -> list[int]:
+        """The processes of the helper."""
+        words = self._helper.removeprefix("sudo ")
+        done = subprocess.run(
+            ["pgrep", "-f", f"^[^ ]*python[^ ]* [^ ]*{words}"],
+            capture_output=True,
+            text=True,
+        )
+        return [int(pid) for pid in done.stdout.split()]
+
+    def end(self) -> None:
+        self._process.communicate()

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An agent without privilege, and what sudo lets it do."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ceilometer_perf.host.resctrl import Resctrl
+from ceilometer_perf.options import OPTS
+from tests.functional.agent import Agent
+from tests.functional.helper import Client, configuration
+from tests.functional.machine import tasks
+from tests.functional.node import UID, Node
+from tests.lab import Guest, Hardware, Lab
+
+#: The one command that the sample sudoers file is for.
+(HELPER,) = (opt.default for opt in OPTS if opt.name == "privsep_helper")
+THEIRS = "--config-file /etc/ceilometer/ceilometer.conf"
+MINE = "--config-file /tmp/mine.conf"
+CONTEXT = "--privsep_context ceilometer_perf.privsep.context"
+SOCKET = "--privsep_sock_path /tmp/abc_1/privsep.sock"
+PRIVSEP = f"{CONTEXT} {SOCKET}"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab(fake_pmu=True, resctrl=Hardware(settling=0.1)) as lab:
+        yield lab
+
+
+@pytest.fixture
+def node(tmp_path: Path, lab: Lab) -> Node:
+    # pytest's own folders are for nobody but root.
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    node = Node(tmp_path / "node")
+    node.config.write_text(configuration(lab))
+    return node
+
+
+@pytest.fixture
+def client(tmp_path: Path, node: Node) -> Iterator[Client]:
+    client = Client(tmp_path, HELPER, within=node.command())
+    yield client
+    client.end()
+
+
+def test_agent_polls(lab: Lab, node: Node, tmp_path: Path) -> None:
+    guest = lab.start(Guest("polled", "spin"))
+    meters = ("perf.hw.*", "perf.sw.*", "perf.coverage")
+    with Agent(tmp_path / "agent", lab, meters=meters, node=node) as agent:
+        coverage = agent.wait_for_samples(
+            2, resource_id=guest.uuid, counter_name="perf.coverage"
+        )
+        status = Path(f"/proc/{agent.process.pid}/status").read_text()
+    assert f"\nUid:\t{UID}\t{UID}\t{UID}\t{UID}\n" in status
+    assert "\nGroups:\t \n" in status
+    assert "\nCapEff:\t0000000000000000\n" in status
+    assert coverage[-1]["counter_volume"] == pytest.approx(1, abs=0.1)
+    assert agent.lines() == agent.errors() == []
+    lab.remove(guest)
+
+
+def test_helper_by_sudo(lab: Lab, client: Client) -> None:
+    guest = lab.start(Guest("by-sudo", "paused", events=()))
+    assert client.ask("watch", guest.domain_name, guest.uuid) is None
+    (path,) = Resctrl(lab.resctrl_path).ours()[guest.uuid]
+    threads = Path(f"/proc/{lab.qemu_pid(guest)}/task").iterdir()
+    assert set(tasks(path)) == {int(task.name) for task in threads}
+    (helper,) = client.helpers()
+    assert Path(f"/proc/{helper}").stat().st_uid == 0
+    assert client.ask("release", guest.uuid) is None
+    assert not path.exists()
+    lab.remove(guest)
+
+
+def sudo(node: Node, words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        node.command("sudo", "--non-interactive", *words.split()),
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_sudo_takes_the_sample_file(node: Node) -> None:
+    assert sudo(node, "--list").stdout.count("NOPASSWD") == 1
+    allowed = f"--list privsep-helper {THEIRS} {PRIVSEP}"
+    assert sudo(node, allowed).returncode == 0
+    checked = subprocess.run(
+        ["visudo", "--check", "--strict", "--file", "/dev/stdin"],
+        input=Path("etc/sudoers.d/ceilometer-perf").read_bytes(),
+        capture_output=True,
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "id",
+        "privsep-helper",
+        f"privsep-helper {THEIRS}",
+        f"privsep-helper {MINE} {PRIVSEP}",
+        f"privsep-helper {THEIRS} {MINE} {PRIVSEP}",
+        f"privsep-helper {THEIRS} {PRIVSEP} {MINE}",
+        f"privsep-helper {PRIVSEP} {THEIRS}",
+        f"privsep-helper {THEIRS} --privsep_context os.system {SOCKET}",
+        f"privsep-helper {THEIRS} {CONTEXT} {SOCKET}/../../etc/privsep.sock",
+        f"/tmp/privsep-helper {THEIRS} {PRIVSEP}",
+    ],
+)
+def test_sudo_refuses_everything_else(node: Node, words: str) -> None:
+    refused = sudo(node, words)
+    assert refused.returncode == 1
+    assert "password is required" in refused.stderr
+
+
+def test_helper_of_another_configuration_is_refused(
+    lab: Lab, node: Node, tmp_path: Path
+) -> None:
+    guest = lab.start(Guest("refused", "paused", events=()))
+    mine = tmp_path / "mine.conf"
+    mine.write_text(configuration(lab))
+    client = Client(
+        tmp_path,
+        f"sudo --non-interactive privsep-helper --config-file {mine}",
+        within=node.command(),
+    )
+    assert client.ask("watch", guest.domain_name, guest.uuid) == [
+        "FailedToDropPrivileges",
+        None,
+    ]
+    client.end()
+    assert Resctrl(lab.resctrl_path).ours() == {}
+    lab.remove(guest)
