@@ -63,6 +63,12 @@ def _add_inputs(parser: argparse.ArgumentParser, *, vcpus: bool) -> None:
             help=f"{what} of the {source}; may be repeated",
         )
     group.add_argument(
+        "--monitors",
+        action="store_true",
+        help="also have libvirt monitor the L3 occupancy and the memory "
+        "bandwidth of its vCPUs (KVM only)",
+    )
+    group.add_argument(
         "--sys",
         default=pathlib.Path("/sys"),
         type=pathlib.Path,
@@ -109,6 +115,7 @@ def _requirements(
         guest.Asked(vcpus, flavor, image),
         nova_conf.read(args.nova_conf) if args.nova_conf else None,
         _host_facts(args, here=noted is not None),
+        monitors=args.monitors,
     )
 
 
@@ -142,6 +149,7 @@ class Resolve(errors.ShowOne):
             "pmu": found.pmu,
             "locked": found.locked,
             "realtime": _realtime(found.realtime),
+            "monitors": found.monitors,
         }
         return tuple(shown), tuple(map(Value, shown.values()))
 
@@ -186,10 +194,10 @@ def _domain(
             )
     else:
         document = _read_file(args.xml)
-        if not (args.nova_conf or args.flavor or args.image):
+        if not (args.nova_conf or args.flavor or args.image or args.monitors):
             LOG.warning(
-                "Nothing is asked of this domain: give --nova-conf, --flavor "
-                "or --image"
+                "Nothing is asked of this domain: give --nova-conf, "
+                "--flavor, --image or --monitors"
             )
     count = domain.vcpu_count(xml.parse(document).getroot())
     vcpus = count if args.vcpus is None else args.vcpus

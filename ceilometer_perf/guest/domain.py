@@ -24,7 +24,8 @@ DOMAIN = (
 CPUTUNE = (
     "shares", "period", "quota", "global_period", "global_quota",
     "emulator_period", "emulator_quota", "iothread_period", "iothread_quota",
-    "vcpupin", "emulatorpin", "iothreadpin", "vcpusched",
+    "vcpupin", "emulatorpin", "iothreadpin", "emulatorsched", "vcpusched",
+    "iothreadsched", "cachetune", "memorytune",
 )  # fmt: skip
 
 #: Far more than any guest has; each of them costs time here.

@@ -29,6 +29,8 @@ class Requirements:
     pmu: bool | None = None
     locked: bool = False
     realtime: Realtime | None = None
+    #: Of L3 occupancy and memory bandwidth; Nova has no word for them.
+    monitors: bool = False
     #: Lines for the operator: what was ignored, and why.
     notes: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
@@ -37,6 +39,8 @@ def resolve(
     asked: Asked,
     conf: NovaConf | None = None,
     host: HostFacts | None = None,
+    *,
+    monitors: bool = False,
 ) -> Requirements:
     """Work out the requirements, or refuse as Nova would.
 
@@ -62,5 +66,6 @@ def resolve(
         pmu=pmu,
         locked=locked or realtime is not None,
         realtime=realtime,
+        monitors=monitors,
         notes=notes,
     )

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,11 +22,10 @@ from ceilometer_perf.guest import nova_conf
 from ceilometer_perf.host import domains
 from ceilometer_perf.host.deadline import within
 from tests.functional.agent import wait_for
+from tests.functional.companion import COMMAND, apply, define, on, run
 from tests.lab import Guest, Lab
 from tests.lab.guests import EVENTS
-from tests.unit.shell import Ran
 
-COMMAND = Path(sys.executable).with_name("ceilometer-perf")
 ALL_EVENTS = (*EVENTS, "cmt", "mbmt", "mbml")
 
 CAP_SYS_RESOURCE = 24
@@ -55,18 +53,6 @@ def made(lab: Lab) -> Iterator[list[Guest]]:
     yield guests
     for guest in guests:
         lab.remove(guest)
-
-
-def run(*argv: str | Path) -> Ran:
-    done = subprocess.run(
-        [COMMAND, *argv], capture_output=True, text=True, timeout=60
-    )
-    assert "Traceback" not in done.stderr
-    return Ran(done.returncode, done.stdout, done.stderr)
-
-
-def on(lab: Lab, guest: Guest) -> tuple[str, ...]:
-    return "--instance", guest.uuid, "--connect", lab.uri
 
 
 def start(lab: Lab, made: list[Guest], guest: Guest) -> Guest:
@@ -97,12 +83,6 @@ def probed(lab: Lab) -> dict[str, Any]:
     assert (ran.code, ran.err) == (0, "")
     answer: dict[str, Any] = json.loads(ran.out)
     return answer
-
-
-def define(lab: Lab, text: str) -> libvirt.virDomain:
-    return lab.connection.defineXMLFlags(
-        text, libvirt.VIR_DOMAIN_DEFINE_VALIDATE
-    )
 
 
 # The host
@@ -180,18 +160,6 @@ def hang_in_a_call(lab: Lab) -> None:
 
 
 # The guest
-
-
-def apply(lab: Lab, guest: Guest, *words: str | Path) -> str:
-    """Define what apply prints, after check asked for it."""
-    before = run("guest", "check", *on(lab, guest), *words)
-    assert before.code == 1
-    mended = run("guest", "apply", *on(lab, guest), *words)
-    assert mended.code == 0
-    define(lab, mended.out)
-    after = run("guest", "check", *on(lab, guest), *words)
-    assert (after.code, after.out.strip()) == (0, "")
-    return mended.out
 
 
 @pytest.mark.parametrize("switch", ["on", "off"])

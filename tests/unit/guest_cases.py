@@ -36,6 +36,7 @@ class Case:
         return guest.resolve(
             guest.Asked(vcpus, asked["flavor"], asked["image"]),
             nova_conf.read(conf) if conf.exists() else None,
+            monitors=asked.get("monitors", False),
         )
 
 

@@ -109,6 +109,61 @@ def scheds(draw: st.DrawFn, vcpus: int) -> list[str]:
     return found
 
 
+ALLOCATIONS = {
+    "cachetune": "<cache id='0' level='3' type='both' size='24' unit='MiB'/>",
+    "memorytune": "<node id='0' bandwidth='50'/>",
+}
+LEVELS = {"cachetune": "level='3' ", "memorytune": ""}
+
+
+@st.composite
+def split(draw: st.DrawFn, vcpus: list[int]) -> list[list[int]]:
+    """Disjoint parts of some vCPUs."""
+    left, parts = list(draw(st.permutations(vcpus))), []
+    while draw(st.booleans()) and left:
+        size = draw(st.integers(1, len(left)))
+        parts.append(left[:size])
+        left = left[size:]
+    return parts
+
+
+@st.composite
+def tunes(draw: st.DrawFn, vcpus: int) -> list[str]:
+    """Allocations and monitors, as far as libvirt takes them."""
+    found = []
+    for group in draw(split(list(range(vcpus)))):
+        names = draw(
+            st.lists(st.sampled_from([*LEVELS]), min_size=1, unique=True)
+        )
+        inside = {name: [""] * 0 for name in names}
+        allocated = draw(some(tuple(names)))
+        for name in allocated:
+            inside[name].append(ALLOCATIONS[name])
+        parts = draw(split(group))
+        if draw(st.booleans()) and allocated and group not in parts:
+            parts.append(group)
+        for name in names:
+            # With nothing in it libvirt takes it for nothing.
+            least = 0 if inside[name] else 1
+            own = draw(
+                st.lists(
+                    st.sampled_from(parts or [group]),
+                    min_size=least,
+                    unique_by=tuple,
+                )
+            )
+            inside[name] += [
+                f"<monitor {LEVELS[name]}vcpus='{cpus.text(part)}'/>"
+                for part in own
+            ]
+        found += [
+            f"<{name} vcpus='{cpus.text(group)}'>{''.join(inside[name])}"
+            f"</{name}>"
+            for name in names
+        ]
+    return found
+
+
 @st.composite
 def cputune(draw: st.DrawFn, vcpus: int, iothreads: int) -> list[str]:
     inside = draw(some(TUNING))
@@ -128,6 +183,7 @@ def cputune(draw: st.DrawFn, vcpus: int, iothreads: int) -> list[str]:
         found = draw(cpu_sets(31)) if draw(st.booleans()) else {40}
         inside.append(f"<emulatorpin cpuset='{cpus.text(found)}'/>")
     inside += draw(scheds(vcpus))
+    inside += draw(tunes(vcpus))
     inside = draw(st.permutations(inside))
     return [f"<cputune>{''.join(inside)}</cputune>"]
 
@@ -167,6 +223,7 @@ def requirements(vcpus: int) -> st.SearchStrategy[guest.Requirements]:
         pmu=st.sampled_from([None, False, True]),
         locked=st.booleans(),
         realtime=st.none() | realtimes(vcpus),
+        monitors=st.booleans(),
     ).map(
         lambda r: dataclasses.replace(r, locked=r.locked or bool(r.realtime))
     )

@@ -52,6 +52,7 @@ def test_resolve_in_json(tmp_path: pathlib.Path) -> None:
             "priority": 2,
             "emulator_threads": None,
         },
+        "monitors": False,
     }
     assert [line.split()[2] for line in ran.err.splitlines()] == [
         "cmt",
@@ -66,6 +67,7 @@ def test_resolve_nothing() -> None:
         "pmu": None,
         "locked": False,
         "realtime": None,
+        "monitors": False,
     }
 
 
@@ -177,6 +179,46 @@ def test_bad_xml(command: str, tmp_path: pathlib.Path) -> None:
         ran = run(command, "--xml", name, "--flavor", "hw:pmu=1", "-f", "json")
         assert (ran.code, ran.out) == (2, "")
         assert json.loads(ran.err)["message"]
+
+
+def test_monitors(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "domain.xml"
+    path.write_text("<domain type='kvm'><vcpu>2</vcpu></domain>\n")
+    mended = run("apply", "--xml", str(path), "--monitors")
+    assert (mended.code, mended.err) == (0, "")
+    assert "<monitor level='3' vcpus='0-1'/>" in mended.out
+    found = run("check", "--xml", str(path), "--monitors", "-f", "json")
+    assert [row["what"] for row in json.loads(found.out)] == [
+        "the L3 occupancy of vCPU 0-1 is not monitored",
+        "the memory bandwidth of vCPU 0-1 is not monitored",
+    ]
+    assert run("check", "--xml", str(path)).code == 0
+
+
+KVM = "<domain type='kvm'><vcpu>4</vcpu><cputune>{}</cputune></domain>"
+
+
+@pytest.mark.parametrize(
+    ("domain", "reason"),
+    [
+        ("<domain type='qemu'/>", "type is 'qemu'"),
+        ("<domain/>", "type is None"),
+        (
+            KVM.format("<cachetune vcpus='0-1'/><memorytune vcpus='1-3'/>"),
+            "vCPU 1 is in two <cachetune>",
+        ),
+        (KVM.format("<cachetune vcpus='x'/>"), "<cachetune vcpus=...>"),
+    ],
+)
+def test_no_monitors(domain: str, reason: str, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "domain.xml"
+    path.write_text(domain)
+    for command in ("check", "apply", "diff"):
+        ran = run(command, "--xml", str(path), "--monitors")
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.startswith("DomainXMLError: ")
+        assert reason in ran.err
+        assert len(ran.err.splitlines()) == 1
 
 
 def test_vcpus_that_are_not_the_domains() -> None:

@@ -11,6 +11,11 @@ from ceilometer_perf.guest.elements import ELEMENTS
 from tests.unit.guest_strategies import Given, domains
 
 SPELLED_OUT = [element.where for element in ELEMENTS]
+#: What may be left of their parents when they are taken out.
+EMPTIED = (
+    "perf", "features", "memoryBacking", "cputune/cachetune",
+    "cputune/memorytune", "cputune",
+)  # fmt: skip
 
 
 def mended(given: Given) -> str:
@@ -30,10 +35,11 @@ def rest(text: str) -> list[tuple[object, ...]]:
             assert parent is not None
             assert not (element.tail or "").strip()
             parent.remove(element)
-    for tag in ("perf", "features", "memoryBacking"):
+    for tag in EMPTIED:
         for element in root.findall(tag):
-            if not len(element):
-                root.remove(element)
+            parent = element.getparent()
+            if parent is not None and not len(element):
+                parent.remove(element)
     return [
         (
             node.tag,
@@ -84,6 +90,17 @@ def test_events_and_schedulers_of_others_stay(given: Given) -> None:
             assert [dict(e.attrib) for e in after.iterfind(path)] == [
                 dict(e.attrib) for e in before.iterfind(path)
             ]
+    assert tunes(before) <= tunes(after)
+
+
+def tunes(domain: etree._Element) -> set[tuple[object, ...]]:
+    """Every allocation and monitor, with what it is in."""
+    return {
+        (tune.tag, tune.get("vcpus"), inside.tag, *sorted(inside.items()))
+        for tag in ("cachetune", "memorytune")
+        for tune in domain.iterfind(f"cputune/{tag}")
+        for inside in tune.iterfind("*")
+    }
 
 
 @given(domains())
@@ -114,10 +131,13 @@ ASKED = guest.Requirements(
     pmu=False,
     locked=True,
     realtime=guest.Realtime(frozenset({1}), frozenset({0})),
+    monitors=True,
 )
 FRAGMENTS = st.sampled_from(
     """
-<domain>|</domain>|<domain/>|<vcpu>2</vcpu>|<vcpu>x</vcpu>|<cputune>|</cputune>
+<domain>|</domain>|<domain/>|<domain type='kvm'>|<cachetune vcpus='0'/>
+<memorytune vcpus='1'>|</memorytune>|<monitor/>|<monitor vcpus='0-3'/>|<cache/>
+<vcpu>2</vcpu>|<vcpu>x</vcpu>|<cputune>|</cputune>
 <vcpupin vcpu='0' cpuset='0-9999999999'/>|<vcpupin vcpu='1' cpuset='^'/>
 <vcpupin vcpu='²' cpuset=''/>|<vcpupin vcpu='1' cpuset='3'/>|<vcpusched/>
 <vcpusched vcpus='0-' scheduler='fifo'/>|<iothreads>-1</iothreads>

@@ -134,11 +134,13 @@ MONITORS: dict[str, Any] = {
     "cpu.cache.monitor.0.bank.1.id": 65,
     "cpu.cache.monitor.0.bank.1.bytes": 20,
     "cpu.cache.monitor.1.name": "vcpus_1",
+    "cpu.cache.monitor.1.vcpus": "1",
     "cpu.cache.monitor.1.bank.count": 1,
     "cpu.cache.monitor.1.bank.0.id": 65,
     "cpu.cache.monitor.1.bank.0.bytes": 5,
     "memory.bandwidth.monitor.count": 1,
     "memory.bandwidth.monitor.0.name": "vcpus_0-1",
+    "memory.bandwidth.monitor.0.vcpus": "0-1",
     "memory.bandwidth.monitor.0.node.count": 1,
     "memory.bandwidth.monitor.0.node.0.id": 65,
     "memory.bandwidth.monitor.0.node.0.bytes.total": 900,
@@ -156,6 +158,13 @@ def test_monitors_are_added_up() -> None:
         LOCAL: {65: 600},
     }
     assert found.sum(OCCUPANCY) == 35
+
+
+def test_monitor_within_another_is_not_counted_twice() -> None:
+    whole = {**MONITORS, "cpu.cache.monitor.1.vcpus": "0-1"}
+    found = monitors.usage(3, whole)
+    assert found is not None
+    assert found.banks[OCCUPANCY] == {65: 5}
 
 
 def test_no_monitors_is_nothing() -> None:

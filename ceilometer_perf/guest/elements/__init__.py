@@ -10,6 +10,7 @@ from typing import Any
 from ceilometer_perf.guest.elements import (
     features,
     memory,
+    monitors,
     perf,
     threads,
     vcpusched,
@@ -25,6 +26,8 @@ ELEMENTS: tuple[Element[Any], ...] = (
     vcpusched.VCPUSCHED,
     threads.EMULATORPIN,
     threads.IOTHREADPIN,
+    monitors.CACHETUNE,
+    monitors.MEMORYTUNE,
 )
 
 __all__ = ["ELEMENTS", "Element"]

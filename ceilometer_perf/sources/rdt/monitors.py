@@ -6,8 +6,10 @@ no monitor for it has no keys for.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from ceilometer_perf.guest import cpus
 from ceilometer_perf.sources.rdt.usage import (
     LOCAL,
     OCCUPANCY,
@@ -26,19 +28,34 @@ _MEMORY = (
 Stats = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Monitor:
+    name: str
+    vcpus: frozenset[int]
+    banks: Mapping[str, Mapping[int, int | None]]
+
+
 def usage(boot: int, stats: Stats) -> Usage | None:
     """What an instance uses by all of its monitors; None without any."""
     found = [
-        Usage("libvirt", (boot, name), banks)
+        Usage("libvirt", (boot, monitor.name), monitor.banks)
         for kind in (_CACHE, _MEMORY)
-        for name, banks in _monitors(stats, *kind)
+        for monitor in _outermost(list(_monitors(stats, *kind)))
     ]
     return added(found) if found else None
 
 
+def _outermost(monitors: list[_Monitor]) -> Iterator[_Monitor]:
+    """Without those that are part of another: it counts for them, too."""
+    for monitor in monitors:
+        whole = (m for m in monitors if monitor.vcpus < m.vcpus)
+        if not monitor.vcpus or not any(whole):
+            yield monitor
+
+
 def _monitors(
     stats: Stats, prefix: str, unit: str, features: Mapping[str, str]
-) -> Iterator[tuple[str, dict[str, dict[int, int | None]]]]:
+) -> Iterator[_Monitor]:
     for number in range(stats.get(f"{prefix}.count", 0)):
         monitor = f"{prefix}.{number}"
         banks: dict[str, dict[int, int | None]] = {f: {} for f in features}
@@ -47,4 +64,5 @@ def _monitors(
             for feature, key in features.items():
                 value = stats.get(f"{bank}.{key}")
                 banks[feature][stats[f"{bank}.id"]] = value
-        yield str(stats.get(f"{monitor}.name", number)), banks
+        vcpus = cpus.parse_libvirt(stats.get(f"{monitor}.vcpus", ""))
+        yield _Monitor(str(stats.get(f"{monitor}.name", number)), vcpus, banks)

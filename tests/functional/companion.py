@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The installed command, and what it prints defined in a lab."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import libvirt
+
+from tests.lab import Guest, Lab
+from tests.unit.shell import Ran
+
+COMMAND = Path(sys.executable).with_name("ceilometer-perf")
+
+
+def run(*argv: str | Path) -> Ran:
+    done = subprocess.run(
+        [COMMAND, *argv], capture_output=True, text=True, timeout=60
+    )
+    assert "Traceback" not in done.stderr
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def on(lab: Lab, guest: Guest) -> tuple[str, ...]:
+    return "--instance", guest.uuid, "--connect", lab.uri
+
+
+def define(lab: Lab, text: str) -> libvirt.virDomain:
+    return lab.connection.defineXMLFlags(
+        text, libvirt.VIR_DOMAIN_DEFINE_VALIDATE
+    )
+
+
+def apply(lab: Lab, guest: Guest, *words: str | Path) -> str:
+    """Define what apply prints, after check asked for it."""
+    before = run("guest", "check", *on(lab, guest), *words)
+    assert before.code == 1
+    mended = run("guest", "apply", *on(lab, guest), *words)
+    assert mended.code == 0
+    define(lab, mended.out)
+    after = run("guest", "check", *on(lab, guest), *words)
+    assert (after.code, after.out.strip()) == (0, "")
+    return mended.out

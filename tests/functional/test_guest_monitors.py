@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Monitors that the companion adds, read through the real libvirtd."""
+
+import time
+from collections.abc import Iterator
+
+import libvirt
+import pytest
+
+from ceilometer_perf.host.connection import Session
+from ceilometer_perf.host.stats import monitor_stats
+from ceilometer_perf.sources.rdt import monitors
+from ceilometer_perf.sources.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
+from tests.functional.companion import apply, on, run
+from tests.lab import Guest, Hardware, Lab
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab(resctrl=Hardware(settling=0.1)) as lab:
+        yield lab
+
+
+CACHE = """
+<cputune>
+  <cachetune vcpus='0-1'>
+    <cache id='0' level='3' type='both' size='24' unit='MiB'/>
+    <monitor level='3' vcpus='1'/>
+  </cachetune>
+</cputune>
+"""
+BANDWIDTH = """
+<cputune>
+  <memorytune vcpus='1-3'><node id='0' bandwidth='50'/></memorytune>
+</cputune>
+"""
+PARTS = """
+<cputune>
+  <cachetune vcpus='0-3'>
+    <monitor level='3' vcpus='1'/><monitor level='3' vcpus='2'/>
+  </cachetune>
+</cputune>
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "tune"),
+    [
+        ("plain", ()),
+        ("cache", (CACHE,)),
+        ("bandwidth", (BANDWIDTH,)),
+        ("parts", (PARTS,)),
+    ],
+)
+def test_libvirt_reports_all_vcpus(
+    lab: Lab, name: str, tune: tuple[str, ...]
+) -> None:
+    # Otherwise the default group has the whole cache, and none is left.
+    (lab.resctrl_path / "schemata").write_text("L3:0=ff\n")
+    guest = Guest(name, "spin", vcpus=4, events=(), extra=tune)
+    lab.start(guest)
+    apply(lab, guest, "--monitors")
+    lab.reboot(guest)
+    domain = lab.domain(guest)
+    before = used(domain)
+    first = usage(lab, guest)
+    time.sleep(1)
+    grown = (usage(lab, guest).sum(TOTAL) or 0) - (first.sum(TOTAL) or 0)
+    # One byte for each nanosecond of the vCPUs.
+    assert grown == pytest.approx(used(domain) - before, rel=0.3)
+    assert first.sum(OCCUPANCY)
+    assert first.sum(LOCAL) is not None
+    assert set(first.banks[OCCUPANCY]) == {0}
+    lab.remove(guest)
+
+
+def usage(lab: Lab, guest: Guest) -> Usage:
+    domain = lab.domain(guest)
+    stats = monitor_stats(Session(lab.connection, (9, 0, 0)), [domain])
+    found = monitors.usage(domain.ID(), stats[guest.uuid])
+    assert found is not None
+    return found
+
+
+def used(domain: libvirt.virDomain) -> int:
+    """CPU time of the vCPUs, in ns."""
+    return sum(vcpu[2] for vcpu in domain.vcpus()[0])
+
+
+def test_tcg_guest_is_refused(lab: Lab) -> None:
+    guest = lab.start(Guest("tcg", "paused", virt="qemu", events=()))
+    ran = run("guest", "apply", *on(lab, guest), "--monitors")
+    assert (ran.code, ran.out) == (2, "")
+    assert "type is 'qemu'" in ran.err
+    with pytest.raises(libvirt.libvirtError, match="only supported for KVM"):
+        lab.start(Guest("tcg-2", "paused", 4, virt="qemu", extra=(PARTS,)))
+    lab.remove(guest)
