@@ -3,13 +3,13 @@
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ceilometer_perf.cli import errors, options
 from ceilometer_perf.cli.values import Value
 from ceilometer_perf.host import probe
-from ceilometer_perf.host.probe import advice
+from ceilometer_perf.host.probe import advice, rdt
 from ceilometer_perf.host.probe.virt import Virt
 
 Shown = tuple[tuple[str, ...], tuple[Any, ...]]
@@ -43,6 +43,26 @@ class Banks(Value):
             )
             or super().human_readable()
         )
+
+
+class Resctrl(Value):
+    """The kernel's interface, and how much of it is used."""
+
+    def human_readable(self) -> str:
+        """With one line for the RMIDs."""
+        found = dict(self._value)
+        in_use, rmids = found.pop("in_use"), found["rmids"]
+        if rmids is not None:
+            found["rmids"] = f"{in_use} of {rmids} in use"
+        return Value(found).human_readable()
+
+
+class Sources(Value):
+    """Where cache and bandwidth could be read from, a line each."""
+
+    def human_readable(self) -> str:
+        """The source, whether it works, why not, and what mends that."""
+        return "\n".join(line for row in self._value for line in _said(row))
 
 
 class Probe(errors.ShowOne):
@@ -98,7 +118,9 @@ def _all(report: probe.Report) -> Shown:
         "hardware_counters": Value(report.counters.number),
         "nmi_watchdog": Value(machine.nmi_watchdog),
         "l3": Banks([dataclasses.asdict(bank) for bank in report.virt.l3]),
-        "resctrl": Value(_resctrl(report)),
+        "l3_bytes": Value(sum(bank.size for bank in report.virt.l3) or None),
+        "resctrl": Resctrl(_resctrl(report)),
+        "rdt_sources": Sources([_source(s) for s in report.rdt_sources()]),
         "events": Events([_event(report, v) for v in report.verdicts]),
         "notes": Value(list(advice.notes(report))),
     }
@@ -125,8 +147,26 @@ def _resctrl(report: probe.Report) -> dict[str, Any]:
         "mounted": resctrl.mounted,
         "features": list(resctrl.features),
         "rmids": resctrl.rmids,
+        "in_use": resctrl.in_use,
         "libvirt_monitors": list(report.virt.monitors),
     }
+
+
+def _source(source: rdt.Source) -> dict[str, Any]:
+    return {
+        "source": source.name,
+        "works": source.works,
+        "reason": source.reason,
+        "remedy": source.remedy,
+    }
+
+
+def _said(row: dict[str, Any]) -> Iterator[str]:
+    """What people read of a source."""
+    answer = f"{row['source']:8} {ANSWERS[row['works']]:3}"
+    yield f"{answer}  {row['reason'] or ''}".rstrip()
+    if row["remedy"]:
+        yield f"{'':{len(answer)}}  ({row['remedy']})"
 
 
 def _event(report: probe.Report, verdict: probe.Verdict) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from pathlib import Path
 import libvirt
 import pytest
 
+from ceilometer_perf.host import probe
 from ceilometer_perf.host.connection import Session
+from ceilometer_perf.host.probe import virt
 from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.host.stats import monitor_stats, perf_stats
@@ -181,3 +183,23 @@ def test_unavailable_is_no_zero(lab: Lab, groups: Groups) -> None:
     assert found.banks[OCCUPANCY][4] is None
     assert found.sum(OCCUPANCY) is None
     assert found.sum(TOTAL) is not None
+
+
+def test_probe_sees_the_labs_resctrl(
+    lab: Lab, groups: Groups, tmp_path: Path
+) -> None:
+    groups.read(running(lab, RESCTRL))
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "sys/fs").mkdir(parents=True)
+    mounted = "resctrl /sys/fs/resctrl resctrl rw 0 0\n"
+    (tmp_path / "proc/mounts").write_text(mounted)
+    (tmp_path / "sys/fs/resctrl").symlink_to(lab.resctrl_path)
+    report = probe.probe(virt.ask(lab.uri_ro), root=tmp_path)
+    assert report.machine.resctrl.rmids == TRUTH.num_rmids
+    assert report.machine.resctrl.in_use == 3  # the default group's, and two
+    assert {"llc_occupancy", "mbm_total_bytes"} < set(report.virt.monitors)
+    assert {s.name: s.works for s in report.rdt_sources()} == {
+        "perf": False,
+        "libvirt": True,
+        "resctrl": True,
+    }

@@ -22,6 +22,11 @@ def test_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = run("host", "probe")
     assert (ran.code, ran.err) == (0, "")
     assert "0: 32 MiB, CPUs 0-7,16-23" in ran.out
+    assert "rmids: 4 of 256 in use" in ran.out
+    assert "l3_bytes            | 67108864" in ran.out
+    assert "perf     no   the kernel has no PMU intel_cqm" in ran.out
+    assert "(use one of the others)" in ran.out
+    assert "resctrl  yes" in ran.out
     assert "cpu_cycles               yes" in ran.out
     assert "bus_cycles               yes  works, but not beside" in ran.out
     assert "cmt                      no   Linux dropped" in ran.out
@@ -47,6 +52,15 @@ def test_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(rows) == {*HARDWARE, *SOFTWARE, "cmt", "mbmt", "mbml"}
     assert rows["cpu_clock"]["works"] is None
     assert rows["cmt"]["works"] is False
+    assert shown["resctrl"]["in_use"] == 0
+    perf, libvirt, resctrl = shown["rdt_sources"]
+    assert (perf["works"], libvirt["works"]) == (False, None)
+    assert resctrl == {
+        "source": "resctrl",
+        "works": False,
+        "reason": "resctrl is not mounted",
+        "remedy": "mount -t resctrl resctrl /sys/fs/resctrl",
+    }
 
 
 def test_nova_conf(monkeypatch: pytest.MonkeyPatch) -> None:

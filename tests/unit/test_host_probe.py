@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The probe on hosts of many kinds, and its system call on this one."""
 
+import dataclasses
 import errno
 import os
 import pathlib
 import platform
+from typing import Any
 
 import pytest
 from oslo_config import cfg
@@ -76,6 +78,7 @@ def test_amd_with_two_caches() -> None:
         mounted="/sys/fs/resctrl",
         features=("llc_occupancy", "mbm_total_bytes", "mbm_local_bytes"),
         rmids=256,
+        in_use=4,
     )
 
 
@@ -199,6 +202,69 @@ def test_it_may_stand_in_a_file_that_has_the_section(
     conf.register_opt(cfg.StrOpt("virt_type"), group="libvirt")
     conf([], default_config_files=[str(path)])
     assert conf.libvirt.virt_type == "kvm"
+
+
+# Cache and bandwidth
+
+
+def judged(report: Report) -> dict[str, bool | None]:
+    return {source.name: source.works for source in report.rdt_sources()}
+
+
+def remedy(report: Report, name: str) -> str:
+    (found,) = (s for s in report.rdt_sources() if s.name == name)
+    assert found.reason
+    return found.remedy or ""
+
+
+def test_sources_of_cache_and_bandwidth() -> None:
+    amd = probed("amd", FakeKernel())
+    assert judged(amd) == {"perf": False, "libvirt": True, "resctrl": True}
+    cqm = probed("cqm", FakeKernel((0, 1, CQM_TYPE)))
+    assert judged(cqm) == {"perf": True, "libvirt": None, "resctrl": False}
+    vm = probed("vm", FakeKernel((1,)))
+    assert judged(vm) == {"perf": False, "libvirt": False, "resctrl": False}
+    assert "rdt=cmt,mbmtotal,mbmlocal" in remedy(vm, "resctrl")
+    intel = probed("intel", FakeKernel())
+    assert judged(intel) == {"perf": False, "libvirt": False, "resctrl": False}
+    assert "mount -t resctrl" in remedy(intel, "resctrl")
+    assert "restart libvirtd" in remedy(intel, "libvirt")
+
+
+def test_events_that_this_user_can_not_judge() -> None:
+    kernel = FakeKernel((0, 1, CQM_TYPE), forbids_all=errno.EACCES)
+    report = probed("cqm", kernel, is_root=False)
+    assert judged(report)["perf"] is None
+    assert "run as root" in str(report.rdt_sources()[0].reason)
+
+
+def test_resctrl_that_monitors_nothing() -> None:
+    report = changed("amd", features=())
+    assert judged(report)["resctrl"] is judged(report)["libvirt"] is False
+    assert "rdt=" in remedy(report, "resctrl")
+
+
+def test_no_rmid_is_left() -> None:
+    report = changed("amd", rmids=4)
+    (source,) = (s for s in report.rdt_sources() if s.name == "resctrl")
+    assert source.works is False
+    assert source.reason == "4 of 4 RMIDs are in use"
+
+
+def test_libvirt_that_started_before_resctrl_was_mounted() -> None:
+    report = probed("amd", FakeKernel())
+    blind = dataclasses.replace(report.virt, monitors=())
+    report = dataclasses.replace(report, virt=blind)
+    assert judged(report)["libvirt"] is False
+    assert remedy(report, "libvirt").startswith("restart libvirtd")
+
+
+def changed(host: str, **changes: Any) -> Report:
+    """With another resctrl."""
+    report = probed(host, FakeKernel())
+    resctrl = dataclasses.replace(report.machine.resctrl, **changes)
+    machine = dataclasses.replace(report.machine, resctrl=resctrl)
+    return dataclasses.replace(report, machine=machine)
 
 
 # Trees

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ceilometer_perf.host.probe import counters, machine, verdicts, virt
+from ceilometer_perf.host.probe import counters, machine, rdt, verdicts, virt
 from ceilometer_perf.host.probe.counters import Counters
 from ceilometer_perf.host.probe.events import EVENTS, Event
 from ceilometer_perf.host.probe.machine import Machine
@@ -26,6 +26,10 @@ class Report:
     is_root: bool
     verdicts: tuple[Verdict, ...]
     counters: Counters
+
+    def rdt_sources(self) -> tuple[rdt.Source, ...]:
+        """Where L3 occupancy and memory bandwidth could come from."""
+        return tuple(rdt.sources(self.machine, self.virt, self.verdicts))
 
     def safe(self) -> tuple[str, ...]:
         """The events that start with a guest here, and count right."""

@@ -4,6 +4,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ceilometer_perf.host import resctrl
+
 CPU_PMU = "4"  # PERF_TYPE_RAW, which x86 gives its CPUs' counters
 TYPE_BYTES = 10  # libvirt reads no more of intel_cqm's type
 
@@ -18,6 +20,8 @@ class Resctrl:
     features: tuple[str, ...] = ()
     #: How many groups can be monitored at once.
     rmids: int | None = None
+    #: How many there are, of any kind and whoever made them.
+    in_use: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +77,13 @@ def _resctrl(root: Path) -> Resctrl:
     mounted = _mounted(_text(root / "proc/mounts") or "")
     if mounted is None:
         return Resctrl("resctrl" in known)
-    info = root / mounted.lstrip("/") / "info/L3_MON"
+    found = resctrl.Resctrl(root / mounted.lstrip("/"))
     return Resctrl(
         known=True,
         mounted=mounted,
-        features=tuple((_text(info / "mon_features") or "").split()),
-        rmids=_number(info / "num_rmids"),
+        features=found.features(),
+        rmids=found.rmids(),
+        in_use=found.in_use(),
     )
 
 

@@ -12,7 +12,10 @@ from ceilometer_perf.host.deadline import within
 
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 L3 = ".//cache/bank[@level='3']"
-MONITORS = ".//cache/monitor[@level='3']/feature"
+MONITORS = (
+    ".//cache/monitor[@level='3']/feature",
+    ".//memory_bandwidth/monitor/feature",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Virt:
     library: Version
     daemon: Version | None = None
     l3: tuple[CacheBank, ...] = ()
-    #: What libvirt can monitor of them, by resctrl.
+    #: What libvirt can monitor of them and of memory, by resctrl.
     monitors: tuple[str, ...] = ()
     #: Why the daemon said nothing.
     error: str | None = None
@@ -78,5 +81,6 @@ def caches(
         )
         for bank in root.iterfind(L3)
     )
-    features = (f.get("name", "") for f in root.iterfind(MONITORS))
+    found = (f for path in MONITORS for f in root.iterfind(path))
+    features = (feature.get("name", "") for feature in found)
     return banks, tuple(features)
