@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ceilometer_perf.host.resctrl import Resctrl
+from ceilometer_perf.meters import RDT
 from ceilometer_perf.options import OPTS
 from tests.functional.agent import Agent
 from tests.functional.helper import Client, configuration
@@ -60,6 +61,29 @@ def test_agent_polls(lab: Lab, node: Node, tmp_path: Path) -> None:
     assert "\nCapEff:\t0000000000000000\n" in status
     assert coverage[-1]["counter_volume"] == pytest.approx(1, abs=0.1)
     assert agent.lines() == agent.errors() == []
+    lab.remove(guest)
+
+
+def test_cache_and_bandwidth_by_sudo(
+    lab: Lab, node: Node, tmp_path: Path
+) -> None:
+    """The whole of it: options and sudoers file as they are shipped."""
+    guest = lab.start(Guest("cached", "spin", events=()))
+    with Agent(
+        tmp_path / "agent",
+        lab,
+        meters=("cpu_l3_cache*", "memory.bandwidth.*"),
+        perf=f"resctrl_path = {lab.resctrl_path}",
+        node=node,
+    ) as agent:
+        for meter in RDT:
+            agent.wait_for_samples(
+                2, resource_id=guest.uuid, counter_name=meter.name
+            )
+        assert agent.errors() == []
+    (groups,) = Resctrl(lab.resctrl_path).ours().values()
+    for group in groups:  # kept for the agent's next start
+        group.rmdir()
     lab.remove(guest)
 
 
