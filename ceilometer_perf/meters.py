@@ -168,6 +168,9 @@ HARDWARE_KEYS = frozenset(
 RDT_KEYS = frozenset(m.key for m in RDT)
 """The keys of what is read in the caches and at the memory."""
 
+RDT_NAMES = frozenset(m.name for m in RDT)
+"""Their meters' names."""
+
 RDT_EVENTS = {
     "perf.cmt": L3_CACHE.name,
     "perf.mbmt": BANDWIDTH_TOTAL.name,

@@ -3,23 +3,30 @@
 
 from collections.abc import Iterator
 
-from ceilometer_perf.doctor import agent, host, publishing
-from ceilometer_perf.doctor.finding import BrokenError, Finding, Link, State
+from ceilometer_perf.doctor import agent, cache, host, publishing
+from ceilometer_perf.doctor.finding import (
+    BrokenError,
+    Finding,
+    Link,
+    State,
+    fine,
+)
 from ceilometer_perf.doctor.patient import Patient
 
 __all__ = ["LINKS", "Finding", "Link", "Patient", "State", "examine"]
 
 #: In the order in which a number passes them.
 LINKS = (
-    Link("nova.conf", host.nova_conf),
+    Link("nova.conf", host.nova_conf, perf=True),
     Link("ceilometer.conf", agent.ceilometer_conf),
     Link("libvirt", host.libvirt),
     Link("instances", host.instances),
-    Link("XML", host.xml),
-    Link("PMU", host.pmu),
+    Link("XML", host.xml, perf=True),
+    Link("PMU", host.pmu, perf=True),
     Link("entry points", agent.entry_points),
     Link("polling.yaml", agent.polling),
-    Link("gate", host.gate),
+    Link("gate", host.gate, perf=True),
+    Link("cache", cache.cache),
     Link("pipeline.yaml", publishing.pipeline),
     Link("Gnocchi", publishing.gnocchi),
 )
@@ -39,6 +46,8 @@ def examine(patient: Patient) -> Iterator[tuple[Link, Finding]]:
 
 
 def _examined(link: Link, patient: Patient) -> Finding:
+    if link.perf and not agent.polls_perf(patient):
+        return fine("no perf counter is polled")
     try:
         return link.check(patient)
     except BrokenError as error:

@@ -22,7 +22,7 @@ from ceilometer_perf.doctor.finding import (
 )
 from ceilometer_perf.doctor.names import meant
 from ceilometer_perf.doctor.patient import Patient
-from ceilometer_perf.meters import METERS
+from ceilometer_perf.meters import METERS, RDT_NAMES
 from ceilometer_perf.reading import SourceUnavailableError
 
 POLLSTERS = "ceilometer.poll.compute"
@@ -130,6 +130,15 @@ def polled(patient: Patient) -> list[str]:
     :raises BrokenError: as :func:`polling`.
     """
     return list(dict.fromkeys(_asked(_sources(patient))))
+
+
+def polls_perf(patient: Patient) -> bool:
+    """Whether anything needs perf counters; so it is if nobody can tell."""
+    try:
+        asked = polled(patient)
+    except BrokenError:
+        return True
+    return not asked or not RDT_NAMES.issuperset(asked)
 
 
 def _path(patient: Patient) -> Path:

@@ -43,6 +43,8 @@ class Link:
 
     name: str
     check: Callable[[Patient], Finding]
+    #: Whether only perf counters pass it.
+    perf: bool = False
 
 
 def fine(reason: str) -> Finding:

@@ -199,7 +199,7 @@ def gate(patient: Patient) -> Finding:
     passing = [n for _, n, j in verdicts if j.verdict is Verdict.OK]
     withheld = [(i, j) for i, _, j in verdicts if j.verdict.withholds]
     if not passing:
-        raise BrokenError(*_withheld(withheld))
+        raise BrokenError(*commonest(withheld))
     counters = {meter.name for meter in COUNTERS}
     if asked <= counters and not asked.intersection(passing):
         raise BrokenError(
@@ -208,12 +208,15 @@ def gate(patient: Patient) -> Finding:
             "ask for these, or enable the events of the others in nova.conf",
         )
     if withheld:
-        return warning(*_withheld(withheld))
+        return warning(*commonest(withheld))
     return fine(f"{len(passing)} counters pass")
 
 
-def _withheld(found: list[tuple[Instance, Judgement]]) -> tuple[str, str]:
-    """Of whom, why and what mends it; the most frequent reason."""
+def commonest(found: list[tuple[Instance, Judgement]]) -> tuple[str, str]:
+    """Why something is withheld, of whom, and what mends it.
+
+    The most frequent reason.
+    """
     if not found:
         return "there is no counter of any running instance", SAFE
     reasons = Counter(judgement for _, judgement in found)

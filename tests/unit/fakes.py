@@ -221,6 +221,9 @@ class FakeVirConnect:
         self.calls.append((stats, flags))
         return [(domain, domain.perf) for domain in domains]
 
+    def lookupByUUIDString(self, uuid: str) -> FakeVirDomain:  # noqa: N802
+        return next(d for d in self.domains if d.uuid == uuid)
+
 
 def instance(uuid: str = "6695eb01-f6a4-4304-b9aa-97f2502e193f") -> Any:
     """An instance as core's discovery from libvirt metadata makes it."""

@@ -244,6 +244,55 @@ def test_some_of_them(host: ComputeHost) -> None:
     assert "map perf.sw.page_faults," in rows["Gnocchi"]["reason"]
 
 
+# Caches and memory
+
+CACHE = "sources: [{name: c, interval: 60, meters: [cpu_l3_cache*]}]\n"
+
+
+def test_caches_that_nobody_polls(healthy: ComputeHost) -> None:
+    assert "nothing of it is polled" in walk(healthy)["cache"]["reason"]
+
+
+def test_caches_beside_counters(healthy: ComputeHost) -> None:
+    meters = POLLING.replace('"perf.derived.*"', "cpu_l3_cache")
+    healthy.write("polling.yaml", meters)
+    row = walk(healthy)["cache"]
+    assert row["state"] == "warning"
+    assert "no resctrl" in row["reason"]
+    assert "mount -t resctrl" in row["remedy"]
+
+
+def test_caches_alone_need_no_perf_events(healthy: ComputeHost) -> None:
+    healthy.write("polling.yaml", CACHE)
+    healthy.nova_conf("")
+    healthy.has(domain("web", ()))
+    assert "no resctrl" in broken(healthy, "cache")
+    assert walk(healthy)["nova.conf"]["reason"] == "no perf counter is polled"
+
+
+def test_caches_that_can_be_read(healthy: ComputeHost) -> None:
+    monitors = (
+        "<cputune><memorytune vcpus='0'><monitor vcpus='0'/></memorytune>"
+        "<cachetune vcpus='0'><monitor level='3' vcpus='0'/></cachetune>"
+        "</cputune>"
+    )
+    web = domain("web", (), extra=monitors)
+    bank, node = "cpu.cache.monitor.0.bank", "memory.bandwidth.monitor.0.node"
+    web.perf = {
+        "cpu.cache.monitor.count": 1,
+        f"{bank}.count": 1, f"{bank}.0.id": 0, f"{bank}.0.bytes": 5,
+        "memory.bandwidth.monitor.count": 1,
+        f"{node}.count": 1, f"{node}.0.id": 0,
+        f"{node}.0.bytes.total": 5, f"{node}.0.bytes.local": 5,
+    }  # fmt: skip
+    healthy.has(web)
+    healthy.write("polling.yaml", CACHE)
+    row = walk(healthy)["cache"]
+    assert (row["state"], row["reason"]) == (
+        "ok", "2 meters of each running instance",
+    )  # fmt: skip
+
+
 # Entry points
 
 

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The link of L3 occupancy and memory bandwidth, past the gate."""
+
+from ceilometer_perf.doctor import agent
+from ceilometer_perf.doctor.finding import (
+    BrokenError,
+    Finding,
+    fine,
+    warning,
+)
+from ceilometer_perf.doctor.host import commonest
+from ceilometer_perf.doctor.patient import Patient
+from ceilometer_perf.meters import RDT_NAMES
+from ceilometer_perf.verdicts import Verdict
+
+_GOOD = (Verdict.OK, Verdict.NEW)
+
+
+def cache(patient: Patient) -> Finding:
+    """What is polled of it can be read, of every instance."""
+    asked = RDT_NAMES.intersection(agent.polled(patient))
+    if not asked:
+        return fine("nothing of it is polled")
+    missing = [
+        (instance, instance.rdt[name])
+        for instance in patient.running
+        for name in sorted(asked)
+        if instance.rdt[name].verdict not in _GOOD
+    ]
+    if not missing:
+        return fine(f"{len(asked)} meters of each running instance")
+    if not agent.polls_perf(patient) and len(missing) == len(asked) * len(
+        patient.running
+    ):
+        raise BrokenError(*commonest(missing))
+    return warning(*commonest(missing))
