@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """perf, libvirt's monitors and groups of our own tell one truth.
 
-It is the CPU time of the guests' threads, which the lab's PMU and its
-resctrl both hand out as memory traffic.
+It is the CPU time of the guests' threads, out of which the lab's PMU and its
+resctrl both make memory traffic and occupancy.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,22 +14,25 @@ import libvirt
 import pytest
 
 from ceilometer_perf.host import probe
-from ceilometer_perf.host.connection import Session
+from ceilometer_perf.host.connection import Connection, Session
+from ceilometer_perf.host.monitors import Monitors
 from ceilometer_perf.host.probe import virt
 from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.host.stats import monitor_stats, perf_stats
 from ceilometer_perf.host.watching import Watching
 from ceilometer_perf.reading import Guest as Polled
-from ceilometer_perf.sources.rdt import monitors, perf
+from ceilometer_perf.reading import Reading
+from ceilometer_perf.sources.rdt import monitors
+from ceilometer_perf.sources.rdt.choice import Choice
 from ceilometer_perf.sources.rdt.groups import Groups
-from ceilometer_perf.sources.rdt.rates import Rates
-from ceilometer_perf.sources.rdt.usage import OCCUPANCY, TOTAL, Usage
+from ceilometer_perf.sources.rdt.rates import Figures, Rates
+from ceilometer_perf.sources.rdt.usage import OCCUPANCY, TOTAL, Origin, Usage
 from ceilometer_perf.verdicts import Judgement, Verdict
 from tests.functional.agent import wait_for
 from tests.lab import Guest, Hardware, Lab
 
-TRUTH = Hardware(domains=(0, 4), settling=0.1, local_share=1.0)
+TRUTH = Hardware(domains=(0, 4), settling=0.1)
 
 MONITORS = """
 <cputune>
@@ -37,23 +40,24 @@ MONITORS = """
   <memorytune vcpus='0'><monitor vcpus='0'/></memorytune>
 </cputune>
 """
-PERF = Guest("by-perf", "spin", events=("cmt", "mbmt", "mbml"))
-LIBVIRT = Guest("by-libvirt", "spin", events=(), extra=(MONITORS,))
-RESCTRL = Guest("by-resctrl", "spin", events=())
+CQM = ("cmt", "mbmt", "mbml")
+LIBVIRT = Guest("by-libvirt", "spin", events=CQM, extra=(MONITORS,))
+RESCTRL = Guest("by-resctrl", "spin", events=CQM)
+IDLE = Guest("idle", "idle", events=())
 
 
 @dataclass(frozen=True)
 class Running:
     name: str
     id: int
+    xml: str
     realtime: bool = False
-    xml: str = "<domain/>"
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     with Lab(fake_pmu=True, resctrl=TRUTH) as lab:
-        lab.start_all([PERF, LIBVIRT, RESCTRL])
+        lab.start_all([LIBVIRT, RESCTRL, IDLE])
         yield lab
 
 
@@ -69,21 +73,15 @@ def groups(lab: Lab) -> Iterator[Groups]:
 
 
 def running(lab: Lab, *guests: Guest) -> Mapping[str, Polled]:
+    domains = {guest.uuid: lab.domain(guest) for guest in guests}
     return {
-        guest.uuid: Running(guest.domain_name, lab.domain(guest).ID())
-        for guest in guests
+        uuid: Running(domain.name(), domain.ID(), domain.XMLDesc())
+        for uuid, domain in domains.items()
     }
 
 
 def session(lab: Lab) -> Session:
     return Session(lab.connection, (9, 0, 0))
-
-
-def by_perf(lab: Lab) -> Usage:
-    stats = perf_stats(session(lab), [lab.domain(PERF)])
-    found = perf.usage(lab.domain(PERF).ID(), stats[PERF.uuid])
-    assert found is not None
-    return found
 
 
 def by_libvirt(lab: Lab) -> Usage:
@@ -99,40 +97,63 @@ def used(lab: Lab, guest: Guest) -> int:
     return sum(int(task.read_text().split()[0]) for task in tasks)
 
 
-def test_bandwidth_is_the_truth_by_each_source(
-    lab: Lab, groups: Groups
-) -> None:
-    def by_resctrl(lab: Lab) -> Usage:
-        (found,) = groups.read(running(lab, RESCTRL)).values()
-        assert isinstance(found, Usage)
-        return found
+def read(
+    lab: Lab, groups: Groups, only: Origin, *guests: Guest
+) -> Mapping[str, Usage]:
+    """By instance UUID; each has to have this source."""
+    counters = perf_stats(session(lab), [lab.domain(g) for g in guests])
+    now = time.monotonic()
+    reading = Reading(now, now, running(lab, *guests), counters)
+    connection = Connection(lab.uri_ro, 10)
+    found = Choice(Monitors(lambda: connection), groups, only).read(
+        reading, {guest.uuid: {} for guest in guests}
+    )
+    connection.close()
+    assert all(isinstance(answer, Usage) for answer in found.values()), found
+    return {u: a for u, a in found.items() if isinstance(a, Usage)}
 
-    sources: dict[Guest, Callable[[Lab], Usage]] = {
-        PERF: by_perf,
-        LIBVIRT: by_libvirt,
-        RESCTRL: by_resctrl,
-    }
-    rates = Rates()
-    l3 = {0: 1 << 20}
-    by_resctrl(lab)  # makes the group
-    start: dict[Guest, tuple[float, int]] = {}
-    for guest, read in sources.items():
-        now = time.monotonic()
-        rates.compute(guest.uuid, now, read(lab), l3)
-        start[guest] = now, used(lab, guest)
+
+#: Who is read by which source alone.
+READ_BY: Mapping[Origin, tuple[Guest, ...]] = {
+    "perf": (LIBVIRT, RESCTRL),
+    "libvirt": (LIBVIRT,),
+    "resctrl": (RESCTRL,),
+}
+L3 = dict.fromkeys(TRUTH.domains, TRUTH.l3_bytes)
+
+
+def test_all_three_agree(lab: Lab, groups: Groups) -> None:
+    rates = {origin: Rates() for origin in READ_BY}
+
+    def look() -> dict[Origin, Mapping[str, Figures]]:
+        return {
+            origin: {
+                uuid: rates[origin].compute(uuid, time.monotonic(), usage, L3)
+                for uuid, usage in read(lab, groups, origin, *guests).items()
+            }
+            for origin, guests in READ_BY.items()
+        }
+
+    read(lab, groups, "resctrl", RESCTRL)  # makes the group
+    look()
+    before = {g: (time.monotonic(), used(lab, g)) for g in READ_BY["perf"]}
     time.sleep(3)
-    for guest, read in sources.items():
-        now = time.monotonic()
-        found = rates.compute(guest.uuid, now, read(lab), l3).values
-        values = {key: figure.value for key, figure in found.items()}
-        since, before = start[guest]
-        truth = (used(lab, guest) - before) / (now - since)
-        bandwidth = values["memory.bandwidth.total"]
-        assert bandwidth == pytest.approx(truth, rel=0.15), guest.name
-        local = values["memory.bandwidth.local"]
-        assert local == pytest.approx(bandwidth, rel=0.02)
-        assert values["cpu_l3_cache"] > 0, guest.name
-        assert 0 < values["cpu_l3_cache.util"] <= 100
+    told = look()
+    for guest, (since, then) in before.items():
+        cpu = (used(lab, guest) - then) / 1e9 / (time.monotonic() - since)
+        truth = {
+            "cpu_l3_cache": cpu * TRUTH.working_set,
+            "cpu_l3_cache.util": cpu * TRUTH.working_set
+            / sum(L3.values()) * 100,
+            "memory.bandwidth.total": cpu * 1e9 * TRUTH.bytes_per_ns,
+            "memory.bandwidth.local": cpu * 1e9 * TRUTH.local_share,
+        }  # fmt: skip
+        sources = [told[origin] for origin in told if guest in READ_BY[origin]]
+        assert len(sources) == 2
+        for source in sources:
+            found = source[guest.uuid].values.items()
+            values = {key: figure.value for key, figure in found}
+            assert values == pytest.approx(truth, rel=0.15)
 
 
 def test_one_monitor_that_fails_does_not_hide_the_others(lab: Lab) -> None:
@@ -161,7 +182,7 @@ def test_libvirts_groups_are_left_to_libvirt(lab: Lab, groups: Groups) -> None:
 
 def test_rmids_run_out(lab: Lab, groups: Groups) -> None:
     lab.change_resctrl(num_rmids=3)  # the default group, libvirt's, one more
-    guests = running(lab, PERF, RESCTRL)
+    guests = running(lab, IDLE, RESCTRL)
     # Those of earlier groups have to be clean first.
     wait_for(
         lambda: isinstance(groups.read(guests)[min(guests)], Usage),

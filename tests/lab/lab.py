@@ -204,7 +204,7 @@ class Lab:
     def _emulated_pmu(self) -> tuple[str, ...]:
         if not self.fake_pmu:
             return ()
-        cqm = "perf.cmt, mbmt, mbml: page faults and a software clock"
+        cqm = "perf.cmt, mbmt, mbml: a software clock"
         missing = pmu.missing_events()
         if not missing:
             return (cqm,)

@@ -7,27 +7,53 @@
  *   count, is inherited by new threads as the event would be, and is lost
  *   where the event would be lost. A hardware event that works stays real.
  * - Intel's cache monitoring PMU, which Linux dropped in 4.14, is read from
- *   CQM_HERE. Its occupancy is the page faults of the guest, which libvirt
- *   scales by a page, its bandwidths are software clocks.
+ *   CQM_HERE. Its events are software clocks, which become bytes when they
+ *   are read: CPU time stands in for memory traffic, and the share of a CPU
+ *   that is in use for the occupancy. The lab's resctrl makes its numbers in
+ *   the same way out of the same clocks; see resctrl/hardware.py, whose
+ *   defaults these are.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/perf_event.h>
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
 
 #define CQM_SYSFS "/sys/devices/intel_cqm/"
 #define CQM_HERE "/run/libvirt/intel_cqm/"
 #define CQM_TYPE 57005 /* as CQM_HERE "type" says */
 #define CQM_OCCUPANCY 1
+#define CQM_LOCAL 3
+
+#define WORKING_SET (8 << 20) /* bytes of a thread that always runs */
+#define UNIT 4096             /* as CQM_HERE "events/llc_occupancy.scale" */
+#define LOCAL(bytes) ((bytes) / 4 * 3)
+#define WINDOW 100000000      /* nanoseconds over which a level is taken */
+
+#define MOST_FILES 65536
 
 typedef long (*syscall_fn)(long, ...);
 typedef int (*open_fn)(const char *, int, ...);
+typedef ssize_t (*read_fn)(int, void *, size_t);
+typedef int (*close_fn)(int);
+
+/* The events of CQM_TYPE, by file descriptor; no event has config 0. */
+static struct {
+    uint64_t config;
+    uint64_t at;    /* when the level was taken */
+    uint64_t clock; /* and what the clock said then */
+    uint64_t level;
+} events[MOST_FILES];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* libvirt hands LD_PRELOAD on to QEMU, which has no use for this. */
 __attribute__((constructor)) static void stay_in_libvirtd(void)
@@ -37,11 +63,76 @@ __attribute__((constructor)) static void stay_in_libvirtd(void)
 
 static void become_software(struct perf_event_attr *attr)
 {
-    int occupancy = attr->type == CQM_TYPE && attr->config == CQM_OCCUPANCY;
-
     attr->type = PERF_TYPE_SOFTWARE;
-    attr->config = occupancy ? PERF_COUNT_SW_PAGE_FAULTS
-                             : PERF_COUNT_SW_TASK_CLOCK;
+    attr->config = PERF_COUNT_SW_TASK_CLOCK;
+}
+
+static uint64_t now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void remember(int fd, uint64_t config)
+{
+    if (fd < 0 || fd >= MOST_FILES)
+        return;
+    pthread_mutex_lock(&lock);
+    memset(&events[fd], 0, sizeof(events[fd]));
+    events[fd].config = config;
+    events[fd].at = now();
+    pthread_mutex_unlock(&lock);
+}
+
+static uint64_t occupancy(int fd, uint64_t clock)
+{
+    uint64_t passed = now() - events[fd].at;
+
+    if (passed >= WINDOW) {
+        double busy = (double)(clock - events[fd].clock) / passed;
+
+        events[fd].level = busy * WORKING_SET / UNIT;
+        events[fd].clock = clock;
+        events[fd].at += passed;
+    }
+    return events[fd].level;
+}
+
+ssize_t read(int fd, void *buffer, size_t size)
+{
+    static read_fn real;
+    uint64_t value;
+    ssize_t result;
+
+    if (!real)
+        real = (read_fn)dlsym(RTLD_NEXT, "read");
+    result = real(fd, buffer, size);
+    if (result != sizeof(value) || fd >= MOST_FILES || !events[fd].config)
+        return result;
+
+    memcpy(&value, buffer, sizeof(value));
+    pthread_mutex_lock(&lock);
+    if (events[fd].config == CQM_OCCUPANCY)
+        value = occupancy(fd, value);
+    else if (events[fd].config == CQM_LOCAL)
+        value = LOCAL(value);
+    pthread_mutex_unlock(&lock);
+    memcpy(buffer, &value, sizeof(value));
+    return result;
+}
+
+int close(int fd)
+{
+    static close_fn real;
+
+    if (!real)
+        real = (close_fn)dlsym(RTLD_NEXT, "close");
+    /* Before: it may be another's as soon as it is closed. */
+    if (fd >= 0 && fd < MOST_FILES && events[fd].config)
+        remember(fd, 0);
+    return real(fd);
 }
 
 long syscall(long number, ...)
@@ -63,8 +154,11 @@ long syscall(long number, ...)
         struct perf_event_attr attr = *(struct perf_event_attr *)arg[0];
 
         if (attr.type == PERF_TYPE_HARDWARE || attr.type == CQM_TYPE) {
+            uint64_t config = attr.type == CQM_TYPE ? attr.config : 0;
+
             become_software(&attr);
             result = real(number, &attr, arg[1], arg[2], arg[3], arg[4]);
+            remember(result, config);
         }
     }
     return result;

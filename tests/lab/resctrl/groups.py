@@ -2,8 +2,8 @@
 """The groups, and what they count: a model of the kernel's resctrl.
 
 What /proc does not tell is made up: the memory traffic of a thread grows
-with its CPU time, and what it holds of the cache is the memory that it has
-touched, as far as the cache has room for it.
+with its CPU time, and what it holds of the cache with the share of a CPU that
+it uses, as far as the cache has room for it.
 """
 
 import errno
@@ -171,7 +171,7 @@ class Groups:
     def _settle(self, group: Group) -> None:
         hw, levels = self._hardware(), _zeros()
         for task in self._tasks.of(group):
-            levels[_domain(task.use, hw)] += task.use.touched
+            levels[_domain(task.use, hw)] += task.busy * hw.working_set
         group.rmid.settle(levels, hw, self._clock())
 
     def _count(self, group: Group, cpu_ns: int, use: Use) -> None:

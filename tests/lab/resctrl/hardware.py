@@ -15,7 +15,11 @@ LOCAL = "mbm_local_bytes"
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
-    """One machine. All of it may be changed while it runs."""
+    """One machine. All of it may be changed while it runs.
+
+    The fake PMU tells what a machine with the default traffic, share and
+    working set would.
+    """
 
     #: The ids of its L3 caches; the CPUs are dealt out to them in turn.
     #: libvirt takes "08" and "09" for octal, and can't read its monitors.
@@ -28,6 +32,8 @@ class Hardware:
     bytes_per_ns: float = 1.0
     #: How much of that stays on the thread's own node.
     local_share: float = 0.75
+    #: Bytes of a cache that a thread holds if it always runs.
+    working_set: int = 8 << 20
     #: Where the byte counters start again from 0.
     counter_bits: int = 64
     #: Seconds in which an occupancy gets most of the way to its new level.

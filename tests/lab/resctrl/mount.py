@@ -20,7 +20,7 @@ SERVER_PID = "resctrl.pid"
 
 EMULATES = (
     "resctrl: a FUSE file system; CPU time stands in for memory traffic, "
-    "and memory that was touched for L3 occupancy"
+    "and the share of a CPU in use for L3 occupancy"
 )
 PATIENCE = 10  # seconds
 

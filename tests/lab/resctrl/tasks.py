@@ -16,6 +16,7 @@ from tests.lab.resctrl.threads import Use
 G = TypeVar("G")
 
 FRESH = 0.01  # seconds for which a process is not looked at again
+WINDOW = 0.1  # seconds over which it is taken how busy a thread is
 
 
 @dataclass
@@ -25,6 +26,19 @@ class Task(Generic[G]):
     tid: int
     group: G
     use: Use
+    #: The share of a CPU that it used, when that was taken, and its CPU time
+    #: then.
+    taken_at: float
+    taken_ns: int
+    busy: float = 0.0
+
+    def see(self, use: Use, now: float) -> None:
+        """Take up what it has used by now."""
+        self.use = use
+        passed = now - self.taken_at
+        if passed >= WINDOW:
+            self.busy = (use.cpu_ns - self.taken_ns) / (passed * 1e9)
+            self.taken_at, self.taken_ns = now, use.cpu_ns
 
 
 class Tasks(Generic[G]):
@@ -85,14 +99,16 @@ class Tasks(Generic[G]):
         use = threads.use(tid)
         if use is None:
             return None
+        now = self._clock()
         if known is None:
-            return Task(tid, self._default, use)
+            return Task(tid, self._default, use, now, use.cpu_ns)
         task = known.get(tid)
         if task is None:
             main = known.get(pid)
-            task = Task(tid, main.group if main else self._default, use)
+            group = main.group if main else self._default
+            task = Task(tid, group, use, now, use.cpu_ns)
             self._count(task.group, use.cpu_ns, use)
         else:
             self._count(task.group, use.cpu_ns - task.use.cpu_ns, use)
-            task.use = use
+            task.see(use, now)
         return task

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the threads of this host do, from /proc."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
-PAGE = os.sysconf("SC_PAGE_SIZE")
-# Indexes in stat after the command, which is field 2 of proc(5).
-_MINFLT, _MAJFLT, _PROCESSOR = 10 - 3, 12 - 3, 39 - 3
+_PROCESSOR = 39 - 3  # of proc(5)'s fields, after the command
 
 
 @dataclass(frozen=True)
@@ -16,7 +13,6 @@ class Use:
     """What a thread has used so far, and which CPU it ran on last."""
 
     cpu_ns: int
-    touched: int
     cpu: int
 
 
@@ -28,8 +24,7 @@ def use(tid: int) -> Use | None:
         stat = (folder / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    faults = int(stat[_MINFLT]) + int(stat[_MAJFLT])
-    return Use(int(schedstat[0]), faults * PAGE, int(stat[_PROCESSOR]))
+    return Use(int(schedstat[0]), int(stat[_PROCESSOR]))
 
 
 def process(tid: int) -> int | None:
