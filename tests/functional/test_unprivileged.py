@@ -49,41 +49,30 @@ def client(tmp_path: Path, node: Node) -> Iterator[Client]:
 
 
 def test_agent_polls(lab: Lab, node: Node, tmp_path: Path) -> None:
+    """Everything, the resctrl groups included that sudo has made for it."""
     guest = lab.start(Guest("polled", "spin"))
-    meters = ("perf.hw.*", "perf.sw.*", "perf.coverage")
-    with Agent(tmp_path / "agent", lab, meters=meters, node=node) as agent:
-        coverage = agent.wait_for_samples(
-            2, resource_id=guest.uuid, counter_name="perf.coverage"
-        )
+    meters = ("perf.*", "cpu_l3_cache*", "memory.bandwidth.*")
+    resctrl_path = f"resctrl_path = {lab.resctrl_path}"
+    with Agent(
+        tmp_path / "agent", lab, meters=meters, perf=resctrl_path, node=node
+    ) as agent:
+        samples = {
+            name: agent.wait_for_samples(
+                2, resource_id=guest.uuid, counter_name=name
+            )[-1]
+            for name in ("perf.coverage", *(meter.name for meter in RDT))
+        }
         status = Path(f"/proc/{agent.process.pid}/status").read_text()
+        assert guest.uuid in Resctrl(lab.resctrl_path).ours()
     assert f"\nUid:\t{UID}\t{UID}\t{UID}\t{UID}\n" in status
     assert "\nGroups:\t \n" in status
     assert "\nCapEff:\t0000000000000000\n" in status
-    assert coverage[-1]["counter_volume"] == pytest.approx(1, abs=0.1)
-    assert agent.lines() == agent.errors() == []
-    lab.remove(guest)
-
-
-def test_cache_and_bandwidth_by_sudo(
-    lab: Lab, node: Node, tmp_path: Path
-) -> None:
-    """The whole of it: options and sudoers file as they are shipped."""
-    guest = lab.start(Guest("cached", "spin", events=()))
-    with Agent(
-        tmp_path / "agent",
-        lab,
-        meters=("cpu_l3_cache*", "memory.bandwidth.*"),
-        perf=f"resctrl_path = {lab.resctrl_path}",
-        node=node,
-    ) as agent:
-        for meter in RDT:
-            agent.wait_for_samples(
-                2, resource_id=guest.uuid, counter_name=meter.name
-            )
-        assert agent.errors() == []
-    (groups,) = Resctrl(lab.resctrl_path).ours().values()
-    for group in groups:  # kept for the agent's next start
-        group.rmdir()
+    volumes = {name: s["counter_volume"] for name, s in samples.items()}
+    assert volumes["perf.coverage"] == pytest.approx(1, abs=0.1)
+    assert volumes["memory.bandwidth.total"] > 0.2e9
+    # privsep logs what its helper's libraries warn of.
+    assert [x for x in agent.lines() if "ceilometer_perf." in x] == []
+    assert agent.errors() == []
     lab.remove(guest)
 
 
@@ -157,5 +146,5 @@ def test_helper_of_another_configuration_is_refused(
         None,
     ]
     client.end()
-    assert Resctrl(lab.resctrl_path).ours() == {}
+    assert guest.uuid not in Resctrl(lab.resctrl_path).ours()
     lab.remove(guest)
