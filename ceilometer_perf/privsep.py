@@ -9,12 +9,13 @@ configuration files: whoever may start it can't point it elsewhere.
 
 import contextlib
 import functools
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import tenacity
 from oslo_config import cfg
-from oslo_privsep import comm, priv_context
+from oslo_privsep import comm, daemon, priv_context
 
 from ceilometer_perf import options
 from ceilometer_perf.host.watching import Watching
@@ -44,20 +45,47 @@ def release_instance(instance: str) -> None:
     _watching().release(instance)
 
 
+#: Where the helper can't be started, sudo and oslo.privsep complain to logs
+#: that others read: not in each cycle.
+PAUSE = 600.0  # seconds
+
+
 class Helper:
-    """The helper, started when it is needed and again when it is gone."""
+    """The helper, started when it is needed and again when it is gone.
+
+    If it can't be started, that is not tried again before a pause.
+    """
 
     def __init__(self, command: str) -> None:
         """``command``: what starts it; privsep adds its own arguments."""
         cfg.CONF.set_override("helper_command", command, group=SECTION)
+        self._refused: daemon.FailedToDropPrivileges | None = None
+        self._pause_until = 0.0
 
     def watch(self, name: str, instance: str) -> None:
-        """See :meth:`ceilometer_perf.host.watching.Watching.watch`."""
-        _ask(watch_instance, name, instance)
+        """See :meth:`ceilometer_perf.host.watching.Watching.watch`.
+
+        :raises FailedToDropPrivileges: the helper can't be started.
+        """
+        self._ask(watch_instance, name, instance)
 
     def release(self, instance: str) -> None:
-        """See :meth:`ceilometer_perf.host.watching.Watching.release`."""
-        _ask(release_instance, instance)
+        """See :meth:`ceilometer_perf.host.watching.Watching.release`.
+
+        :raises FailedToDropPrivileges: the helper can't be started.
+        """
+        self._ask(release_instance, instance)
+
+    def _ask(self, call: Callable[..., None], *arguments: str) -> None:
+        if self._refused is not None and time.monotonic() < self._pause_until:
+            raise self._refused
+        try:
+            _ask(call, *arguments)
+        except daemon.FailedToDropPrivileges as exc:
+            self._refused = exc
+            self._pause_until = time.monotonic() + PAUSE
+            raise
+        self._refused = None
 
 
 def _ask(call: Callable[..., None], *arguments: str) -> None:

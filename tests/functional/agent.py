@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The real ceilometer-polling, as a process of its own."""
 
+import contextlib
 import json
 import os
 import signal
@@ -98,6 +99,7 @@ class Agent(fixtures.Fixture):
             },
             stdout=subprocess.DEVNULL,
             stderr=(self._folder / "stderr").open("w"),
+            start_new_session=True,
         )
         self.addCleanup(self._stop)
 
@@ -130,11 +132,12 @@ qemu_run_dir = {self._run_dir}
 
     def _stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        # Its workers too, whatever they wait for.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def lines(self, *, at: str = "WARNING") -> list[str]:
         """The log's lines of a level, without time and process id."""

@@ -42,6 +42,7 @@ class Client:
     ) -> None:
         """``within``: what the process is started by, and ends as."""
         self._helper = helper
+        self._others = frozenset(self._running())
         self._process = subprocess.Popen(
             [*within, sys.executable, "-c", CLIENT, helper],
             cwd=Path(__file__).parents[2],
@@ -59,7 +60,10 @@ class Client:
         return json.loads(self._process.stdout.readline())
 
     def helpers(self) -> list[int]:
-        """The processes of the helper."""
+        """The processes of the helper, not those of another run."""
+        return [pid for pid in self._running() if pid not in self._others]
+
+    def _running(self) -> list[int]:
         words = self._helper.removeprefix("sudo ")
         done = subprocess.run(
             ["pgrep", "-f", f"^[^ ]*python[^ ]* [^ ]*{words}"],

@@ -35,7 +35,7 @@ def lab() -> Iterator[Lab]:
 def node(tmp_path: Path, lab: Lab) -> Node:
     # pytest's own folders are for nobody but root.
     for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+        folder.chmod(folder.stat().st_mode | 0o055)
     node = Node(tmp_path / "node")
     node.config.write_text(configuration(lab))
     return node

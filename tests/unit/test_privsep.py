@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A helper that can't be started is not asked for in each cycle."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from oslo_config import cfg
+from oslo_privsep import daemon
+
+from ceilometer_perf import privsep
+
+
+class Starts:
+    """``refused``: sudo says no."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.refused = True
+
+    def __call__(self, call: Callable[..., None], *arguments: str) -> None:
+        self.asked += 1
+        if self.refused:
+            raise daemon.FailedToDropPrivileges("exited non-zero (1)")
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> Starts:
+    starts = Starts()
+    monkeypatch.setattr(privsep, "_ask", starts)
+    return starts
+
+
+@pytest.fixture
+def helper() -> Iterator[privsep.Helper]:
+    yield privsep.Helper("sudo privsep-helper")
+    cfg.CONF.clear_override("helper_command", privsep.SECTION)
+
+
+def test_asked_again_after_a_pause(
+    starts: Starts, helper: privsep.Helper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    for _ in range(3):
+        with pytest.raises(daemon.FailedToDropPrivileges):
+            helper.watch("instance-1", "uuid")
+    assert starts.asked == 1
+    now += privsep.PAUSE
+    starts.refused = False
+    for _ in range(3):
+        helper.release("uuid")
+    assert starts.asked == 4
+
+
+def test_what_the_helper_itself_says_is_no_refusal(
+    helper: privsep.Helper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def gone(call: Callable[..., None], *arguments: str) -> None:
+        asked.append(arguments)
+        raise ProcessLookupError(3, "the instance does not run")
+
+    monkeypatch.setattr(privsep, "_ask", gone)
+    for _ in range(2):
+        with pytest.raises(ProcessLookupError):
+            helper.watch("instance-1", "uuid")
+    assert len(asked) == 2
