@@ -8,6 +8,7 @@ import libvirt
 import pytest
 
 from ceilometer_perf.host.connection import Session
+from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.host.stats import monitor_stats
 from ceilometer_perf.sources.rdt import monitors
 from ceilometer_perf.sources.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
@@ -65,12 +66,13 @@ def test_libvirt_reports_all_vcpus(
     before = used(domain)
     first = usage(lab, guest)
     time.sleep(1)
-    grown = (usage(lab, guest).sum(TOTAL) or 0) - (first.sum(TOTAL) or 0)
+    second = usage(lab, guest)
+    grown = (second.sum(TOTAL) or 0) - (first.sum(TOTAL) or 0)
     # One byte for each nanosecond of the vCPUs.
     assert grown == pytest.approx(used(domain) - before, rel=0.3)
-    assert first.sum(OCCUPANCY)
-    assert first.sum(LOCAL) is not None
-    assert set(first.banks[OCCUPANCY]) == {0}
+    assert second.sum(OCCUPANCY)
+    assert second.sum(LOCAL)
+    assert set(second.banks[OCCUPANCY]) == {0}
     lab.remove(guest)
 
 
@@ -95,3 +97,12 @@ def test_tcg_guest_is_refused(lab: Lab) -> None:
     with pytest.raises(libvirt.libvirtError, match="only supported for KVM"):
         lab.start(Guest("tcg-2", "paused", 4, virt="qemu", extra=(PARTS,)))
     lab.remove(guest)
+
+
+def test_guest_does_not_start_without_an_rmid(lab: Lab) -> None:
+    """As the documentation warns."""
+    in_use = Resctrl(lab.resctrl_path).in_use()
+    lab.change_resctrl(num_rmids=in_use)
+    with pytest.raises(libvirt.libvirtError, match="No space left"):
+        lab.start(Guest("none", "paused", 4, events=(), extra=(PARTS,)))
+    lab.change_resctrl(num_rmids=64)
