@@ -5,8 +5,10 @@ Names, groups, types and defaults are those of ``nova.conf.libvirt`` and
 ``nova.conf.compute``, so that an operator's file is read as Nova reads it.
 """
 
+import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Iterator, Mapping, Sequence
 
 from oslo_config import cfg
 
@@ -34,9 +36,21 @@ class NovaConf:
 
 def read(path: str | pathlib.Path) -> NovaConf:
     """Read a nova.conf; everything else in it is ignored."""
+    with opened(path, {"libvirt": LIBVIRT_OPTS, "compute": COMPUTE_OPTS}) as c:
+        return _checked(c)
+
+
+@contextlib.contextmanager
+def opened(
+    path: str | pathlib.Path, opts: Mapping[str, Sequence[cfg.Opt]]
+) -> Iterator[cfg.ConfigOpts]:
+    """A nova.conf with the options of some groups, for as long as it is read.
+
+    What is wrong with the file or a value becomes a ConfigurationError.
+    """
     conf = cfg.ConfigOpts()
-    conf.register_opts(LIBVIRT_OPTS, group="libvirt")
-    conf.register_opts(COMPUTE_OPTS, group="compute")
+    for group, options in opts.items():
+        conf.register_opts(options, group=group)
     try:
         # The environment of this process says nothing about nova-compute's.
         conf(
@@ -45,7 +59,7 @@ def read(path: str | pathlib.Path) -> NovaConf:
             default_config_dirs=[],
             use_env=False,
         )
-        return _checked(conf)
+        yield conf
     except (cfg.Error, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise errors.ConfigurationError(f"{path}: {reason}") from error

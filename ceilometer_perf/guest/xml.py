@@ -6,6 +6,7 @@ document that brings a DTD along is refused before any of it is looked at.
 """
 
 import re
+from collections.abc import Mapping
 from xml.parsers import expat
 
 from lxml import etree
@@ -121,13 +122,21 @@ def _quoted(body: str, original: str) -> str:
     return _MARKUP.sub(requoted, body)
 
 
-def insert(parent: Element, tag: str, order: tuple[str, ...]) -> Element:
-    """A new child where libvirt would write it, indented like the rest."""
+def insert(
+    parent: Element,
+    tag: str,
+    order: tuple[str, ...],
+    prefixes: Mapping[str, str] | None = None,
+) -> Element:
+    """A new child where libvirt would write it, indented like the rest.
+
+    ``prefixes``: those of the namespaces that it brings along.
+    """
     before = order[: order.index(tag) + 1]
     backwards = parent.iterchildren(reversed=True)
     previous = next((c for c in backwards if c.tag in before), None)
     index = 0 if previous is None else parent.index(previous) + 1
-    child = etree.Element(tag)
+    child = etree.Element(tag, nsmap=prefixes)
     outer = _indent(parent)
     if len(parent) or outer is None or not _blank(parent.text):
         _join(parent, child, index)

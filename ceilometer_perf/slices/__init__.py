@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slices: parts of a host as domain templates that Placement can count."""

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong with slices, told in one line each."""
+
+
+class SliceError(Exception):
+    """Names the option, file or entry, and what would be right."""
+
+
+class SpecError(SliceError):
+    """An entry of ``[libvirt] slice_spec`` can't be used."""
