@@ -8,3 +8,11 @@ class SliceError(Exception):
 
 class SpecError(SliceError):
     """An entry of ``[libvirt] slice_spec`` can't be used."""
+
+
+class InstanceError(SliceError):
+    """What is told of an instance can't be used."""
+
+
+class TemplateError(SliceError):
+    """A template can't be rendered, or not into a domain."""

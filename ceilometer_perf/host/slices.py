@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What slices ask of a host: who runs in which, and what hardware there is."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import libvirt
+
+from ceilometer_perf.guest import errors, slice_metadata
+from ceilometer_perf.host.deadline import within
+from ceilometer_perf.host.domains import HostError, connected
+
+
+def taken(uri: str) -> Mapping[str, tuple[str, ...]]:
+    """The slices that run, each with the UUIDs of the domains in it.
+
+    :raises HostError: libvirt doesn't say, or not clearly: what is overlooked
+        here would be handed out twice.
+    """
+    with connected(uri, read_only=True) as connection:
+        return within(lambda: _taken(connection))
+
+
+def _taken(connection: libvirt.virConnect) -> Mapping[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    flags = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+    for domain in connection.listAllDomains(flags):
+        name = _slice(domain)
+        if name is not None:
+            found[name] = (*found.get(name, ()), domain.UUIDString())
+    return {name: tuple(sorted(uuids)) for name, uuids in found.items()}
+
+
+def _slice(domain: libvirt.virDomain) -> str | None:
+    """The slice of a domain; None if it has none or is gone."""
+    try:
+        return slice_metadata.read(domain.XMLDesc(0))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+    except errors.DomainXMLError as error:
+        raise HostError(f"domain {domain.UUIDString()}: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Hardware:
+    """What libvirt says of a host, as it says it."""
+
+    capabilities: str
+    #: An XML document for each node device that may be handed to a guest.
+    devices: tuple[str, ...]
+
+
+def hardware(uri: str) -> Hardware:
+    """The capabilities and the node devices of a host.
+
+    :raises HostError: libvirt doesn't say.
+    """
+    with connected(uri, read_only=True) as connection:
+        return within(lambda: _hardware(connection))
+
+
+def _hardware(connection: libvirt.virConnect) -> Hardware:
+    flags = (
+        libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV
+        | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV
+    )
+    devices = connection.listAllDevices(flags)
+    return Hardware(
+        capabilities=str(connection.getCapabilities()),
+        devices=tuple(str(device.XMLDesc(0)) for device in devices),
+    )

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a slice and an instance to the XML that a compute host would boot."""
+
+import dataclasses
+
+from ceilometer_perf import guest
+from ceilometer_perf.guest import slice_metadata, xml
+from ceilometer_perf.slices import context, template
+from ceilometer_perf.slices.context import Context
+from ceilometer_perf.slices.errors import TemplateError
+from ceilometer_perf.slices.schema import Schema, SchemaError
+from ceilometer_perf.slices.spec import SliceSpec
+from ceilometer_perf.slices.template import Rendered, Template
+
+
+@dataclasses.dataclass(frozen=True)
+class Builder:
+    """What is the same for all slices of a host."""
+
+    schema: Schema
+    conf: guest.NovaConf
+    host: guest.HostFacts = dataclasses.field(default_factory=guest.HostFacts)
+
+    def render(
+        self, specs: tuple[SliceSpec, ...], instance: Context
+    ) -> list[Rendered]:
+        """The templates of slices, rendered for an instance.
+
+        :raises TemplateError: one of them can't be.
+        :raises GuestError: the instance asks for what Nova refuses.
+        """
+        wanted = self._requirements(instance)
+        jobs = [
+            (
+                Template.read(spec.template_file),
+                context.full(instance, spec, wanted),
+            )
+            for spec in specs
+        ]
+        return template.render_all(jobs)
+
+    def _requirements(self, instance: Context) -> guest.Requirements:
+        return guest.resolve(context.asked(instance), self.conf, self.host)
+
+    def build(self, spec: SliceSpec, instance: Context) -> str:
+        """The domain of an instance in a slice, all of it.
+
+        :raises SchemaError: libvirt would not take it.
+        """
+        (rendered,) = self.render((spec,), instance)
+        return self.finish(spec, rendered, instance)
+
+    def finish(
+        self, spec: SliceSpec, rendered: Rendered, instance: Context
+    ) -> str:
+        """A rendered template with all that the companion adds."""
+        rendered.root()  # whose errors know the template's line
+        wanted = self._requirements(instance)
+        try:
+            text = guest.apply(rendered.text, wanted)
+        except guest.GuestError as error:
+            raise TemplateError(f"{rendered.file}: {error}") from error
+        text = slice_metadata.write(text, spec.name)
+        fault = self.schema.fault(xml.parse(text).getroot())
+        if fault is not None:
+            raise SchemaError(self._told(rendered, fault))
+        return text
+
+    def _told(self, rendered: Rendered, fault: xml.Element) -> str:
+        """The fault in words: of the template's line if it is the template's.
+
+        What the companion adds is libvirt's to take; it moves lines.
+        """
+        own = self.schema.fault(rendered.root())
+        if own is not None:
+            place = rendered.place(own)
+            return (
+                f"{place.file}, line {place.line}: libvirt's schema refuses "
+                f"{place.text}"
+            )
+        return (
+            f"{rendered.file}: libvirt's schema refuses <{fault.tag}> once "
+            "it says what the instance requires"
+        )
