@@ -9,7 +9,6 @@ import argparse
 import difflib
 import json
 import pathlib
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -68,13 +67,7 @@ def _add_inputs(parser: argparse.ArgumentParser, *, vcpus: bool) -> None:
         help="also have libvirt monitor the L3 occupancy and the memory "
         "bandwidth of its vCPUs (KVM only)",
     )
-    group.add_argument(
-        "--sys",
-        default=pathlib.Path("/sys"),
-        type=pathlib.Path,
-        metavar="DIR",
-        help="where the sysfs of the compute host is (default: /sys)",
-    )
+    options.add_sys(group)
 
 
 def _pairs(words: Sequence[str]) -> dict[str, str]:
@@ -86,17 +79,16 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
     return {key.strip(): value for key, _, value in pairs}
 
 
-def _host_facts(args: argparse.Namespace, *, here: bool) -> guest.HostFacts:
-    """What is known of the host; only if it is this one, all of it."""
-    sys_dir: pathlib.Path = args.sys
+def host_facts(sys_dir: pathlib.Path, uri: str | None) -> guest.HostFacts:
+    """What is known of the host; all of it if libvirt there can be asked."""
     if not sys_dir.is_dir():
         raise errors.InputError(f"--sys {sys_dir}: no such directory")
     online = sys_dir / "devices/system/cpu/online"
     return guest.HostFacts(
-        libvirt=domains.version(args.uri if here else None),
+        libvirt=domains.version(uri),
         intel_cqm=machine.cqm_type(sys_dir) is not None,
         online=cpus.parse(online.read_text())
-        if here and online.exists()
+        if uri is not None and online.exists()
         else None,
     )
 
@@ -114,7 +106,7 @@ def _requirements(
     return guest.resolve(
         guest.Asked(vcpus, flavor, image),
         nova_conf.read(args.nova_conf) if args.nova_conf else None,
-        _host_facts(args, here=noted is not None),
+        host_facts(args.sys, None if noted is None else args.uri),
         monitors=args.monitors,
     )
 
@@ -167,17 +159,6 @@ def _add_domain(parser: argparse.ArgumentParser) -> None:
     _add_inputs(parser, vcpus=False)
 
 
-def _read_file(name: str) -> bytes:
-    """A file's bytes, and never many more than may be parsed."""
-    try:
-        if name == "-":
-            return sys.stdin.buffer.read(xml.MAX_BYTES + 1)
-        with pathlib.Path(name).open("rb") as file:
-            return file.read(xml.MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise errors.InputError(f"--xml {name}: {error}") from error
-
-
 def _domain(
     args: argparse.Namespace,
 ) -> tuple[str | bytes, guest.Requirements]:
@@ -193,7 +174,7 @@ def _domain(
                 "32.0.0 writes it: give them with --flavor and --image"
             )
     else:
-        document = _read_file(args.xml)
+        document = options.read_file("--xml", args.xml)
         if not (args.nova_conf or args.flavor or args.image or args.monitors):
             LOG.warning(
                 "Nothing is asked of this domain: give --nova-conf, "

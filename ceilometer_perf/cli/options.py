@@ -2,6 +2,11 @@
 """Options that several commands share."""
 
 import argparse
+import pathlib
+import sys
+
+from ceilometer_perf.cli import errors
+from ceilometer_perf.guest import xml
 
 LOCAL = "qemu:///system"
 
@@ -35,6 +40,31 @@ def add_agent(parser: argparse.ArgumentParser) -> None:
         metavar="URI",
         help="where libvirt listens (default: what ceilometer.conf says)",
     )
+
+
+def add_sys(parser: argparse._ActionsContainer) -> None:
+    """Where the kernel says what it has."""
+    parser.add_argument(
+        "--sys",
+        default=pathlib.Path("/sys"),
+        type=pathlib.Path,
+        metavar="DIR",
+        help="where the sysfs of the compute host is (default: /sys)",
+    )
+
+
+def read_file(option: str, name: str) -> bytes:
+    """The bytes of the file that an option names.
+
+    Never many more than may be parsed; ``-`` is standard input.
+    """
+    try:
+        if name == "-":
+            return sys.stdin.buffer.read(xml.MAX_BYTES + 1)
+        with pathlib.Path(name).open("rb") as file:
+            return file.read(xml.MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise errors.InputError(f"{option} {name}: {error}") from error
 
 
 def seconds(word: str) -> float:

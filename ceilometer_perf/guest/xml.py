@@ -22,6 +22,18 @@ Element = etree._Element
 
 def parse(document: str | bytes) -> _Tree:
     """The tree of a ``<domain>``, comments and white space included."""
+    tree = parse_any(document)
+    tag = tree.getroot().tag
+    if tag != "domain":
+        raise errors.DomainXMLError(
+            f"The root element is <{tag}>, not <domain>: use what "
+            "virsh dumpxml --inactive prints"
+        )
+    return tree
+
+
+def parse_any(document: str | bytes) -> _Tree:
+    """The tree of whatever libvirt may write, by the same rules."""
     data = document if isinstance(document, bytes) else _encoded(document)
     if len(data) > MAX_BYTES:
         raise errors.DomainXMLError(
@@ -33,11 +45,6 @@ def parse(document: str | bytes) -> _Tree:
         root = etree.fromstring(data, _parser())
     except (expat.ExpatError, etree.XMLSyntaxError) as error:
         raise errors.DomainXMLError(f"Not well-formed XML: {error}") from error
-    if root.tag != "domain":
-        raise errors.DomainXMLError(
-            f"The root element is <{root.tag}>, not <domain>: use what "
-            "virsh dumpxml --inactive prints"
-        )
     return root.getroottree()
 
 
@@ -65,8 +72,8 @@ def _refuse_dtd(data: bytes) -> None:
 
     def refuse(*_: object) -> None:
         raise errors.DomainXMLError(
-            "The XML has a document type declaration, which domain XML never "
-            "needs: remove it"
+            "The XML has a document type declaration, which libvirt never "
+            "writes: remove it"
         )
 
     parser = expat.ParserCreate("utf-8")

@@ -2,6 +2,7 @@
 """From a slice and an instance to the XML that a compute host would boot."""
 
 import dataclasses
+from collections.abc import Iterable
 
 from ceilometer_perf import guest
 from ceilometer_perf.guest import slice_metadata, xml
@@ -21,41 +22,31 @@ class Builder:
     conf: guest.NovaConf
     host: guest.HostFacts = dataclasses.field(default_factory=guest.HostFacts)
 
-    def render(
-        self, specs: tuple[SliceSpec, ...], instance: Context
-    ) -> list[Rendered]:
-        """The templates of slices, rendered for an instance.
+    def requirements(self, instance: Context) -> guest.Requirements:
+        """What the instance's XML must say.
 
-        :raises TemplateError: one of them can't be.
         :raises GuestError: the instance asks for what Nova refuses.
         """
-        wanted = self._requirements(instance)
-        jobs = [
-            (
-                Template.read(spec.template_file),
-                context.full(instance, spec, wanted),
-            )
-            for spec in specs
-        ]
-        return template.render_all(jobs)
-
-    def _requirements(self, instance: Context) -> guest.Requirements:
         return guest.resolve(context.asked(instance), self.conf, self.host)
 
     def build(self, spec: SliceSpec, instance: Context) -> str:
         """The domain of an instance in a slice, all of it.
 
+        :raises TemplateError: the template can't be rendered, or not mended.
         :raises SchemaError: libvirt would not take it.
         """
-        (rendered,) = self.render((spec,), instance)
-        return self.finish(spec, rendered, instance)
+        wanted = self.requirements(instance)
+        (rendered,) = render((spec,), instance, wanted)
+        return self.finish(spec, rendered, wanted)
 
     def finish(
-        self, spec: SliceSpec, rendered: Rendered, instance: Context
+        self,
+        spec: SliceSpec,
+        rendered: Rendered,
+        wanted: guest.Requirements,
     ) -> str:
         """A rendered template with all that the companion adds."""
         rendered.root()  # whose errors know the template's line
-        wanted = self._requirements(instance)
         try:
             text = guest.apply(rendered.text, wanted)
         except guest.GuestError as error:
@@ -63,10 +54,10 @@ class Builder:
         text = slice_metadata.write(text, spec.name)
         fault = self.schema.fault(xml.parse(text).getroot())
         if fault is not None:
-            raise SchemaError(self._told(rendered, fault))
+            raise self._refusal(rendered, fault)
         return text
 
-    def _told(self, rendered: Rendered, fault: xml.Element) -> str:
+    def _refusal(self, rendered: Rendered, fault: xml.Element) -> SchemaError:
         """The fault in words: of the template's line if it is the template's.
 
         What the companion adds is libvirt's to take; it moves lines.
@@ -74,11 +65,29 @@ class Builder:
         own = self.schema.fault(rendered.root())
         if own is not None:
             place = rendered.place(own)
-            return (
+            return SchemaError(
                 f"{place.file}, line {place.line}: libvirt's schema refuses "
-                f"{place.text}"
+                f"{place.text}",
+                place,
             )
-        return (
+        return SchemaError(
             f"{rendered.file}: libvirt's schema refuses <{fault.tag}> once "
             "it says what the instance requires"
         )
+
+
+def render(
+    specs: Iterable[SliceSpec], instance: Context, wanted: guest.Requirements
+) -> list[Rendered]:
+    """The templates of slices, rendered for an instance.
+
+    :raises TemplateError: one of them can't be.
+    """
+    jobs = [
+        (
+            Template.read(spec.template_file),
+            context.full(instance, spec, wanted),
+        )
+        for spec in specs
+    ]
+    return template.render_all(jobs)

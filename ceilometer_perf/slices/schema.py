@@ -10,6 +10,7 @@ from lxml import etree
 
 from ceilometer_perf.guest import xml
 from ceilometer_perf.slices.errors import SliceError
+from ceilometer_perf.slices.template import Place
 
 #: Where libvirt's packages put it.
 FOLDER = "/usr/share/libvirt/schemas"
@@ -19,6 +20,11 @@ FILE = "domain.rng"
 
 class SchemaError(SliceError):
     """Libvirt's schema refuses a domain, or isn't there."""
+
+    def __init__(self, message: str, place: Place | None = None) -> None:
+        """``place``: the line of the template that it refuses."""
+        super().__init__(message)
+        self.place = place
 
 
 class Schema:

@@ -74,6 +74,11 @@ class Tree:
         """How many slices are above it: 0 for a root."""
         return self._depths[name]
 
+    def is_part(self, name: str, of: str) -> bool:
+        """Whether one slice is below another, however deep."""
+        begin, end = self._spans[of]
+        return begin < self._spans[name][0] < end
+
     @functools.cached_property
     def _depths(self) -> Mapping[str, int]:
         depths: dict[str, int] = {}
@@ -81,3 +86,14 @@ class Tree:
             above = self.parent(name)
             depths[name] = 0 if above is None else depths[above] + 1
         return depths
+
+    @functools.cached_property
+    def _spans(self) -> Mapping[str, tuple[int, int]]:
+        """Where a slice and its parts begin and end in the order of all."""
+        order = list(self)
+        counts = dict.fromkeys(order, 1)
+        for name in reversed(order):  # parts come first
+            above = self.parent(name)
+            if above is not None:
+                counts[above] += counts[name]
+        return {n: (i, i + counts[n]) for i, n in enumerate(order)}

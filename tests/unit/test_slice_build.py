@@ -9,7 +9,6 @@ from lxml import etree
 from ceilometer_perf import guest
 from ceilometer_perf.guest import slice_metadata
 from ceilometer_perf.slices.build import Builder
-from ceilometer_perf.slices.context import SAMPLE
 from ceilometer_perf.slices.errors import SliceError
 from ceilometer_perf.slices.schema import Schema, SchemaError
 from tests.unit.slice_cases import Slices, domain, instance, pinned
@@ -169,9 +168,3 @@ def test_no_tenant_writes_the_template(
     root = etree.fromstring(build(builder, slices, name=name))
     assert root.findtext("name") == name
     assert root.find("devices/disk") is None
-
-
-def test_the_sample_has_all(builder: Builder, tmp_path: pathlib.Path) -> None:
-    slices = Slices(tmp_path).add("half_1", domain())
-    (done,) = builder.render(slices.specs(), SAMPLE)
-    assert "instance-00000001" in done.text

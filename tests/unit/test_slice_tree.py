@@ -68,3 +68,7 @@ def test_conflicts_are_mutual(parents: list[int]) -> None:
             assert name != other
         for below in found.descendants(name):
             assert name in found.ancestors(below)
+        for other in found:
+            assert found.is_part(other, name) == (
+                other in found.descendants(name)
+            )

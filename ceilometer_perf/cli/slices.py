@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ceilometer-perf slice``: templates of parts of a host, and their tree."""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from oslo_log import log
+
+from ceilometer_perf.cli import errors, options
+from ceilometer_perf.cli.guest import host_facts
+from ceilometer_perf.cli.values import Value
+from ceilometer_perf.guest import nova_conf
+from ceilometer_perf.host import slices as host
+from ceilometer_perf.slices import context, drawing, machine, spec
+from ceilometer_perf.slices import schema as libvirt_schema
+from ceilometer_perf.slices.breach import ERROR, Breach
+from ceilometer_perf.slices.build import Builder
+from ceilometer_perf.slices.context import Context
+from ceilometer_perf.slices.machine import Machine
+from ceilometer_perf.slices.tree import Tree as SliceTree
+from ceilometer_perf.slices.validate import validate
+
+LOG = log.getLogger(__name__)
+
+FINDINGS = 1  # the exit code of validate; 0 is clean and 2 is bad input
+
+Table = tuple[tuple[str, ...], list[tuple[Any, ...]]]
+
+
+def add_nova_conf(parser: argparse.ArgumentParser) -> None:
+    """Where the slices are."""
+    parser.add_argument(
+        "--nova-conf",
+        required=True,
+        metavar="FILE",
+        help="nova.conf of the compute host, with its [libvirt] slice_spec",
+    )
+
+
+def read_specs(path: str) -> tuple[spec.SliceSpec, ...]:
+    """The slices of a nova.conf, of which there should be some."""
+    found = spec.read(path)
+    if not found:
+        LOG.warning("%s has no [libvirt] slice_spec", path)
+    return found
+
+
+def _add_schemas(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--schemas",
+        default=libvirt_schema.FOLDER,
+        metavar="DIR",
+        help=f"where libvirt's schemas are (default: {libvirt_schema.FOLDER})",
+    )
+
+
+def _add_machine(
+    parser: argparse.ArgumentParser, *, required: bool = False
+) -> None:
+    """Where it is said what the host has."""
+    which = parser.add_mutually_exclusive_group(required=required)
+    which.add_argument(
+        "--capabilities",
+        metavar="FILE",
+        help="what virsh capabilities prints on the compute host",
+    )
+    which.add_argument(
+        "--connect",
+        "--uri",
+        dest="uri",
+        metavar="URI",
+        help="ask the libvirt of the compute host instead",
+    )
+    parser.add_argument(
+        "--devices",
+        metavar="PATH",
+        help="with --capabilities: what virsh nodedev-dumpxml prints for the "
+        "devices there, a file or a folder of files",
+    )
+
+
+def _machine(args: argparse.Namespace) -> Machine | None:
+    """The host that was named; None if none was."""
+    if args.devices and not args.capabilities:
+        raise errors.InputError("--devices needs --capabilities")
+    if args.uri:
+        found = host.hardware(args.uri)
+        return machine.read(
+            found.capabilities,
+            [(args.uri, device) for device in found.devices],
+            args.uri,
+        )
+    if not args.capabilities:
+        return None
+    option = "--capabilities"
+    return machine.read(
+        options.read_file(option, args.capabilities),
+        [*_devices(args.devices)] if args.devices else None,
+        f"{option} {args.capabilities}",
+    )
+
+
+def _devices(name: str) -> Iterator[tuple[str, bytes]]:
+    """Each document with its source."""
+    path = pathlib.Path(name)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    for file in files:
+        data = options.read_file("--devices", str(file))
+        yield f"--devices {file}", data
+
+
+def _instance(name: str | None) -> Context:
+    if name is None:
+        return context.SAMPLE
+    option = "--instance-json"
+    return context.parse(options.read_file(option, name), f"{option} {name}")
+
+
+class Tree(errors.Lister):
+    """List the slices of a host as the tree that they are."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The configuration, and where to look for what is taken."""
+        parser = super().get_parser(prog_name)
+        add_nova_conf(parser)
+        parser.add_argument(
+            "--connect",
+            "--uri",
+            dest="uri",
+            metavar="URI",
+            help="the compute host's libvirt: show what is taken there",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Table:
+        """A row for each slice, below the one that it is a part of."""
+        tree = SliceTree(read_specs(parsed_args.nova_conf))
+        columns: tuple[str, ...] = ("slice", "parent", "resource_class")
+        rows: list[tuple[Any, ...]] = [
+            (
+                Drawn((branch, name)),
+                tree.parent(name) or "",
+                tree.specs[name].resource_class,
+            )
+            for branch, name in drawing.draw(tree)
+        ]
+        if not parsed_args.uri:
+            return columns, rows
+        taken = host.taken(parsed_args.uri)
+        states = _states(tree, taken)
+        rows = [
+            (*row, states[name], Value(list(taken.get(name, ()))))
+            for row, name in zip(rows, tree, strict=True)
+        ]
+        return (*columns, "state", "domains"), rows
+
+
+class Drawn(Value):
+    """A slice's name, which people see on its branch of the tree."""
+
+    def human_readable(self) -> str:
+        """The branch and the name."""
+        return "".join(self._value)
+
+    def machine_readable(self) -> str:
+        """The name alone."""
+        return str(self._value[1])
+
+
+def _states(
+    tree: SliceTree, taken: Mapping[str, tuple[str, ...]]
+) -> dict[str, str]:
+    """``taken``, ``blocked`` by one that is, or ``free``."""
+    for name in taken:
+        if name not in tree.specs:
+            LOG.warning(
+                "%s runs in the slice %s, which nova.conf doesn't have",
+                ", ".join(taken[name]),
+                name,
+            )
+    known = [name for name in taken if name in tree.specs]
+    blocked = {other for name in known for other in tree.conflicts(name)}
+    states = dict.fromkeys(tree, "free") | dict.fromkeys(blocked, "blocked")
+    return states | dict.fromkeys(known, "taken")
+
+
+class Validate(errors.Lister):
+    """List what is wrong between slices, and between them and their host."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The configuration, the host, and for whom to render."""
+        parser = super().get_parser(prog_name)
+        add_nova_conf(parser)
+        _add_machine(parser)
+        _add_schemas(parser)
+        parser.add_argument(
+            "--instance-json",
+            metavar="FILE",
+            help="the instance to render templates for (default: a sample)",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Table:
+        """A row for each breach of a rule."""
+        found = validate(
+            read_specs(parsed_args.nova_conf),
+            Builder(
+                libvirt_schema.Schema(parsed_args.schemas),
+                nova_conf.read(parsed_args.nova_conf),
+            ),
+            _machine(parsed_args),
+            _instance(parsed_args.instance_json),
+        )
+        bad = any(breach.level == ERROR for breach in found)
+        self.code = FINDINGS if bad else 0
+        columns = ("level", "rule", "slices", "what", "lines")
+        return columns, [_row(breach) for breach in found]
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """0 without errors, 1 with any, 2 for bad input."""
+        return super().run(parsed_args) or self.code
+
+
+def _row(breach: Breach) -> tuple[Any, ...]:
+    return (
+        breach.level,
+        breach.rule,
+        Value(list(breach.slices)),
+        breach.what,
+        Lines([dataclasses.asdict(place) for place in breach.places]),
+    )
+
+
+class Lines(Value):
+    """Lines of templates."""
+
+    def human_readable(self) -> str:
+        """One below the other, each by its file's name."""
+        return "\n".join(
+            f"{pathlib.Path(line['file']).name}:{line['line']} {line['text']}"
+            for line in self._value
+        )
+
+
+class Render(errors.Command):
+    """Print the XML that an instance in a slice would boot."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The slice and the instance."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "-f",
+            "--format",
+            dest="formatter",
+            choices=("text", "json"),
+            default="text",
+            help="the output format, defaults to text",
+        )
+        add_nova_conf(parser)
+        parser.add_argument("--slice", required=True, metavar="NAME")
+        parser.add_argument(
+            "--instance-json",
+            required=True,
+            metavar="FILE",
+            help="the instance; - is standard input",
+        )
+        _add_schemas(parser)
+        options.add_sys(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Write the XML."""
+        specs = {s.name: s for s in read_specs(parsed_args.nova_conf)}
+        chosen = specs.get(parsed_args.slice)
+        if chosen is None:
+            raise errors.InputError(
+                f"--slice {parsed_args.slice}: no entry of slice_spec in "
+                f"{parsed_args.nova_conf} has that name"
+            )
+        builder = Builder(
+            libvirt_schema.Schema(parsed_args.schemas),
+            nova_conf.read(parsed_args.nova_conf),
+            host_facts(parsed_args.sys, None),
+        )
+        text = builder.build(chosen, _instance(parsed_args.instance_json))
+        if parsed_args.formatter == "json":
+            text = json.dumps({"xml": text}) + "\n"
+        self.app.stdout.write(text)

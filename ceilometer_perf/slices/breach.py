@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong between slices, or between one and its host."""
+
+import dataclasses
+
+from ceilometer_perf.slices.template import Place
+
+ERROR, WARNING = "error", "warning"
+
+#: Each rule, and how bad it is to break it.
+RULES = {
+    "schema": ERROR,  # libvirt would not take the domain
+    "outside": ERROR,  # a slice takes what its parent hasn't
+    "overlap": ERROR,  # two take the same and neither is part of the other
+    "missing": ERROR,  # the host has no such thing, or not so much
+    "far": WARNING,  # a device is behind another node than the CPUs
+    "floating": WARNING,  # threads or memory are bound to no part of the host
+    "unchecked": WARNING,  # nothing is known of the host's devices
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Breach:
+    """A rule that is broken, by whom, and the lines that clash."""
+
+    rule: str
+    slices: tuple[str, ...]
+    what: str
+    places: tuple[Place, ...]
+
+    @property
+    def level(self) -> str:
+        """``error`` or ``warning``."""
+        return RULES[self.rule]

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What slices take of a host, seen against what that host has."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+from ceilometer_perf.guest import cpus
+from ceilometer_perf.slices.breach import Breach
+from ceilometer_perf.slices.footprint import Footprint, size
+from ceilometer_perf.slices.machine import Device, Machine
+from ceilometer_perf.slices.overlap import (
+    Footprints,
+    amounts,
+    excess,
+    line,
+    overdrawn,
+)
+from ceilometer_perf.slices.template import Place
+from ceilometer_perf.slices.tree import Tree
+
+
+def breaches(
+    tree: Tree, footprints: Footprints, machine: Machine
+) -> Iterator[Breach]:
+    """Everything that the host does not have, in the order of the tree."""
+    for name in tree:
+        footprint = footprints[name]
+        yield from _cpus(name, footprint, machine)
+        yield from _memory(name, footprint, machine)
+        yield from _devices(name, footprint, machine)
+    yield from _all_memory(tree, footprints, machine)
+
+
+def _cpus(
+    name: str, footprint: Footprint, machine: Machine
+) -> Iterator[Breach]:
+    lost: dict[Place, list[int]] = defaultdict(list)
+    for cpu, place in footprint.cpus.items():
+        if cpu not in machine.cpus:
+            lost[place].append(cpu)
+    for place, numbers in lost.items():
+        what = f"the host has no CPU {cpus.text(numbers)}"
+        yield Breach("missing", (name,), what, (place,))
+
+
+def _memory(
+    name: str, footprint: Footprint, machine: Machine
+) -> Iterator[Breach]:
+    nodes = machine.nodes
+    for pool, amount in footprint.memory.items():
+        if pool.node is None and len(nodes) > 1:
+            what = "the memory is bound to no NUMA node: add <numatune>"
+            yield Breach("floating", (name,), what, (amount.place,))
+        elif pool.node is not None and pool.node not in nodes:
+            what = f"the host has no NUMA node {pool.node}"
+            yield Breach("missing", (name,), what, (amount.place,))
+    for pool, wanted, there in excess(amounts(footprint), machine.memory):
+        if pool.node is None or pool.node in nodes:
+            what = f"{name} takes {size(wanted)} of {pool}, the host has "
+            what += size(there)
+            yield Breach("missing", (name,), what, (line(footprint, pool),))
+
+
+def _all_memory(
+    tree: Tree, footprints: Footprints, machine: Machine
+) -> Iterator[Breach]:
+    """Slices that don't exclude each other fit in together."""
+    fitting = [
+        root
+        for root in tree.roots
+        if not any(excess(amounts(footprints[root]), machine.memory))
+    ]
+    for name, pool, wanted, there in overdrawn(
+        footprints, fitting, machine.memory
+    ):
+        yield Breach(
+            "missing",
+            (name,),
+            f"{name} and the slices before it that are part of no other take "
+            f"{size(wanted)} of {pool}, the host has {size(there)}",
+            (line(footprints[name], pool),),
+        )
+
+
+def _devices(
+    name: str, footprint: Footprint, machine: Machine
+) -> Iterator[Breach]:
+    nodes: dict[int, Place] = {}
+    for cpu, place in footprint.cpus.items():
+        if cpu in machine.cpus:
+            nodes.setdefault(machine.cpus[cpu], place)
+    for kind, taken, there in (
+        ("PCI device", footprint.pci, machine.pci),
+        ("mediated device", footprint.mdevs, machine.mdevs),
+    ):
+        for key, place in taken.items():
+            what = f"{kind} {key}"
+            if there is None:
+                what += " is not looked for: give --devices"
+                yield Breach("unchecked", (name,), what, (place,))
+            elif key not in there:
+                what = f"the host has no {what}"
+                yield Breach("missing", (name,), what, (place,))
+            elif _is_far(there[key], nodes):
+                what += f" is behind NUMA node {there[key].node}, the CPUs "
+                what += f"of {name} are in {cpus.text(nodes)}"
+                yield Breach("far", (name,), what, (place, *nodes.values()))
+
+
+def _is_far(device: Device, nodes: Mapping[int, Place]) -> bool:
+    return bool(nodes) and device.node not in (None, *nodes)

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a host has: its capabilities and node devices, as libvirt tells."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+
+from ceilometer_perf.guest import xml
+from ceilometer_perf.guest.errors import GuestError
+from ceilometer_perf.slices.errors import SliceError
+from ceilometer_perf.slices.footprint import SMALL_PAGE, Pool
+
+
+class HardwareError(SliceError):
+    """What is told of the host can't be used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """A PCI device, or a mediated one."""
+
+    #: ``0000:3b:00.0``, or a UUID.
+    key: str
+    #: Behind which NUMA node; None: libvirt doesn't say.
+    node: int | None = None
+    #: ``10de:2330``; "" for a mediated one.
+    model: str = ""
+    #: For people.
+    label: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """The hardware of one host."""
+
+    #: Each CPU's NUMA node.
+    cpus: Mapping[int, int]
+    #: KiB of each pool, those with nothing in them included.
+    memory: Mapping[Pool, int]
+    #: The threads of each core, by its lowest.
+    cores: tuple[tuple[int, ...], ...] = ()
+    #: None: not known.
+    pci: Mapping[str, Device] | None = None
+    mdevs: Mapping[str, Device] | None = None
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """The NUMA nodes."""
+        memory = {pool.node for pool in self.memory if pool.node is not None}
+        return tuple(sorted(memory | set(self.cpus.values())))
+
+
+def read(
+    capabilities: str | bytes,
+    devices: Iterable[tuple[str, str | bytes]] | None = None,
+    source: str = "capabilities",
+) -> Machine:
+    """A host from its XML; ``devices`` are documents with their sources.
+
+    :raises HardwareError: names the source.
+    """
+    root = _root(capabilities, source)
+    cells = root.findall("host/topology/cells/cell")
+    if not cells:
+        raise HardwareError(
+            f"{source}: no /capabilities/host/topology/cells/cell in it; use "
+            "what virsh capabilities prints on the compute host"
+        )
+    try:
+        machine = Machine(_cpus(cells), _memory(cells), _cores(cells))
+    except ValueError as error:
+        raise HardwareError(f"{source}: not libvirt's: {error}") from error
+    return machine if devices is None else _with(machine, devices)
+
+
+def _root(document: str | bytes, source: str) -> xml.Element:
+    try:
+        root: xml.Element = xml.parse_any(document).getroot()
+    except GuestError as error:
+        raise HardwareError(f"{source}: {error}") from error
+    return root
+
+
+def _cpus(cells: Iterable[xml.Element]) -> dict[int, int]:
+    return {
+        int(cpu.get("id", "")): int(cell.get("id", ""))
+        for cell in cells
+        for cpu in cell.iterfind("cpus/cpu")
+    }
+
+
+def _cores(cells: Iterable[xml.Element]) -> tuple[tuple[int, ...], ...]:
+    """CPUs of one socket, die and core; those that are off have none."""
+    cores: dict[tuple[str, ...], list[int]] = {}
+    for cell in cells:
+        for cpu in cell.iterfind("cpus/cpu"):
+            where = ("socket_id", "die_id", "core_id")
+            core = tuple(cpu.get(name, "") for name in where)
+            key = (cell.get("id", ""), *core)
+            if not cpu.get("core_id"):
+                key = (*key, cpu.get("id", ""))
+            cores.setdefault(key, []).append(int(cpu.get("id", "")))
+    return tuple(sorted(tuple(sorted(core)) for core in cores.values()))
+
+
+def _memory(cells: Iterable[xml.Element]) -> dict[Pool, int]:
+    found: dict[Pool, int] = {}
+    for cell in cells:
+        node = int(cell.get("id", ""))
+        for pages in cell.iterfind("pages"):
+            page = int(pages.get("size", ""))
+            found[Pool(node, page)] = page * int(pages.text or "")
+        small = Pool(node, SMALL_PAGE)
+        if small not in found:
+            found[small] = int(cell.findtext("memory") or "0")
+    return found
+
+
+def _with(
+    machine: Machine, documents: Iterable[tuple[str, str | bytes]]
+) -> Machine:
+    pci: dict[str, Device] = {}
+    mdevs: dict[str, Device] = {}
+    parents: dict[str, str] = {}  # of mediated ones, by libvirt's names
+    nodes: dict[str, int | None] = {}
+    for source, document in documents:
+        for element in _elements(document, source):
+            try:
+                name = element.findtext("name") or ""
+                device = _device(element)
+                nodes[name] = device.node if device else None
+            except ValueError as error:
+                raise HardwareError(
+                    f"{source}: not libvirt's: {error}"
+                ) from error
+            if device is None:
+                continue
+            kind = pci if device.model else mdevs
+            kind[device.key] = device
+            if kind is mdevs:
+                parents[device.key] = element.findtext("parent") or ""
+    mdevs = {
+        key: dataclasses.replace(device, node=nodes.get(parents[key]))
+        for key, device in mdevs.items()
+    }
+    return dataclasses.replace(machine, pci=pci, mdevs=mdevs)
+
+
+#: Documents that stand one after the other, as virsh prints them.
+_PROLOG = re.compile(rb"<\?xml[^>]*\?>")
+
+
+def _elements(document: str | bytes, source: str) -> list[xml.Element]:
+    data = document if isinstance(document, bytes) else document.encode()
+    together = b"<devices>" + _PROLOG.sub(b"", data) + b"</devices>"
+    found = list(_root(together, source).iter("device"))
+    if not found:
+        raise HardwareError(
+            f"{source}: no <device> in it; use what virsh nodedev-dumpxml "
+            "prints on the compute host"
+        )
+    return found
+
+
+def _device(element: xml.Element) -> Device | None:
+    """A device that can be handed through; None for any other."""
+    capability = element.find("capability[@type='pci']")
+    if capability is not None:
+        return _pci(capability)
+    uuid = element.findtext("capability[@type='mdev']/uuid")
+    if uuid is None:
+        # Older libvirts have it in the name alone.
+        name = element.findtext("name") or ""
+        if element.find("capability[@type='mdev']") is None:
+            return None
+        uuid = name.removeprefix("mdev_")[:36].replace("_", "-")
+    return Device(uuid.lower(), label=f"mediated device {uuid}")
+
+
+def _pci(capability: xml.Element) -> Device:
+    parts = [
+        int(capability.findtext(name) or "", 0)
+        for name in ("domain", "bus", "slot", "function")
+    ]
+    ids = [
+        int(_get(capability.find(name), "id") or "0", 0)
+        for name in ("vendor", "product")
+    ]
+    node = _get(capability.find("numa"), "node")
+    return Device(
+        key="{:04x}:{:02x}:{:02x}.{:x}".format(*parts),
+        node=None if node is None else int(node),
+        model="{:04x}:{:04x}".format(*ids),
+        label=capability.findtext("product") or "",
+    )
+
+
+def _get(element: xml.Element | None, name: str) -> str | None:
+    return None if element is None else element.get(name)

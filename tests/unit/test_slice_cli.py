@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The slice commands as a shell sees them."""
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from ceilometer_perf.guest import slice_metadata
+from ceilometer_perf.host import slices as host
+from tests.unit import shell
+from tests.unit.shell import Ran
+from tests.unit.slice_cases import Slices, domain, hostdev, instance, pinned
+from tests.unit.test_slice_build import RNG
+from tests.unit.test_slice_machine import CAPABILITIES, DEVICES, ETC
+
+EMULATOR = "<emulatorpin cpuset='%s'/></cputune>"
+
+
+def tuned(*cpus: int, devices: str = "", node: int | None = None) -> str:
+    """Everything is pinned."""
+    bound = f"<numatune><memory mode='strict' nodeset='{node}'/></numatune>"
+    numa = "" if node is None else bound
+    text = pinned(*cpus, devices=devices, numa=numa)
+    return text.replace("</cputune>", EMULATOR % cpus[0])
+
+
+@pytest.fixture
+def slices(tmp_path: pathlib.Path) -> Slices:
+    """A whole, two halves that are as they should be, and a schema."""
+    rng = RNG.replace(
+        '<element name="vcpupin">',
+        '<choice><ref name="pin"/><element name="vcpupin">',
+    ).replace(
+        "</element></zeroOrMore></element></optional>",
+        "</element></choice></zeroOrMore></element></optional>"
+        '<optional><element name="numatune"><ref name="any"/></element>'
+        "</optional>",
+    )
+    rng = rng.replace(
+        '<define name="any">',
+        '<define name="pin"><element name="emulatorpin">'
+        '<ref name="any"/></element></define><define name="any">',
+    ).replace(
+        '<element name="devices"><zeroOrMore><element name="disk">',
+        '<element name="devices"><zeroOrMore><element name="hostdev">',
+    )
+    (tmp_path / "domain.rng").write_text(rng)
+    return (
+        Slices(tmp_path)
+        .add("whole", tuned(1, 2, 3, 4, node=0))
+        .add("half_1", tuned(1, 2, node=0).replace("1024", "512"), "whole")
+        .add("half_2", tuned(3, 4, node=0).replace("1024", "512"), "whole")
+    )
+
+
+def run(slices: Slices, command: str, *words: str) -> Ran:
+    conf = ("--nova-conf", str(slices.conf))
+    return shell.run("slice", command, *conf, *words)
+
+
+def validate(slices: Slices, *words: str) -> Ran:
+    return run(slices, "validate", "--schemas", str(slices.folder), *words)
+
+
+def found(slices: Slices, *words: str) -> list[dict[str, Any]]:
+    ran = validate(slices, *words, "-f", "json")
+    assert ran.err == ""
+    rows: list[dict[str, Any]] = json.loads(ran.out)
+    bad = any(row["level"] == "error" for row in rows)
+    assert ran.code == int(bad)
+    return rows
+
+
+def test_the_tree(slices: Slices) -> None:
+    ran = run(slices, "tree")
+    assert ran.code == 0
+    drawn = [line.split("|")[1] for line in ran.out.split("\n")[3:6]]
+    assert [cell.rstrip() for cell in drawn] == [
+        " whole", " ├─ half_1", " └─ half_2",
+    ]  # fmt: skip
+    assert json.loads(run(slices, "tree", "-f", "json").out) == [
+        {"slice": name, "parent": parent, "resource_class": "CUSTOM_SLICE"}
+        for name, parent in (
+            ("whole", ""), ("half_1", "whole"), ("half_2", "whole"),
+        )
+    ]  # fmt: skip
+
+
+def test_a_deeper_tree(slices: Slices) -> None:
+    slices.add("a", domain(), "half_1").add("b", domain(), "half_2")
+    slices.add("other", domain())
+    out = run(slices, "tree", "-f", "value", "-c", "slice").out
+    assert out.split() == ["whole", "half_1", "a", "half_2", "b", "other"]
+    drawn = run(slices, "tree").out.split("\n")[3:9]
+    assert [line.split("|")[1].rstrip() for line in drawn] == [
+        " whole", " ├─ half_1", " │  └─ a", " └─ half_2", "    └─ b", " other",
+    ]  # fmt: skip
+
+
+def test_what_is_taken(
+    slices: Slices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(uri: str) -> dict[str, tuple[str, ...]]:
+        assert uri == "qemu:///system"
+        return {"half_1": ("uuid-1",), "gone": ("uuid-2",)}
+
+    monkeypatch.setattr(host, "taken", taken)
+    ran = run(slices, "tree", "--connect", "qemu:///system", "-f", "json")
+    assert [
+        (row["slice"], row["state"], row["domains"])
+        for row in json.loads(ran.out)
+    ] == [
+        ("whole", "blocked", []),
+        ("half_1", "taken", ["uuid-1"]),
+        ("half_2", "free", []),
+    ]
+    assert ran.err == (
+        "uuid-2 runs in the slice gone, which nova.conf doesn't have\n"
+    )
+
+
+def test_no_slices(tmp_path: pathlib.Path) -> None:
+    ran = run(Slices(tmp_path), "tree", "-f", "json")
+    assert (ran.code, ran.out.strip()) == (0, "[]")
+    assert ran.err.endswith("has no [libvirt] slice_spec\n")
+
+
+@pytest.mark.parametrize("command", ["tree", "validate", "render"])
+def test_bad_entries(command: str, slices: Slices) -> None:
+    slices.add("half_3", domain(), "nothing")
+    more = {
+        "render": ("--slice", "a", "--instance-json", "b", "--schemas", "."),
+    }.get(command, ())
+    ran = run(slices, command, *more)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == (
+        "SpecError: [libvirt] slice_spec, entry 4 (half_3), conflict_parent: "
+        "no entry is named nothing; name one of the entries, or leave it "
+        "out\n"
+    )
+
+
+def test_clean(slices: Slices) -> None:
+    assert found(slices) == []
+    files = ("--capabilities", str(ETC / "capabilities.xml"))
+    devices = ("--devices", str(ETC / "devices.xml"))
+    assert found(slices, *files) == []
+    assert found(slices, *files, *devices) == []
+
+
+def test_the_two_lines_that_clash(slices: Slices) -> None:
+    slices.add("half_3", tuned(2, 5, node=0), "whole")
+    rows = found(slices)
+    assert [(row["rule"], row["slices"]) for row in rows] == [
+        ("outside", ["half_3", "whole"]),
+        ("overlap", ["half_1", "half_3"]),
+        ("overlap", ["half_3", "whole"]),
+    ]
+    assert rows[1]["what"] == (
+        "half_1 and half_3 both take CPU 2, and neither is part of the other"
+    )
+    assert rows[1]["lines"] == [
+        {
+            "file": str(slices.folder / "half_1.xml"),
+            "line": 7,
+            "text": '<vcpupin vcpu="1" cpuset="2"/>',
+        },
+        {
+            "file": str(slices.folder / "half_3.xml"),
+            "line": 6,
+            "text": '<vcpupin vcpu="0" cpuset="2"/>',
+        },
+    ]
+    shown = validate(slices).out
+    assert 'half_1.xml:7 <vcpupin vcpu="1" cpuset="2"/>' in shown
+    assert 'half_3.xml:6 <vcpupin vcpu="0" cpuset="2"/>' in shown
+
+
+def test_the_host_lacks(slices: Slices, tmp_path: pathlib.Path) -> None:
+    gpu, none = hostdev("0000:9d:00.0"), hostdev("0000:00:00.0")
+    slices.add("other", tuned(0, 200, devices=gpu + none, node=1))
+    files = ("--capabilities", str(ETC / "capabilities.xml"))
+    assert [row["rule"] for row in found(slices, *files)] == [
+        "missing", "unchecked", "unchecked",
+    ]  # fmt: skip
+    folder = tmp_path / "devices"
+    folder.mkdir()
+    (folder / "all.xml").write_bytes(DEVICES)
+    rows = found(slices, *files, "--devices", str(folder))
+    assert [(row["level"], row["rule"], row["what"]) for row in rows] == [
+        ("error", "missing", "the host has no CPU 200"),
+        (
+            "warning",
+            "far",
+            (
+                "PCI device 0000:9d:00.0 is behind NUMA node 1, the CPUs of "
+                "other are in 0"
+            ),
+        ),
+        ("error", "missing", "the host has no PCI device 0000:00:00.0"),
+    ]
+
+
+def test_a_host_that_is_asked(
+    slices: Slices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices.add("other", tuned(200))
+
+    def hardware(_uri: str) -> host.Hardware:
+        return host.Hardware(CAPABILITIES.decode(), (DEVICES.decode(),))
+
+    monkeypatch.setattr(host, "hardware", hardware)
+    rows = found(slices, "--connect", "qemu:///system")
+    assert [row["what"] for row in rows] == [
+        "the host has no CPU 200",
+        "the memory is bound to no NUMA node: add <numatune>",
+    ]
+
+
+def test_warnings_alone_are_clean(slices: Slices) -> None:
+    slices.add("other", domain())
+    ran = validate(slices, "-f", "json")
+    assert ran.code == 0
+    assert [row["what"] for row in json.loads(ran.out)] == [
+        "vCPU 0 of other may run on any CPU: add a pin",
+        "the emulator of other may run on any CPU: add a pin",
+    ]
+
+
+def test_the_schema_is_a_rule(slices: Slices) -> None:
+    slices.add("other", tuned(9).replace("<os>", "<what/><os>"))
+    (row,) = found(slices)
+    assert (row["rule"], row["slices"]) == ("schema", ["other"])
+    assert row["lines"][0]["text"] == "<what/>"
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "said"),
+    [
+        (("--schemas", "/none"), "SchemaError", "/none/domain.rng"),
+        (("--capabilities", "/none"), "InputError", "--capabilities /none"),
+        (("--devices", "/none"), "InputError", "--devices needs --cap"),
+        (("--instance-json", "/none"), "InputError", "--instance-json /none"),
+        (("--connect", "test:///none"), "HostError", "test:///none"),
+    ],
+)
+def test_bad_input(
+    slices: Slices, words: tuple[str, ...], name: str, said: str
+) -> None:
+    ran = validate(slices, *words)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"{name}: ")
+    assert said in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_one_host(slices: Slices) -> None:
+    both = ("--capabilities", "a", "--connect", "b")
+    assert validate(slices, *both).code == 2
+
+
+def test_a_template_that_is_none(slices: Slices) -> None:
+    slices.add("other", "<domain>\n{{ instance.nme }}</domain>")
+    ran = validate(slices, "-f", "json")
+    assert (ran.code, ran.out) == (2, "")
+    error = json.loads(ran.err)
+    assert error["error"] == "TemplateError"
+    assert error["message"].endswith(
+        "other.xml, line 2: 'dict object' has no attribute 'nme'"
+    )
+
+
+def render(slices: Slices, *words: str, **changes: Any) -> Ran:
+    path = slices.folder / "instance.json"
+    path.write_text(json.dumps(instance(**changes)))
+    schemas = ("--schemas", str(slices.folder))
+    return run(
+        slices, "render", "--instance-json", str(path), *schemas, *words
+    )
+
+
+def test_render(slices: Slices) -> None:
+    ran = render(slices, "--slice", "half_2", name="<b>&")
+    assert (ran.code, ran.err) == (0, "")
+    assert "<name>&lt;b&gt;&amp;</name>" in ran.out
+    assert slice_metadata.read(ran.out) == "half_2"
+    shown = render(slices, "--slice", "half_2", "-f", "json", name="<b>&")
+    assert json.loads(shown.out) == {"xml": ran.out}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("nothing", {}, "InputError: --slice nothing: no entry"),
+        ("half_1", {"vcpus": "x"}, "InstanceError: --instance-json"),
+        (
+            "half_1",
+            {"image": {"id": "", "properties": {"hw_cpu_policy": "x"}}},
+            "InvalidRequest: Image property",
+        ),
+    ],
+)
+def test_render_refuses(
+    slices: Slices, name: str, changes: dict[str, Any], said: str
+) -> None:
+    ran = render(slices, "--slice", name, **changes)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(said)
+    assert len(ran.err.splitlines()) == 1
