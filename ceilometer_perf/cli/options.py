@@ -3,10 +3,12 @@
 
 import argparse
 import pathlib
+import re
 import sys
 
 from ceilometer_perf.cli import errors
 from ceilometer_perf.guest import xml
+from ceilometer_perf.slices.footprint import UNITS
 
 LOCAL = "qemu:///system"
 
@@ -75,4 +77,17 @@ def seconds(word: str) -> float:
     return value
 
 
+def kibibytes(word: str) -> int:
+    """A size on the command line, as 2M or 1GiB, in KiB."""
+    match = _SIZE.fullmatch(word)
+    if match is None or match[2].lower() not in UNITS:
+        raise ValueError(word)
+    size = int(match[1]) * UNITS[match[2].lower()]
+    if size > MOST_BYTES or size % 1024:
+        raise ValueError(word)
+    return size // 1024
+
+
+_SIZE = re.compile(r"([0-9]{1,12})([a-zA-Z]+)")
+MOST_BYTES = 1 << 50
 MOST_SECONDS = 86400.0

@@ -5,22 +5,33 @@ import argparse
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from oslo_log import log
 
+from ceilometer_perf import guest
 from ceilometer_perf.cli import errors, options
 from ceilometer_perf.cli.guest import host_facts
 from ceilometer_perf.cli.values import Value
 from ceilometer_perf.guest import nova_conf
 from ceilometer_perf.host import slices as host
-from ceilometer_perf.slices import context, drawing, machine, spec
+from ceilometer_perf.slices import (
+    context,
+    drawing,
+    generate,
+    machine,
+    spec,
+    split,
+)
 from ceilometer_perf.slices import schema as libvirt_schema
 from ceilometer_perf.slices.breach import ERROR, Breach
 from ceilometer_perf.slices.build import Builder
 from ceilometer_perf.slices.context import Context
+from ceilometer_perf.slices.footprint import size
 from ceilometer_perf.slices.machine import Machine
+from ceilometer_perf.slices.split import Plan
 from ceilometer_perf.slices.tree import Tree as SliceTree
 from ceilometer_perf.slices.validate import validate
 
@@ -290,3 +301,111 @@ class Render(errors.Command):
         if parsed_args.formatter == "json":
             text = json.dumps({"xml": text}) + "\n"
         self.app.stdout.write(text)
+
+
+class Generate(errors.Lister):
+    """Write templates and slice_spec for a host in equal parts."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The host, how to divide it, and where to write."""
+        parser = super().get_parser(prog_name)
+        _add_machine(parser, required=True)
+        parser.add_argument(
+            "--split",
+            required=True,
+            metavar="PARTS",
+            help="the parts, as 1/1,1/2,1/8",
+        )
+        parser.add_argument(
+            "--accelerator",
+            action="append",
+            default=[],
+            type=_model,
+            metavar="VENDOR:PRODUCT",
+            help="PCI devices of which every part gets its share, as "
+            "10de:2330; may be repeated",
+        )
+        parser.add_argument(
+            "--reserved-cores",
+            type=_count,
+            default=Plan.reserved_cores,
+            metavar="N",
+            help="cores of each NUMA node that stay with the host (default: "
+            f"{Plan.reserved_cores})",
+        )
+        parser.add_argument(
+            "--page-size",
+            type=options.kibibytes,
+            metavar="SIZE",
+            help="of the guests' memory, as 4K, 2M or 1G (default: the "
+            "largest that every NUMA node has)",
+        )
+        parser.add_argument(
+            "--reserved-memory",
+            type=options.kibibytes,
+            default=Plan.reserved_memory,
+            metavar="SIZE",
+            help="memory of each NUMA node that stays with the host where "
+            "pages are small (default: 8G)",
+        )
+        parser.add_argument(
+            "--output",
+            required=True,
+            type=pathlib.Path,
+            metavar="DIR",
+            help="the folder to make: templates, and lines for nova.conf",
+        )
+        _add_schemas(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Table:
+        """A row for each slice that was written."""
+        found = _machine(parsed_args)
+        assert found is not None  # noqa: S101 - the parser sees to it
+        plan = Plan(
+            parts=split.parse(parsed_args.split),
+            accelerators=tuple(dict.fromkeys(parsed_args.accelerator)),
+            reserved_cores=parsed_args.reserved_cores,
+            page=parsed_args.page_size,
+            reserved_memory=parsed_args.reserved_memory,
+        )
+        builder = Builder(
+            libvirt_schema.Schema(parsed_args.schemas), guest.NovaConf()
+        )
+        folder = parsed_args.output.absolute()
+        proposals = generate.propose(found, plan, folder)
+        generate.write(proposals, folder, builder, found)
+        page = split.page_size(found, plan)
+        columns = ("slice", "parent", "nodes", "cpus", "memory", "devices")
+        return columns, [_proposal(each, page) for each in proposals]
+
+
+def _proposal(proposal: generate.Proposal, page: int) -> tuple[Any, ...]:
+    shares = proposal.part.shares
+    threads = [cpu for s in shares for core in s.cores for cpu in core]
+    return (
+        proposal.spec.name,
+        proposal.spec.conflict_parent or "",
+        Value([share.node for share in shares]),
+        Value(sorted(threads)),
+        size(sum(share.pages for share in shares) * page),
+        Value([device.key for share in shares for device in share.devices]),
+    )
+
+
+def _model(word: str) -> str:
+    """``vendor:product``, four hexadecimal digits each."""
+    if not re.fullmatch("[0-9a-fA-F]{4}:[0-9a-fA-F]{4}", word):
+        raise ValueError(word)
+    return word.lower()
+
+
+def _count(word: str) -> int:
+    """How many of something."""
+    value = int(word)
+    if not 0 <= value <= MOST_CORES:
+        raise ValueError(word)
+    return value
+
+
+MOST_CORES = 8191

@@ -39,6 +39,7 @@ class Machine:
     memory: Mapping[Pool, int]
     #: The threads of each core, by its lowest.
     cores: tuple[tuple[int, ...], ...] = ()
+    arch: str = "x86_64"
     #: None: not known.
     pci: Mapping[str, Device] | None = None
     mdevs: Mapping[str, Device] | None = None
@@ -67,7 +68,12 @@ def read(
             "what virsh capabilities prints on the compute host"
         )
     try:
-        machine = Machine(_cpus(cells), _memory(cells), _cores(cells))
+        machine = Machine(
+            cpus=_cpus(cells),
+            memory=_memory(cells),
+            cores=_cores(cells),
+            arch=root.findtext("host/cpu/arch") or Machine.arch,
+        )
     except ValueError as error:
         raise HardwareError(f"{source}: not libvirt's: {error}") from error
     return machine if devices is None else _with(machine, devices)
