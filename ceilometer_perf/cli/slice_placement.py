@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ceilometer-perf slice``: what Placement is told of slices, and tells."""
+
+import argparse
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from cliff.columns import FormattableColumn
+
+from ceilometer_perf.cli import errors
+from ceilometer_perf.slices import spec
+from ceilometer_perf.slices.placement import client, encoding
+from ceilometer_perf.slices.placement.flavors import flavors
+from ceilometer_perf.slices.placement.sync import Provider, State, Synced, sync
+from ceilometer_perf.slices.tree import Tree
+
+
+def _add_nova_conf(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--nova-conf",
+        required=True,
+        metavar="FILE",
+        help="nova.conf of the compute host, with [libvirt] slice_spec",
+    )
+
+
+def _add_node(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--node",
+        metavar="NAME",
+        help="the compute node, as `openstack hypervisor list` names it "
+        "(default: [DEFAULT] host of nova.conf)",
+    )
+
+
+def _node(args: argparse.Namespace) -> str:
+    return args.node or client.host(args.nova_conf)
+
+
+def _tree(args: argparse.Namespace) -> Tree:
+    return Tree(spec.read(args.nova_conf))
+
+
+class _Providers(FormattableColumn[Any]):
+    """A list for programs, a line for each provider for people."""
+
+    def human_readable(self) -> str:
+        return "\n".join(map(_told, self._value)) or "-"
+
+    def machine_readable(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": each.name,
+                "uuid": each.uuid,
+                "state": each.state.value,
+                "inventories": each.inventories,
+                "consumers": list(each.consumers),
+            }
+            for each in self._value
+        ]
+
+
+def _told(provider: Provider) -> str:
+    units = ", ".join(
+        f"{inventory['total']} {name}"
+        for name, inventory in provider.inventories.items()
+    )
+    return f"{provider.name}: {units}{_WHY[provider.state]}".format(
+        consumers=", ".join(provider.consumers)
+    )
+
+
+_WHY = {
+    State.OPEN: "",
+    State.KEPT: " (all reserved: not in nova.conf like this, but in use by "
+    "{consumers}; sync again when that is gone)",
+    State.WAITING: " (all reserved, since it may overlap with what is in use "
+    "as something else)",
+}
+
+
+class _Writes(FormattableColumn[Any]):
+    """A list for programs, a line for each write for people."""
+
+    def human_readable(self) -> str:
+        return "\n".join(each.what for each in self._value) or "-"
+
+    def machine_readable(self) -> list[dict[str, Any]]:
+        return [
+            {"method": each.method, "path": each.path, "what": each.what}
+            for each in self._value
+        ]
+
+
+class Sync(errors.ShowOne):
+    """Tell Placement of the slices of a host; write only what is new."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The host, and whether to write."""
+        parser = super().get_parser(prog_name)
+        _add_nova_conf(parser)
+        _add_node(parser)
+        parser.add_argument(
+            "--dry-run", action="store_true", help="show it, change nothing"
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[tuple[str, ...], tuple[FormattableColumn[Any], ...]]:
+        """The providers, and the requests that changed them."""
+        done = self._sync(parsed_args)
+        columns = (_Providers(done.providers), _Writes(done.writes))
+        return ("providers", "writes"), columns
+
+    @staticmethod
+    def _sync(args: argparse.Namespace) -> Synced:
+        encoded = encoding.encode(_tree(args))
+        return sync(
+            client.connect(args.nova_conf),
+            _node(args),
+            encoded,
+            dry_run=args.dry_run,
+        )
+
+
+class Flavors(errors.Command):
+    """Print the flavors that get slices, as commands that make them."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The host and the format."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "-f",
+            "--format",
+            dest="formatter",
+            choices=("text", "json"),
+            default="text",
+            help="the output format, defaults to text",
+        )
+        _add_nova_conf(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Write them."""
+        found = flavors(encoding.encode(_tree(parsed_args)))
+        if parsed_args.formatter == "json":
+            shown: Iterable[str] = [
+                json.dumps(
+                    [
+                        {"name": each.name, "properties": each.properties}
+                        for each in found
+                    ],
+                    indent=2,
+                )
+            ]
+        else:
+            shown = (line for each in found for line in each.commands())
+        self.app.stdout.writelines(f"{line}\n" for line in shown)
