@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slices in the real Placement: nothing that overlaps goes out together."""
+
+import itertools
+import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.functional.cloud import Cloud
+from tests.functional.slice_oracle import Oracle
+from tests.lab.placement import PlacementFixture
+from tests.unit import slice_trees
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    with PlacementFixture() as fixture:
+        yield Cloud(fixture.placement, tmp_path)
+
+
+def classes(cloud: Cloud) -> list[str]:
+    specs = cloud.tree.specs.values()
+    return list(dict.fromkeys(spec.resource_class for spec in specs))
+
+
+def test_every_order_of_claims(cloud: Cloud) -> None:
+    cloud.configure(slice_trees.EIGHT)
+    cloud.sync()
+    for order in itertools.product(classes(cloud), repeat=3):
+        oracle = Oracle(cloud.tree)
+        for wanted in order:
+            candidates = cloud.candidates(wanted)
+            assert bool(candidates) == oracle.fits(wanted), (order, wanted)
+            if candidates:
+                consumer = cloud.claim(candidates[-1])
+                assert consumer
+                oracle.take(consumer, wanted, cloud.where(candidates[-1]))
+        for consumer in oracle.held:
+            cloud.release(consumer)
+
+
+def test_all_eight_then_two_halves_then_the_whole(cloud: Cloud) -> None:
+    cloud.configure(slice_trees.EIGHT)
+    cloud.sync()
+    for wanted, count in ("1", 8), ("4", 2), ("8", 1):
+        held = [cloud.take(f"CUSTOM_SLICE_{wanted}") for _ in range(count)]
+        assert not any(map(cloud.candidates, classes(cloud)))
+        for consumer in held:
+            cloud.release(consumer)
+
+
+class Claims(RuleBasedStateMachine):
+    """Claims and releases; Placement and the oracle must agree."""
+
+    cloud: Cloud
+    steps = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.oracle = Oracle(self.cloud.tree)
+
+    @rule(which=st.integers(0, 20), candidate=st.integers(0, 20))
+    def claim(self, which: int, candidate: int) -> None:
+        type(self).steps += 1
+        known = classes(self.cloud)
+        wanted = known[which % len(known)]
+        offered = self.cloud.candidates(wanted)
+        assert bool(offered) == self.oracle.fits(wanted), self.oracle.held
+        if offered:
+            chosen = offered[candidate % len(offered)]
+            consumer = self.cloud.claim(chosen)
+            assert consumer
+            self.oracle.take(consumer, wanted, self.cloud.where(chosen))
+
+    @precondition(lambda self: self.oracle.held)
+    @rule(which=st.integers(0, 20))
+    def release(self, which: int) -> None:
+        type(self).steps += 1
+        held = sorted(self.oracle.held)
+        consumer = held[which % len(held)]
+        self.cloud.release(consumer)
+        self.oracle.give_back(consumer)
+
+    def teardown(self) -> None:
+        for consumer in self.oracle.held:
+            self.cloud.release(consumer)
+
+
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    [(name, 24 if name == "eight" else 8) for name in slice_trees.ALL],
+)
+def test_claims_and_releases_agree_with_the_oracle(
+    name: str, runs: int, cloud: Cloud
+) -> None:
+    cloud.configure(slice_trees.ALL[name])
+    cloud.sync()
+    machine = type("Claims", (Claims,), {"cloud": cloud})
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine,
+        settings=settings(
+            max_examples=runs,
+            stateful_step_count=50,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )
+    assert machine.steps > 35 * runs  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["eight", "twins"])
+def test_races_of_several_clients(name: str, cloud: Cloud) -> None:
+    cloud.configure(slice_trees.ALL[name])
+    cloud.sync()
+    oracle, lock = Oracle(cloud.tree), threading.Lock()
+    end = time.monotonic() + 8
+    seen = {"won": 0, "lost": 0}
+
+    def client(seed: int) -> None:
+        chance = random.Random(seed)
+        while time.monotonic() < end:
+            wanted = chance.choice(classes(cloud))
+            offered = cloud.candidates(wanted)
+            if not offered:
+                continue
+            chosen = chance.choice(offered)
+            consumer = cloud.claim(chosen)
+            with lock:
+                seen["lost" if consumer is None else "won"] += 1
+            if consumer is None:
+                continue
+            with lock:
+                oracle.take(consumer, wanted, cloud.where(chosen))
+            with lock:
+                oracle.give_back(consumer)
+            cloud.release(consumer)
+
+    with futures.ThreadPoolExecutor(6) as pool:
+        list(pool.map(client, range(6)))
+    assert seen["won"] > 20
+    assert seen["lost"] > 0
