@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from oslo_log import log
 
@@ -132,6 +133,7 @@ class Monitor:
             "since": judged.since.isoformat(),
             "coverage": values.get(COVERAGE.key),
             "flags": judged.flags(),
+            **about(reading.guests[uuid]),
         }
         return Published(values, metadata)
 
@@ -156,6 +158,11 @@ class Monitor:
         self._processes.forget_all_but(
             {"driver", *(guest.name for guest in guests.values())}
         )
+
+
+def about(guest: Guest) -> dict[str, Any]:
+    """What samples of any source say of the instance itself."""
+    return {} if guest.slice is None else {"slice": guest.slice}
 
 
 def _why_unread(guest: Guest) -> Judgement:

@@ -18,7 +18,7 @@ from oslo_log import log
 from ceilometer_perf import verdicts
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.meters import L3_CACHE_UTIL, RDT_KEYS
-from ceilometer_perf.monitor import Report
+from ceilometer_perf.monitor import Report, about
 from ceilometer_perf.reading import Guest, Published, utc_now
 from ceilometer_perf.sources.rdt import tune
 from ceilometer_perf.sources.rdt.choice import Choice
@@ -111,9 +111,10 @@ def _text(subject: str, why: Judgement) -> str:
 
 
 def _publish(guest: Guest, usage: Usage, found: Figures) -> Published:
-    metadata: dict[str, object] = {
+    metadata = {
         "source": usage.source,
         "since": found.since.isoformat(),
+        **about(guest),
     }
     if reserved := tune.reserved(guest.xml):
         metadata["reserved"] = _by_bank(reserved)

@@ -34,6 +34,10 @@ class Guest(Protocol):
         """Whether it has vCPUs in a realtime scheduling class."""
 
     @property
+    def slice(self) -> str | None:
+        """The slice of the host that it runs in, if it runs in one."""
+
+    @property
     def xml(self) -> str:
         """As libvirt describes it; that of the running guest, if it runs."""
 

@@ -14,7 +14,7 @@ import libvirt
 from oslo_log import log
 
 from ceilometer_perf.changes import Changes
-from ceilometer_perf.guest import errors
+from ceilometer_perf.guest import errors, slice_metadata
 from ceilometer_perf.guest.elements import vcpusched
 from ceilometer_perf.host.connection import Connection, Session
 from ceilometer_perf.host.stats import states
@@ -47,6 +47,8 @@ class Domain:
     xml: str
     #: Has a vCPU under a realtime scheduler.
     realtime: bool
+    #: The slice that it runs in, None for a domain of the usual kind.
+    slice: str | None
     #: For libvirt calls on this domain.
     handle: libvirt.virDomain = dataclasses.field(compare=False, repr=False)
 
@@ -162,6 +164,7 @@ class Inventory:
                 state=state,
                 xml=xml,
                 realtime=vcpusched.is_realtime(xml),
+                slice=slice_metadata.read(xml),
                 handle=handle,
             )
         except libvirt.libvirtError as exc:

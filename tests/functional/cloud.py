@@ -52,7 +52,9 @@ class Cloud:
         self, method: str, path: str, body: object = None
     ) -> requests.Response:
         """Placement's answer, whatever it is."""
-        session = self._sessions.__dict__.setdefault("s", requests.Session())
+        session: requests.Session = self._sessions.__dict__.setdefault(
+            "s", requests.Session()
+        )
         while True:
             answer = session.request(
                 method,

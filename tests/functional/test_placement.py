@@ -109,7 +109,7 @@ def test_claims_and_releases_agree_with_the_oracle(
     cloud.configure(slice_trees.ALL[name])
     cloud.sync()
     machine = type("Claims", (Claims,), {"cloud": cloud})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=runs,

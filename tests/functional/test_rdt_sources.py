@@ -52,6 +52,7 @@ class Running:
     id: int
     xml: str
     realtime: bool = False
+    slice: str | None = None
 
 
 @pytest.fixture(scope="module")

@@ -100,6 +100,7 @@ class FakeGuest:
     id: int = 1
     realtime: bool = False
     xml: str = "<domain/>"
+    slice: str | None = None
 
 
 def unavailable(why: str = "libvirt is down") -> SourceUnavailableError:

@@ -42,6 +42,7 @@ class FakeInventory:
             state=state,
             xml=xml or guest.xml("kvm"),
             realtime=False,
+            slice=None,
             handle=None,
         )
         self.domains[guest.uuid] = domain

@@ -71,6 +71,12 @@ def test_values_and_metadata(
     }
 
 
+def test_the_slice_is_said(host: Host) -> None:
+    sliced = FakeGuest("instance-1", slice="half-0")
+    look = monitor(host, reading(0, {CYCLES: 5}, web=sliced)).look
+    assert look().published["web"].metadata["slice"] == "half-0"
+
+
 def test_detached_is_withheld_but_its_coverage_is_not(
     host: Host, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,

@@ -30,6 +30,7 @@ class Domain:
     handle: Handle
     id: int = 1
     realtime: bool = False
+    slice: str | None = None
     name: str = "instance-1"
 
 

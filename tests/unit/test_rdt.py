@@ -28,7 +28,7 @@ TUNED = """
 </cachetune></cputune></domain>
 """
 GUESTS = {
-    "web": FakeGuest("instance-1", xml=TUNED),
+    "web": FakeGuest("instance-1", xml=TUNED, slice="half-0"),
     "db": FakeGuest("instance-2"),
 }
 OK = Judged({}, None, datetime.now(UTC))
@@ -101,7 +101,7 @@ def test_values_metadata_and_verdicts(
         "memory.bandwidth.total": 30.0,
     }
     about = published.about("cpu_l3_cache.util")
-    assert about["source"] == "libvirt"
+    assert (about["source"], about["slice"]) == ("libvirt", "half-0")
     assert about["banks"] == {"0": 30.0, "1": 10.0}
     assert about["reserved"] == {"0": 3 << 20, "1": 512 << 10}
     assert about["since"] == first.published["web"].metadata["since"]
