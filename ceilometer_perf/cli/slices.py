@@ -100,11 +100,12 @@ def _machine(args: argparse.Namespace) -> Machine | None:
         raise errors.InputError("--devices needs --capabilities")
     if args.uri:
         found = host.hardware(args.uri)
-        return machine.read(
-            found.capabilities,
-            [(args.uri, device) for device in found.devices],
-            args.uri,
+        devices = (
+            None
+            if found.devices is None
+            else [(args.uri, device) for device in found.devices]
         )
+        return machine.read(found.capabilities, devices, args.uri)
     if not args.capabilities:
         return None
     option = "--capabilities"

@@ -48,8 +48,9 @@ class Hardware:
     """What libvirt says of a host, as it says it."""
 
     capabilities: str
-    #: An XML document for each node device that may be handed to a guest.
-    devices: tuple[str, ...]
+    #: An XML document for each node device that may be handed to a guest;
+    #: None from a libvirt without a driver for them.
+    devices: tuple[str, ...] | None
 
 
 def hardware(uri: str) -> Hardware:
@@ -62,12 +63,18 @@ def hardware(uri: str) -> Hardware:
 
 
 def _hardware(connection: libvirt.virConnect) -> Hardware:
+    return Hardware(str(connection.getCapabilities()), _devices(connection))
+
+
+def _devices(connection: libvirt.virConnect) -> tuple[str, ...] | None:
     flags = (
         libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV
         | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV
     )
-    devices = connection.listAllDevices(flags)
-    return Hardware(
-        capabilities=str(connection.getCapabilities()),
-        devices=tuple(str(device.XMLDesc(0)) for device in devices),
-    )
+    try:
+        found = connection.listAllDevices(flags)
+        return tuple(str(device.XMLDesc(0)) for device in found)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+            return None
+        raise

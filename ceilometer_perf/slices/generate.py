@@ -2,6 +2,7 @@
 """Templates and a nova.conf for a host that is divided into equal slices."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -109,6 +110,7 @@ def _text(part: Part, page: int, arch: str) -> str:
     )
 
 
+@functools.cache
 def _template() -> jinja2.Template:
     """Ours, whose brackets leave the braces to the operator's."""
     # All of its values are numbers and addresses that were read as such.

@@ -96,7 +96,7 @@ def _devices(
         for key, place in taken.items():
             what = f"{kind} {key}"
             if there is None:
-                what += " is not looked for: give --devices"
+                what += " is not looked for: the host's devices aren't known"
                 yield Breach("unchecked", (name,), what, (place,))
             elif key not in there:
                 what = f"the host has no {what}"

@@ -199,7 +199,7 @@ def _those(machine: Machine, node: int, model: str) -> list[Device]:
     if machine.pci is None:
         raise SplitError(
             f"--accelerator {model}: nothing is known of the host's devices; "
-            "give --devices"
+            "give --devices, or a --connect to a libvirt that lists them"
         )
     there = sorted(machine.pci.values(), key=lambda device: device.key)
     if not any(device.model == model for device in there):

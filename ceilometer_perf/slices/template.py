@@ -8,12 +8,14 @@ files and the time of the process that renders it.
 import dataclasses
 import itertools
 import json
+import os
 import pathlib
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from lxml import etree
@@ -128,8 +130,10 @@ def render_all(
 
     :raises TemplateError: one of them can't be rendered.
     """
-    batches = (jobs[i : i + BATCH] for i in range(0, len(jobs), BATCH))
-    return [done for batch in batches for done in _rendered(batch)]
+    batches = [jobs[i : i + BATCH] for i in range(0, len(jobs), BATCH)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = pool.map(lambda batch: [*_rendered(batch)], batches)
+        return [rendered for batch in done for rendered in batch]
 
 
 def _rendered(

@@ -11,11 +11,14 @@ from importlib.metadata import entry_points
 
 import pytest
 
+from ceilometer_perf import guest
 from ceilometer_perf import options as perf_options
 from ceilometer_perf.cli.top import COLUMNS
 from ceilometer_perf.doctor import LINKS
 from ceilometer_perf.host.probe import advice
 from ceilometer_perf.host.probe.events import EVENTS
+from ceilometer_perf.slices import context, rendering, spec
+from ceilometer_perf.slices.breach import RULES
 from ceilometer_perf.verdicts import Verdict
 from tests.unit.probe_cases import FakeKernel, probed
 from tests.unit.shell import run
@@ -50,7 +53,8 @@ def test_every_command_shows_its_output() -> None:
     lines = [line for line, _ in shown()]
     for command in (
         "host probe", "guest check", "guest diff", "guest enable",
-        "status", "doctor", "top",
+        "status", "doctor", "top", "slice generate", "slice tree",
+        "slice validate", "slice render",
     ):  # fmt: skip
         assert any(line.startswith(command) for line in lines)
 
@@ -82,6 +86,37 @@ def test_every_link_and_column_is_explained() -> None:
     named = words("commands.rst")
     assert {link.name for link in LINKS} <= named
     assert set(COLUMNS) <= named
+
+
+def test_a_slices_page_names_all_that_a_template_may_use() -> None:
+    named = words("slices.rst")
+    instance = context.INSTANCE["properties"]
+    assert {f"instance.{key}" for key in instance} <= named
+    assert {*context.DISK["properties"]} <= named
+    assert {*context.INTERFACE["properties"]} <= named
+    assert {*spec.KEYS} <= named
+    assert {*rendering.FILTERS} <= named
+
+
+def test_every_rule_is_explained() -> None:
+    assert set(RULES) <= words("commands.rst")
+
+
+def test_the_context_is_explained() -> None:
+    """All that the commands add to it, too."""
+    asked = guest.Requirements(
+        realtime=guest.Realtime(frozenset({1}), frozenset({0}))
+    )
+    one = spec.SliceSpec("a", "CUSTOM_A", "a.xml")
+    full = context.full(context.SAMPLE, one, asked)
+    added = {*full["slice"], *full["requirements"]}
+    added |= {*full, *full["requirements"]["realtime"]}
+    assert added - {"instance"} <= words("slices.rst")
+
+
+def test_the_example_instance_is_one() -> None:
+    example = SOURCE.parents[1] / "etc/slices/eight-gpus/instance.json"
+    assert context.parse(example.read_bytes(), "")
 
 
 def options(parser: argparse.ArgumentParser) -> Iterator[str]:
