@@ -3,26 +3,26 @@
 
 import argparse
 import json
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
 from cliff.columns import FormattableColumn
 
-from ceilometer_perf.cli import errors
-from ceilometer_perf.slices import spec
-from ceilometer_perf.slices.placement import client, encoding
+from ceilometer_perf.cli import errors, options
+from ceilometer_perf.cli.slices import add_nova_conf, read_specs
+from ceilometer_perf.cli.values import Value
+from ceilometer_perf.host import slices as host
+from ceilometer_perf.slices.placement import (
+    client,
+    encoding,
+    providers,
+    records,
+)
+from ceilometer_perf.slices.placement.choice import Chooser
 from ceilometer_perf.slices.placement.flavors import flavors
 from ceilometer_perf.slices.placement.sync import Provider, State, Synced, sync
 from ceilometer_perf.slices.tree import Tree
-
-
-def _add_nova_conf(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--nova-conf",
-        required=True,
-        metavar="FILE",
-        help="nova.conf of the compute host, with [libvirt] slice_spec",
-    )
 
 
 def _add_node(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def _node(args: argparse.Namespace) -> str:
 
 
 def _tree(args: argparse.Namespace) -> Tree:
-    return Tree(spec.read(args.nova_conf))
+    return Tree(read_specs(args.nova_conf))
 
 
 class _Providers(FormattableColumn[Any]):
@@ -99,7 +99,7 @@ class Sync(errors.ShowOne):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The host, and whether to write."""
         parser = super().get_parser(prog_name)
-        _add_nova_conf(parser)
+        add_nova_conf(parser)
         _add_node(parser)
         parser.add_argument(
             "--dry-run", action="store_true", help="show it, change nothing"
@@ -139,7 +139,7 @@ class Flavors(errors.Command):
             default="text",
             help="the output format, defaults to text",
         )
-        _add_nova_conf(parser)
+        add_nova_conf(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
@@ -158,3 +158,47 @@ class Flavors(errors.Command):
         else:
             shown = (line for each in found for line in each.commands())
         self.app.stdout.writelines(f"{line}\n" for line in shown)
+
+
+def _uuid(word: str) -> str:
+    return str(uuid.UUID(word))
+
+
+class Choose(errors.ShowOne):
+    """Show which slice an instance gets that Placement gave one."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The instance and the host."""
+        parser = super().get_parser(prog_name)
+        add_nova_conf(parser)
+        _add_node(parser)
+        parser.add_argument(
+            "--consumer",
+            required=True,
+            type=_uuid,
+            metavar="UUID",
+            help="the instance, which is Placement's consumer",
+        )
+        options.add_connect(parser)
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[tuple[str, ...], tuple[Value, ...]]:
+        """The slice and its class."""
+        tree = _tree(parsed_args)
+        asked = client.connect(parsed_args.nova_conf)
+        encoded = encoding.encode(tree)
+        node = providers.find_node(asked, _node(parsed_args))
+        with records.locked(parsed_args.nova_conf, node.uuid) as noted:
+            chosen = Chooser(asked, node, tree, encoded).choose(
+                parsed_args.consumer,
+                lambda: host.taken(parsed_args.uri),
+                noted,
+            )
+        shown = {
+            "slice": chosen,
+            "resource_class": tree.specs[chosen].resource_class,
+            "consumer": parsed_args.consumer,
+        }
+        return tuple(shown), tuple(map(Value, shown.values()))

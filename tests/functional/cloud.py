@@ -56,7 +56,7 @@ class Cloud:
             "s", requests.Session()
         )
         while True:
-            answer = session.request(
+            answer: requests.Response = session.request(
                 method,
                 self.url + path,
                 json=body,
@@ -73,9 +73,8 @@ class Cloud:
     def configure(self, rows: Iterable[Row]) -> None:
         """Other slices in nova.conf."""
         self.tree = Tree(specs(rows))
-        write_nova_conf(
-            self.conf, rows, f"host = {NODE}", self._placement_conf
-        )
+        default = f"host = {NODE}\nstate_path = {self.conf.parent}"
+        write_nova_conf(self.conf, rows, default, self._placement_conf)
         flavors = json.loads(self.run("flavors", "-f", "json").out)
         classes = {each["name"]: each["properties"] for each in flavors}
         self._flavors = {
@@ -133,9 +132,11 @@ class Cloud:
         found: list[Candidate] = answer.json()["allocation_requests"]
         return found
 
-    def claim(self, candidate: Candidate) -> str | None:
+    def claim(
+        self, candidate: Candidate, consumer: str | None = None
+    ) -> str | None:
         """Allocate; the consumer, or None if another one was faster."""
-        consumer = str(uuid.uuid4())
+        consumer = consumer or str(uuid.uuid4())
         body = {**candidate, **PROJECT, "consumer_generation": None}
         answer = self.send("PUT", f"/allocations/{consumer}", body)
         if answer.status_code == 409:
@@ -156,11 +157,12 @@ class Cloud:
         found: Mapping[str, Any] = answer.json()["allocations"]
         return found
 
-    def take(self, resource_class: str) -> str:
+    def take(self, resource_class: str, consumer: str | None = None) -> str:
         """Claim what has to be there."""
-        consumer = self.claim(self.candidates(resource_class)[0])
-        assert consumer
-        return consumer
+        candidate = self.candidates(resource_class)[0]
+        claimed = self.claim(candidate, consumer)
+        assert claimed
+        return claimed
 
     def providers(self) -> dict[str, dict[str, Any]]:
         """All providers of the node but its own, by slice."""

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which slice an instance gets: Placement has said of which kind.
+
+Most allocations mean one slice. A part of a pool is any of its class: the
+first in nova.conf's order in which nothing runs, and that nobody was given
+who doesn't run yet.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+
+from ceilometer_perf.slices.placement import providers
+from ceilometer_perf.slices.placement.client import Client
+from ceilometer_perf.slices.placement.encoding import Encoding, Resources
+from ceilometer_perf.slices.placement.errors import ChoiceError
+from ceilometer_perf.slices.placement.providers import Node
+from ceilometer_perf.slices.placement.records import Records
+from ceilometer_perf.slices.tree import Tree
+
+Taken = Mapping[str, tuple[str, ...]]
+"""The slices that run, each with the UUIDs of the domains in it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Chooser:
+    """One host and its Placement."""
+
+    client: Client
+    node: Node
+    tree: Tree
+    encoded: Encoding
+
+    def choose(
+        self, consumer: str, taken: Callable[[], Taken], records: Records
+    ) -> str:
+        """The slice; the same as long as it has it.
+
+        :raises ChoiceError: there is none that could be named.
+        """
+        candidates = self._meant(consumer)
+        # Read after Placement: who has an allocation by now may run by now.
+        running = taken()
+        valid = dict(self._valid(records.read(), running))
+        self._refuse_unknown(consumer, candidates, running)
+        holders = _holders(consumer, running, valid)
+        chosen = self._first(consumer, candidates, holders, running, valid)
+        if not _runs(consumer, running):
+            valid[consumer] = chosen
+        records.write(valid)
+        return chosen
+
+    def _meant(self, consumer: str) -> list[str]:
+        """The slices that an allocation may mean, in nova.conf's order."""
+        allocated = self._allocated(consumer)
+        if not allocated:
+            raise ChoiceError(
+                f"{consumer} has no allocation of a slice of {self.node.name}:"
+                " is it an instance's UUID, was it scheduled here, and has "
+                "`slice sync` told Placement of these slices?"
+            )
+        found = [
+            name
+            for name in self.tree
+            if self.encoded.claim(self.tree, name) == allocated
+        ]
+        if not found:
+            told = "; ".join(
+                f"{dict(units)} at {name}" for name, units in allocated.items()
+            )
+            raise ChoiceError(
+                f"{consumer} has {told}, which is not what any slice asks: "
+                "make its flavor as `slice flavors` prints it"
+            )
+        return found
+
+    def _allocated(self, consumer: str) -> Mapping[str, Resources]:
+        """By the slice whose provider it is; others are not ours."""
+        uuids = {
+            providers.provider_uuid(self.node, name): name
+            for name in self.encoded.providers
+        }
+        return {
+            uuids[uuid]: units
+            for uuid, units in self._everything(consumer).items()
+            if uuid in uuids
+        }
+
+    def _everything(self, consumer: str) -> Mapping[str, Resources]:
+        found = self.client.get(f"/allocations/{consumer}", "allocations")
+        return {uuid: each["resources"] for uuid, each in found.items()}
+
+    def _valid(
+        self, records: Mapping[str, str], running: Taken
+    ) -> Iterator[tuple[str, str]]:
+        """Without those who run, and those whose allocation is gone."""
+        for consumer, name in records.items():
+            if name not in self.tree.specs or _runs(consumer, running):
+                continue
+            claim = self.encoded.claim(self.tree, name)
+            if claim == self._allocated(consumer):
+                yield consumer, name
+
+    def _refuse_unknown(
+        self, consumer: str, candidates: list[str], running: Taken
+    ) -> None:
+        """What runs in a slice of another name may run in any of these.
+
+        Not so if it is counted elsewhere.
+        """
+        ours = self.encoded.claim(self.tree, candidates[0])
+        for name, domains in running.items():
+            for domain in domains:
+                if name in self.tree.specs or domain == consumer:
+                    continue
+                if not self._everything(domain) or (
+                    set(self._allocated(domain)) & set(ours)
+                ):
+                    raise ChoiceError(
+                        f"Domain {domain} runs in the slice {name}, which "
+                        "nova.conf doesn't have, so what is free is not "
+                        "known: give the slice its name back, or reboot the "
+                        "instance"
+                    )
+
+    def _first(
+        self,
+        consumer: str,
+        candidates: list[str],
+        holders: Mapping[str, str],
+        running: Taken,
+        records: Mapping[str, str],
+    ) -> str:
+        """What it has already, if it may; else the first that is free."""
+        had = [
+            name for name in candidates if consumer in running.get(name, ())
+        ]
+        noted = [name for name in candidates if records.get(consumer) == name]
+        for name in (*had, *noted, *candidates):
+            overlap = (name, *self.tree.conflicts(name))
+            if holders.keys().isdisjoint(overlap):
+                return name
+        told = ", ".join(
+            f"{holders[each]} has {each}"
+            for name in candidates
+            for each in (name, *self.tree.conflicts(name))
+            if each in holders
+        )
+        raise ChoiceError(
+            f"None of {', '.join(candidates)} is free, though Placement has "
+            f"given one to {consumer}: {told}. Has an instance here no "
+            "allocation?"
+        )
+
+
+def _runs(consumer: str, running: Taken) -> bool:
+    return any(consumer in domains for domains in running.values())
+
+
+def _holders(
+    consumer: str, running: Taken, records: Mapping[str, str]
+) -> Mapping[str, str]:
+    """Who has a slice but the one who asks."""
+    holders = {name: other for other, name in records.items()}
+    for name, domains in running.items():
+        others = [domain for domain in domains if domain != consumer]
+        if others:
+            holders[name] = others[0]
+    return {name: who for name, who in holders.items() if who != consumer}

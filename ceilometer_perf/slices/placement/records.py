@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slices that were chosen for instances that don't run yet.
+
+A small file below ``[DEFAULT] state_path`` of nova.conf, and a lock: who
+chooses on a host waits until the one before has noted the choice.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+
+from oslo_concurrency import lockutils
+from oslo_config import cfg
+
+from ceilometer_perf.guest import nova_conf
+from ceilometer_perf.slices.placement.errors import ChoiceError
+
+#: Nova's own default is where its code is; distributions set this.
+OPTS = [cfg.StrOpt("state_path", default="/var/lib/nova")]
+FOLDER = "slices"
+
+
+class Records:
+    """The slice of each consumer, by UUID; only to be used in ``locked``."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+
+    def read(self) -> Mapping[str, str]:
+        """All of them; none if nobody has chosen yet."""
+        try:
+            found = json.loads(self._path.read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or not all(
+            isinstance(name, str) for name in found.values()
+        ):
+            raise ChoiceError(
+                f"{self._path} is not as it was written: remove it once all "
+                "instances that were given a slice run"
+            )
+        return found
+
+    def write(self, records: Mapping[str, str]) -> None:
+        """All of them anew, or none if that fails half-way."""
+        new = self._path.with_suffix(".new")
+        with new.open("w") as file:
+            json.dump(records, file, indent=2, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._path)
+
+
+@contextlib.contextmanager
+def locked(conf: str | pathlib.Path, node_uuid: str) -> Iterator[Records]:
+    """The records of a node, for one at a time."""
+    with nova_conf.opened(conf, {"DEFAULT": OPTS}) as opened:
+        folder = pathlib.Path(opened.DEFAULT.state_path) / FOLDER
+    try:
+        folder.mkdir(exist_ok=True)
+        with lockutils.lock(
+            node_uuid, external=True, lock_path=str(folder), do_log=False
+        ):
+            yield Records(folder / f"{node_uuid}.json")
+    except OSError as error:
+        raise ChoiceError(
+            f"{folder}: {error.strerror or error}; [DEFAULT] state_path of "
+            "nova.conf must name a folder that this user may write to"
+        ) from error
