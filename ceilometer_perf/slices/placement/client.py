@@ -5,9 +5,11 @@ Read with keystoneauth1's own loading, so that whatever works for Nova works
 here: ``auth_type``, ``endpoint_override``, ``valid_interfaces``, ``cafile``...
 """
 
+import contextlib
+import logging
 import pathlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import requests
@@ -15,6 +17,7 @@ from keystoneauth1 import adapter, exceptions, loading
 from oslo_config import cfg
 
 from ceilometer_perf.guest import nova_conf
+from ceilometer_perf.slices.placement import answers
 from ceilometer_perf.slices.placement.errors import (
     ConflictError,
     NotThereError,
@@ -61,7 +64,8 @@ def connect(path: str | pathlib.Path) -> "Client":
     """
     with nova_conf.opened(path, {GROUP: _opts()}) as conf:
         try:
-            auth = loading.load_auth_from_conf_options(conf, GROUP)
+            with _quiet("stevedore.named"):  # what it logs, it raises too
+                auth = loading.load_auth_from_conf_options(conf, GROUP)
             if auth is None:
                 raise PlacementError(
                     f"{path}: [placement] auth_type is not set: give it, and "
@@ -84,6 +88,17 @@ def connect(path: str | pathlib.Path) -> "Client":
             raise PlacementError(f"{path}: [placement]: {error}") from error
 
 
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 class Client:
     """Calls whose every failure is one line."""
 
@@ -98,7 +113,15 @@ class Client:
                 f"Placement's answer to GET {path} has no {key!r}: does the "
                 "endpoint lead to Placement?"
             )
-        return answer[key]
+        value = answer[key]
+        fault = answers.fault(key, value)
+        if fault is not None:
+            raise PlacementError(
+                f"The {key} in the answer to GET {path} are unlike "
+                f"Placement's: {_short(fault, 100)}; does the endpoint lead "
+                "to Placement?"
+            )
+        return value
 
     def ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None

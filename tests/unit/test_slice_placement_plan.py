@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is written, and in which order, for what is there."""
+
+import dataclasses
+import uuid
+from collections.abc import Mapping
+
+import pytest
+
+from ceilometer_perf.slices.placement import providers
+from ceilometer_perf.slices.placement.encoding import encode
+from ceilometer_perf.slices.placement.errors import EncodingError
+from ceilometer_perf.slices.placement.plan import Plan, plan, unsettled
+from ceilometer_perf.slices.placement.providers import (
+    Node,
+    Present,
+    Snapshot,
+    Wanted,
+    inventories,
+)
+from tests.unit.slice_trees import EIGHT, Row, parts, tree
+
+NODE = Node(str(uuid.UUID(int=1)), "node")
+PAIR: list[Row] = [("a", "A", None), *parts(2, "B", "a"), ("c", "C", None)]
+
+
+def wanted(rows: list[Row]) -> Mapping[str, Wanted]:
+    return providers.wanted(NODE, encode(tree(rows)))
+
+
+def snapshot(rows: list[Row], *, reserved: bool = False) -> Snapshot:
+    """What Placement has after a sync."""
+    there = wanted(rows)
+    return Snapshot(
+        {
+            key: Present(
+                key,
+                each.name,
+                NODE.uuid,
+                7,
+                inventories(each.resources, reserved=reserved),
+                each.traits,
+            )
+            for key, each in there.items()
+        },
+        frozenset(name for each in there.values() for name in each.resources),
+        frozenset(name for each in there.values() for name in each.traits),
+    )
+
+
+EMPTY = Snapshot({}, frozenset(), frozenset())
+
+
+def told(planned: Plan) -> list[str]:
+    return [write.what for write in planned.writes]
+
+
+def test_nothing_where_all_is_there() -> None:
+    there = snapshot(EIGHT)
+    assert unsettled(wanted(EIGHT), there) == []
+    assert plan(NODE, wanted(EIGHT), there, ()).writes == []
+
+
+def test_what_opens_comes_last() -> None:
+    writes = plan(NODE, wanted(PAIR), EMPTY, ()).writes
+    order = ["resource_classes", "traits", "resource_providers"]
+    kinds = [write.path.split("/")[1] for write in writes]
+    assert kinds == sorted(kinds, key=order.index)
+    of_a = [w for w in writes if w.what.endswith("node_a")]
+    assert [w.method for w in of_a] == ["POST", "PUT", "PUT"]
+    assert of_a[-1].path.endswith("/inventories")
+
+
+def test_all_that_changes_is_closed_before_anything_opens() -> None:
+    new = [("a", "A", None), *parts(3, "B", "a"), ("d", "D", None)]
+    there = snapshot(PAIR)
+    assert len(unsettled(wanted(new), there)) == 2
+    what = told(plan(NODE, wanted(new), there, ()))
+    made = what.index("make node_d")
+    assert what.index("reserve all of node_a") < made
+    assert what.index("reserve all of node_c") < made
+    assert what.index("remove node_c") < made
+
+
+def test_what_is_kept_is_reserved_and_nothing_opens() -> None:
+    new = [("x", "A", None), *parts(2, "B", "x"), ("c", "C", None)]
+    there = snapshot(PAIR)
+    (kept,) = unsettled(wanted(new), there)
+    planned = plan(NODE, wanted(new), there, {kept})
+    goals = {
+        each.name: planned.goals[key] for key, each in wanted(new).items()
+    }
+    assert goals["node_x"]["CUSTOM_B"]["reserved"] == 2
+    assert goals["node_c"]["CUSTOM_C"]["reserved"] == 0
+    assert planned.goals[kept]["CUSTOM_B"]["reserved"] == 2
+    assert "remove node_a" not in told(planned)
+    assert "offer 0 of 1 CUSTOM_A, 0 of 2 CUSTOM_B at node_x" in told(planned)
+
+
+def test_what_was_closed_opens_when_nothing_is_kept() -> None:
+    there = snapshot(PAIR, reserved=True)
+    assert told(plan(NODE, wanted(PAIR), there, ())) == [
+        "offer 1 of 1 CUSTOM_A, 2 of 2 CUSTOM_B at node_a",
+        "offer 1 of 1 CUSTOM_C at node_c",
+    ]
+
+
+def test_a_slice_above_others_leaves_them_open() -> None:
+    new: list[Row] = [
+        ("top", "T", None),
+        ("a", "A", "top"),
+        *parts(2, "B", "a"),
+        ("c", "C", "top"),
+    ]
+    there = snapshot(PAIR)
+    assert unsettled(wanted(new), there) == []
+    what = told(plan(NODE, wanted(new), there, ()))
+    assert not any(each.startswith("reserve") for each in what)
+
+
+def test_a_half_made_provider_is_finished() -> None:
+    there = snapshot(PAIR)
+    key = providers.provider_uuid(NODE, "c")
+    half = dataclasses.replace(
+        there.present[key], inventories={}, traits=frozenset()
+    )
+    there = dataclasses.replace(there, present={**there.present, key: half})
+    assert told(plan(NODE, wanted(PAIR), there, ())) == [
+        "set the traits of node_c",
+        "offer 1 of 1 CUSTOM_C at node_c",
+    ]
+
+
+def test_providers_are_known_by_node_and_slice() -> None:
+    assert wanted(PAIR).keys() == wanted(PAIR[::-1]).keys()
+    other = Node(str(uuid.UUID(int=2)), "node")
+    assert not set(wanted(PAIR)) & set(
+        providers.wanted(other, encode(tree(PAIR)))
+    )
+
+
+def test_a_name_that_is_too_long_is_refused() -> None:
+    node = Node(NODE.uuid, "n" * 150)
+    rows: list[Row] = [("s" * 60, "A", None)]
+    with pytest.raises(EncodingError, match="200 characters"):
+        providers.wanted(node, encode(tree(rows)))
