@@ -12,9 +12,6 @@ from tests.lab.resctrl import mount
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    # pytest's own folders are for nobody but root.
-    for folder in tmp_path.parents[:2]:
-        folder.chmod(folder.stat().st_mode | 0o055)
     yield Machine(tmp_path)
     mount.end(tmp_path)
 

@@ -21,6 +21,13 @@ while True:
 QUICK = Hardware(settling=0.1)
 
 
+def open_to_all(folder: Path) -> None:
+    """Let others in; pytest's own folders are for nobody but root."""
+    for each in (folder, *folder.parents[:2]):
+        # Nothing is taken away: with --basetemp one of them can be /tmp.
+        each.chmod(each.stat().st_mode & 0o7777 | 0o055)
+
+
 class Machine:
     """A resctrl without a lab around it."""
 
@@ -28,7 +35,7 @@ class Machine:
         self.folder = folder
         self.root = folder / mount.FOLDER
         self.hardware = QUICK
-        folder.chmod(0o755)
+        open_to_all(folder)
         mount.start(folder, self.hardware)
 
     def change(self, hardware: Hardware) -> None:

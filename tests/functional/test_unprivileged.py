@@ -12,7 +12,7 @@ from ceilometer_perf.meters import RDT
 from ceilometer_perf.options import OPTS
 from tests.functional.agent import Agent
 from tests.functional.helper import Client, configuration
-from tests.functional.machine import tasks
+from tests.functional.machine import open_to_all, tasks
 from tests.functional.node import UID, Node
 from tests.lab import Guest, Hardware, Lab
 
@@ -33,9 +33,7 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture
 def node(tmp_path: Path, lab: Lab) -> Node:
-    # pytest's own folders are for nobody but root.
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o055)
+    open_to_all(tmp_path)
     node = Node(tmp_path / "node")
     node.config.write_text(configuration(lab))
     return node
