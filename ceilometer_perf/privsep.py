@@ -9,6 +9,7 @@ configuration files: whoever may start it can't point it elsewhere.
 
 import contextlib
 import functools
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -113,9 +114,12 @@ def _is_gone(exc: BaseException) -> bool:
 
 
 def _start_over() -> None:
-    with contextlib.suppress(OSError):
-        context.stop()
-    context.channel = None
+    channel, context.channel = context.channel, None
+    # context.stop() waits for the helper to say goodbye: one that hangs
+    # never does.
+    if channel is not None:
+        with contextlib.suppress(OSError):
+            channel.writer.writesock.shutdown(socket.SHUT_RDWR)
 
 
 @functools.cache

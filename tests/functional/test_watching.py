@@ -182,3 +182,18 @@ def test_helper_has_no_capabilities_and_comes_again(
     assert client.helpers() != [helper]
     assert Resctrl(lab.resctrl_path).ours() == {}
     lab.remove(guest)
+
+
+def test_helper_that_hangs_is_given_up(lab: Lab, client: Client) -> None:
+    guest = lab.start(Guest("hung", "paused", events=()))
+    client.ask("watch", guest.domain_name, guest.uuid)
+    (helper,) = client.helpers()
+    os.kill(helper, signal.SIGSTOP)
+    assert client.ask("release", guest.uuid) is None
+    assert Resctrl(lab.resctrl_path).ours() == {}
+    assert set(client.helpers()) > {helper}
+    os.kill(helper, signal.SIGCONT)
+    wait_for(
+        lambda: helper not in client.helpers(), 5, "it has nobody to serve"
+    )
+    lab.remove(guest)
