@@ -3,7 +3,7 @@
 of the kernel has them."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tests.lab.resctrl import groups
@@ -24,7 +24,28 @@ class File:
     write: Callable[[str], None] | None = None
 
 
-Folder = dict[str, "File | Folder"]
+Folder = Mapping[str, "File | Folder"]
+
+
+class GroupFolders(Mapping[str, Folder]):
+    """The folders of groups, each made when it is looked into."""
+
+    def __init__(
+        self,
+        all_groups: Mapping[str, Group],
+        make: Callable[[str, Group], Folder],
+    ) -> None:
+        self._groups = all_groups
+        self._make = make
+
+    def __getitem__(self, name: str) -> Folder:
+        return self._make(name, self._groups[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._groups)
+
+    def __len__(self) -> int:
+        return len(self._groups)
 
 
 class Tree:
@@ -96,10 +117,10 @@ class Tree:
                 lambda: self._schemata(group),
                 lambda line: self._set_schemata(group, line),
             ),
-            "mon_groups": {
-                name: self._group(f"{inside}/{name}", child)
-                for name, child in group.children.items()
-            },
+            "mon_groups": GroupFolders(
+                group.children,
+                lambda name, child: self._group(f"{inside}/{name}", child),
+            ),
         }
 
     def _group(self, path: str, group: Group) -> Folder:
