@@ -28,6 +28,7 @@ class Instance:
     name: str
     id: int = 1
     realtime: bool = False
+    slice: str | None = None
     xml: str = "<domain/>"
 
 
