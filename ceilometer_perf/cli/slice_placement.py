@@ -66,17 +66,19 @@ def _told(provider: Provider) -> str:
         f"{inventory['total']} {name}"
         for name, inventory in provider.inventories.items()
     )
-    return f"{provider.name}: {units}{_WHY[provider.state]}".format(
-        consumers=", ".join(provider.consumers)
-    )
+    lines = [f"{provider.name}: {units}", *_WHY[provider.state]]
+    lines += [f"    {consumer}" for consumer in provider.consumers]
+    return "\n".join(lines)
 
 
 _WHY = {
-    State.OPEN: "",
-    State.KEPT: " (all reserved: not in nova.conf like this, but in use by "
-    "{consumers}; sync again when that is gone)",
-    State.WAITING: " (all reserved, since it may overlap with what is in use "
-    "as something else)",
+    State.OPEN: (),
+    State.KEPT: (
+        "  kept, all of it reserved: not in nova.conf like this, but used by",
+    ),
+    State.WAITING: (
+        "  waiting, all of it reserved: it may overlap with what is kept",
+    ),
 }
 
 

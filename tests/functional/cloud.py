@@ -36,16 +36,19 @@ Candidate = Mapping[str, Any]
 class Cloud:
     """One compute node of one Placement; several threads may claim."""
 
-    def __init__(self, placement: Placement, folder: Path) -> None:
+    def __init__(
+        self, placement: Placement, folder: Path, node: str = NODE
+    ) -> None:
+        self.node = node
         self.url = placement.url
         self.conf = folder / "nova.conf"
-        self._placement_conf = placement.nova_conf()
+        self.placement_conf = placement.nova_conf()
         self._flavors: Mapping[str, Mapping[str, str]] = {}
         self._slices: Mapping[str, str] = {}
         self._sessions = threading.local()
         self.tree = Tree(())
         self.node_uuid = str(uuid.uuid4())
-        body = {"name": NODE, "uuid": self.node_uuid}
+        body = {"name": node, "uuid": self.node_uuid}
         self.send("POST", "/resource_providers", body).raise_for_status()
 
     def send(
@@ -73,8 +76,8 @@ class Cloud:
     def configure(self, rows: Iterable[Row]) -> None:
         """Other slices in nova.conf."""
         self.tree = Tree(specs(rows))
-        default = f"host = {NODE}\nstate_path = {self.conf.parent}"
-        write_nova_conf(self.conf, rows, default, self._placement_conf)
+        default = f"host = {self.node}\nstate_path = {self.conf.parent}"
+        write_nova_conf(self.conf, rows, default, self.placement_conf)
         flavors = json.loads(self.run("flavors", "-f", "json").out)
         classes = {each["name"]: each["properties"] for each in flavors}
         self._flavors = {
@@ -170,7 +173,7 @@ class Cloud:
             "GET", f"/resource_providers?in_tree={self.node_uuid}"
         ).json()
         return {
-            each["name"].removeprefix(f"{NODE}_"): each
+            each["name"].removeprefix(f"{self.node}_"): each
             for each in answer["resource_providers"]
             if each["uuid"] != self.node_uuid
         }

@@ -54,7 +54,8 @@ def test_every_command_shows_its_output() -> None:
     for command in (
         "host probe", "guest check", "guest diff", "guest enable",
         "status", "doctor", "top", "slice generate", "slice tree",
-        "slice validate", "slice render",
+        "slice validate", "slice render", "slice sync", "slice flavors",
+        "slice choose",
     ):  # fmt: skip
         assert any(line.startswith(command) for line in lines)
 
