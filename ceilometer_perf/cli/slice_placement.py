@@ -21,6 +21,7 @@ from ceilometer_perf.slices.placement import (
 )
 from ceilometer_perf.slices.placement.choice import Chooser
 from ceilometer_perf.slices.placement.flavors import flavors
+from ceilometer_perf.slices.placement.sizes import sizes
 from ceilometer_perf.slices.placement.sync import Provider, State, Synced, sync
 from ceilometer_perf.slices.tree import Tree
 
@@ -146,12 +147,19 @@ class Flavors(errors.Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Write them."""
-        found = flavors(encoding.encode(_tree(parsed_args)))
+        tree = _tree(parsed_args)
+        encoded = encoding.encode(tree)
+        found = flavors(encoded, sizes(tree.specs.values()))
         if parsed_args.formatter == "json":
             shown: Iterable[str] = [
                 json.dumps(
                     [
-                        {"name": each.name, "properties": each.properties}
+                        {
+                            "name": each.name,
+                            "vcpus": each.size.vcpus,
+                            "ram": each.size.memory_mib,
+                            "properties": each.properties,
+                        }
                         for each in found
                     ],
                     indent=2,

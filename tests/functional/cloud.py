@@ -52,7 +52,7 @@ class Cloud:
         self.send("POST", "/resource_providers", body).raise_for_status()
 
     def send(
-        self, method: str, path: str, body: object = None
+        self, method: str, path: str, body: Any = None
     ) -> requests.Response:
         """Placement's answer, whatever it is."""
         session: requests.Session = self._sessions.__dict__.setdefault(

@@ -166,7 +166,7 @@ def test_our_traits_are_ours_and_no_others() -> None:
 
 
 def test_flavors_have_zeroed_resources_and_groups() -> None:
-    whole, half, part = flavors(encode(tree(EIGHT)))
+    whole, half, part = flavors(encode(tree(EIGHT)), {})
     assert [f.name for f in (whole, half, part)] == [
         "slice-8", "slice-4", "slice-1",
     ]  # fmt: skip

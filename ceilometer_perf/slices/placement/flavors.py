@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 from ceilometer_perf.slices.placement.encoding import Encoding, Group
+from ceilometer_perf.slices.placement.sizes import Size
 
 #: What Nova would ask of the compute node's own inventory otherwise.
 ZEROED = ("VCPU", "MEMORY_MB", "DISK_GB")
@@ -17,11 +18,19 @@ class Flavor:
 
     name: str
     resource_class: str
+    size: Size
     properties: Mapping[str, str]
 
     def commands(self) -> Iterator[str]:
         """For a shell: make it, and let it ask for what it must."""
-        yield f"openstack flavor create --disk 0 {self.name}"
+        vcpus, ram = (
+            "" if value is None else f" --{option} {value}"
+            for option, value in (
+                ("vcpus", self.size.vcpus),
+                ("ram", self.size.memory_mib),
+            )
+        )
+        yield f"openstack flavor create{vcpus}{ram} --disk 0 {self.name}"
         words = (
             f"--property {shlex.quote(f'{key}={value}')}"
             for key, value in self.properties.items()
@@ -29,12 +38,13 @@ class Flavor:
         yield " \\\n  ".join(["openstack flavor set", *words, self.name])
 
 
-def flavors(encoded: Encoding) -> list[Flavor]:
+def flavors(encoded: Encoding, known: Mapping[str, Size]) -> list[Flavor]:
     """In the order of nova.conf."""
     return [
         Flavor(
             name.removeprefix("CUSTOM_").lower().replace("_", "-"),
             name,
+            known.get(name, Size()),
             dict(_properties(groups)),
         )
         for name, groups in encoded.requests.items()

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``slice flavors``: sizes from templates, and what is no template."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.shell import run
+from tests.unit.slice_trees import write_nova_conf
+
+DOMAIN = "<domain><vcpu>{}</vcpu><memory unit='{}'>{}</memory></domain>"
+
+
+def flavor(tmp_path: Path, template: str) -> tuple[str, dict[str, Any]]:
+    conf = tmp_path / "nova.conf"
+    write_nova_conf(conf, [("a", "BIG_ONE", None)])
+    (tmp_path / "a.xml").write_text(template)
+    words = "slice", "flavors", "--nova-conf", str(conf)
+    (found,) = json.loads(run(*words, "-f", "json").out)
+    return run(*words).out.splitlines()[0], found
+
+
+@pytest.mark.parametrize(
+    ("template", "options"),
+    [
+        (DOMAIN.format(4, "GiB", 2), "--vcpus 4 --ram 2048 "),
+        (DOMAIN.format(4, "KiB", 1025), "--vcpus 4 --ram 2 "),
+        (DOMAIN.format("{{ instance.vcpus }}", "MiB", 7), "--ram 7 "),
+        (DOMAIN.format(3, "MiB", "{{ instance.memory_mib }}"), "--vcpus 3 "),
+        ("<domain/>", ""),
+    ],
+)
+def test_a_flavor_is_as_large_as_its_template(
+    tmp_path: Path, template: str, options: str
+) -> None:
+    command, found = flavor(tmp_path, template)
+    assert command == f"openstack flavor create {options}--disk 0 big-one"
+    assert (found["vcpus"] is not None) == ("--vcpus" in options)
+    assert (found["ram"] is not None) == ("--ram" in options)
+    assert found["name"] == "big-one"
+
+
+@pytest.mark.parametrize(
+    "template", ["<domain>", "{{ nobody }}", DOMAIN.format(1, "furlong", 1)]
+)
+def test_a_template_that_is_none_is_named(
+    tmp_path: Path, template: str
+) -> None:
+    conf = tmp_path / "nova.conf"
+    write_nova_conf(conf, [("a", "A", None)])
+    (tmp_path / "a.xml").write_text(template)
+    ran = run("slice", "flavors", "--nova-conf", str(conf))
+    assert ran.code == 2
+    assert ran.out == ""
+    assert "a.xml" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_names_are_fit_for_a_shell(tmp_path: Path) -> None:
+    command, _ = flavor(tmp_path, "<domain/>")
+    assert command.split()[-1] == "big-one"
