@@ -187,17 +187,39 @@ def _states(
     tree: SliceTree, taken: Mapping[str, tuple[str, ...]]
 ) -> dict[str, str]:
     """``taken``, ``blocked`` by one that is, or ``free``."""
-    for name in taken:
-        if name not in tree.specs:
-            LOG.warning(
-                "%s runs in the slice %s, which nova.conf doesn't have",
-                ", ".join(taken[name]),
-                name,
-            )
     known = [name for name in taken if name in tree.specs]
     blocked = {other for name in known for other in tree.conflicts(name)}
+    _warn(taken, known, blocked)
     states = dict.fromkeys(tree, "free") | dict.fromkeys(blocked, "blocked")
     return states | dict.fromkeys(known, "taken")
+
+
+def _warn(
+    taken: Mapping[str, tuple[str, ...]], known: list[str], blocked: set[str]
+) -> None:
+    """What should never be."""
+    for name, domains in taken.items():
+        who = ", ".join(domains)
+        if name not in known:
+            LOG.warning(
+                "%s runs in the slice %s, which nova.conf doesn't have",
+                who,
+                name,
+            )
+        elif name in blocked:
+            LOG.warning(
+                "%s runs in the slice %s, and so does another in a slice that "
+                "overlaps with it: shut one of them down",
+                who,
+                name,
+            )
+        elif len(domains) > 1:
+            LOG.warning(
+                "%s run in the slice %s, which is for one: shut the others "
+                "down",
+                who,
+                name,
+            )
 
 
 class Validate(errors.Lister):

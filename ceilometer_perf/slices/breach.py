@@ -15,6 +15,7 @@ RULES = {
     "missing": ERROR,  # the host has no such thing, or not so much
     "far": WARNING,  # a device is behind another node than the CPUs
     "floating": WARNING,  # threads or memory are bound to no part of the host
+    "nova": WARNING,  # Nova places other instances on the same CPUs
     "unchecked": WARNING,  # nothing is known of the host's devices
 }
 

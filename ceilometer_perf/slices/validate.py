@@ -4,6 +4,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from ceilometer_perf import guest
+from ceilometer_perf.guest import cpus
 from ceilometer_perf.slices import build, footprint, lacks, overlap
 from ceilometer_perf.slices.breach import Breach
 from ceilometer_perf.slices.build import Builder
@@ -37,7 +38,8 @@ def validate(
     found += overlap.breaches(tree, footprints)
     if machine is not None:
         found += lacks.breaches(tree, footprints, machine)
-    return [*found, *_floating(tree, footprints)]
+    found += _floating(tree, footprints)
+    return [*found, *_nova(tree, footprints, builder.conf)]
 
 
 def _schema(
@@ -61,3 +63,23 @@ def _floating(
         for threads, place in footprints[name].floating.items():
             what = f"{threads} of {name} may run on any CPU: add a pin"
             yield Breach("floating", (name,), what, (place,))
+
+
+def _nova(
+    tree: Tree, footprints: Mapping[str, Footprint], conf: guest.NovaConf
+) -> Iterator[Breach]:
+    """Of slices that are part of no other: the rest lies inside of them."""
+    sets = {
+        "cpu_dedicated_set": conf.dedicated_cpus or frozenset(),
+        "cpu_shared_set": conf.shared_cpus or frozenset(),
+    }
+    for name in tree.roots:
+        taken = footprints[name].cpus
+        for option, numbers in sets.items():
+            both = sorted(numbers & taken.keys())
+            if both:
+                what = (
+                    f"CPU {cpus.text(both)} of {name} is in [compute] "
+                    f"{option}, so Nova gives it to others too: take it out"
+                )
+                yield Breach("nova", (name,), what, (taken[both[0]],))

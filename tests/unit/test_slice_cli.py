@@ -121,6 +121,45 @@ def test_what_is_taken(
     )
 
 
+@pytest.mark.parametrize(
+    ("taken", "said"),
+    [
+        ({"half_1": ("u1",), "half_2": ("u2",)}, []),
+        ({"half_1": ("u1", "u2")}, ["u1, u2 run in the slice half_1, which"]),
+        (
+            {"half_1": ("u1",), "whole": ("u2",)},
+            [
+                "u1 runs in the slice half_1, and so does another",
+                "u2 runs in the slice whole, and so does another",
+            ],
+        ),
+    ],
+)
+def test_what_should_never_be(
+    slices: Slices,
+    monkeypatch: pytest.MonkeyPatch,
+    taken: dict[str, tuple[str, ...]],
+    said: list[str],
+) -> None:
+    monkeypatch.setattr(host, "taken", lambda _uri: taken)
+    ran = run(slices, "tree", "--connect", "qemu:///system", "-f", "json")
+    assert ran.code == 0
+    lines = ran.err.splitlines()
+    assert len(lines) == len(said)
+    assert all(map(str.startswith, lines, said))
+    states = {row["slice"]: row["state"] for row in json.loads(ran.out)}
+    assert all(states[name] == "taken" for name in taken)
+
+
+def test_cpus_that_nova_gives_to_others(slices: Slices) -> None:
+    with slices.conf.open("a") as file:
+        file.write("[compute]\ncpu_dedicated_set = 3-9\ncpu_shared_set = 0\n")
+    (row,) = found(slices)
+    assert (row["level"], row["rule"]) == ("warning", "nova")
+    assert row["what"].startswith("CPU 3-4 of whole is in [compute] cpu_ded")
+    assert row["lines"][0]["text"] == '<vcpupin vcpu="2" cpuset="3"/>'
+
+
 def test_no_slices(tmp_path: pathlib.Path) -> None:
     ran = run(Slices(tmp_path), "tree", "-f", "json")
     assert (ran.code, ran.out.strip()) == (0, "[]")
