@@ -115,6 +115,28 @@ def test_overlaps() -> None:
     assert lines(found[0]) == ["a.xml:10", "b.xml:10"]
 
 
+def test_parts_of_what_clashes_are_not_told_again() -> None:
+    found = among(
+        tree(whole=None, a="whole", b="whole", b1="b", b2="b1"),
+        whole=taking("whole", 0),
+        a=taking("a", 0),
+        b=taking("b", 0),
+        b1=taking("b1", 0),
+        b2=taking("b2", 0),
+    )
+    assert [b.slices for b in found] == [("a", "b")]
+
+
+def test_memory_that_is_gone_is_told_of_once() -> None:
+    links = tree(whole=None, a="whole", b="whole", c="whole", d="whole")
+    found = among(
+        links,
+        whole=taking("whole", memory={SMALL0: 8}),
+        **{n: taking(n, memory={SMALL0: 4}) for n in ("a", "b", "c", "d")},
+    )
+    assert [b.slices for b in found] == [("c", "whole")]
+
+
 def test_a_cousin() -> None:
     found = among(
         HALVES,

@@ -179,6 +179,7 @@ LOOPS = (
         ("{{ range(999999999)|list }}", "Range too big"),
         ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "too deeply"),
         ("{{ 'a' * 10 ** 7 }}", "more than 4194304 characters"),
+        ("{{ 'a' * 10 ** 9 }}", "too much memory"),
         ("{{ 'a' * 10 ** 12 }}", "too much memory"),
         ("{{ '%999999999999d' % 1 }}", ""),
         ("{{ 'a'.ljust(10 ** 11) }}", "too much memory"),
