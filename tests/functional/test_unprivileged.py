@@ -56,7 +56,7 @@ def test_agent_polls(lab: Lab, node: Node, tmp_path: Path) -> None:
     ) as agent:
         samples = {
             name: agent.wait_for_samples(
-                2, resource_id=guest.uuid, counter_name=name
+                2, seconds=60, resource_id=guest.uuid, counter_name=name
             )[-1]
             for name in ("perf.coverage", *(meter.name for meter in RDT))
         }
