@@ -170,7 +170,9 @@ def test_polled(lab: Lab, domain: libvirt.virDomain, tmp_path: Path) -> None:
         samples = agent.wait_for_samples(3, resource_id=UUID)
     volumes = [sample["counter_volume"] for sample in samples]
     assert volumes == sorted(set(volumes))
-    assert samples[0]["resource_metadata"]["display_name"] == "sample"
+    metadata = samples[0]["resource_metadata"]
+    assert metadata["display_name"] == "sample"
+    assert metadata["perf"]["slice"] == NAME
     assert agent.errors() == []
 
 
