@@ -22,12 +22,11 @@ from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.monitor import Monitor, Report
 from ceilometer_perf.options import Settings
-from ceilometer_perf.privsep import Helper
 from ceilometer_perf.rdt import Rdt, RdtReport
 from ceilometer_perf.reading import SourceUnavailableError
 from ceilometer_perf.sources.perf import PerfSource
 from ceilometer_perf.sources.rdt.choice import Choice
-from ceilometer_perf.sources.rdt.groups import Groups
+from ceilometer_perf.sources.rdt.groups import Groups, Watches
 from ceilometer_perf.sources.rdt.usage import Origin
 from ceilometer_perf.trust import Policy
 
@@ -126,7 +125,7 @@ def _parts(uri: str, settings: Settings, makes_groups: bool) -> Parts:
         Groups(
             resctrl,
             processes,
-            Helper(settings.privsep_helper) if makes_groups else None,
+            _helper(settings) if makes_groups else None,
         ),
         _only(settings.rdt_source),
     )
@@ -138,6 +137,13 @@ def _parts(uri: str, settings: Settings, makes_groups: bool) -> Parts:
         Monitor(source, processes, policy),
         Rdt(choice, Caches(connection)),
     )
+
+
+def _helper(settings: Settings) -> Watches:
+    # Not above: it brings a library that warns on every command's stderr.
+    from ceilometer_perf.privsep import Helper
+
+    return Helper(settings.privsep_helper)
 
 
 def _only(rdt_source: str) -> Origin | None:

@@ -64,7 +64,7 @@ class Shell:
             ["bash", "-c", command.replace(URI, self.uri)],
             cwd=self.folder,
             # Libraries bring warnings for their own developers.
-            env={**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore"},
+            env={**os.environ, "PATH": path},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
