@@ -54,12 +54,12 @@ def find(conf: cfg.ConfigOpts, name: str, fallback: str) -> Path:
     if Path(name).exists():
         return Path(name)
     found = conf.find_file(name)
-    return Path(found) if found else _core() / fallback
+    return Path(found) if found else core(fallback)
 
 
-def _core() -> Path:
-    """Where Ceilometer is installed."""
+def core(name: str) -> Path:
+    """A file of Ceilometer's package, where that is installed."""
     spec = importlib.util.find_spec("ceilometer")
     if spec is None or spec.origin is None:
-        return Path("ceilometer")
-    return Path(spec.origin).parent
+        return Path("ceilometer", name)
+    return Path(spec.origin).parent / name

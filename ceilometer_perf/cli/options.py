@@ -11,6 +11,7 @@ from ceilometer_perf.guest import xml
 from ceilometer_perf.slices.footprint import UNITS
 
 LOCAL = "qemu:///system"
+MAX_FILE = xml.MAX_BYTES
 
 
 def add_connect(parser: argparse.ArgumentParser) -> None:
@@ -62,9 +63,9 @@ def read_file(option: str, name: str) -> bytes:
     """
     try:
         if name == "-":
-            return sys.stdin.buffer.read(xml.MAX_BYTES + 1)
+            return sys.stdin.buffer.read(MAX_FILE + 1)
         with pathlib.Path(name).open("rb") as file:
-            return file.read(xml.MAX_BYTES + 1)
+            return file.read(MAX_FILE + 1)
     except (OSError, ValueError) as error:
         raise errors.InputError(f"{option} {name}: {error}") from error
 

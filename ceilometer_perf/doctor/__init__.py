@@ -28,7 +28,7 @@ LINKS = (
     Link("gate", host.gate, perf=True),
     Link("cache", cache.cache),
     Link("pipeline.yaml", publishing.pipeline),
-    Link("Gnocchi", publishing.gnocchi),
+    Link("Gnocchi", publishing.mapping),
 )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ceilometer_perf import agent_conf
+from ceilometer_perf import agent_conf, gnocchi
 from ceilometer_perf.doctor import definitions
 from ceilometer_perf.doctor.agent import polled
 from ceilometer_perf.doctor.definitions import Source
@@ -23,7 +23,7 @@ from ceilometer_perf.doctor.finding import (
 )
 from ceilometer_perf.doctor.patient import Patient
 
-RESOURCES = "gnocchi_resources.yaml"
+ETC = Path("/etc/ceilometer")
 LET_THROUGH = (
     "add them to the meters of a source, with a sink, and restart "
     "ceilometer-agent-notification"
@@ -54,26 +54,26 @@ def pipeline(patient: Patient) -> Finding:
     return fine(f"{path} lets all that is polled through")
 
 
-def gnocchi(patient: Patient) -> Finding:
+def mapping(patient: Patient) -> Finding:
     """Gnocchi's publisher knows our meters, where it is used."""
     sources, sinks = _read(_path(patient))
     names = polled(patient)
-    lacking: dict[Path, list[str]] = {}
+    lacking: dict[Path, tuple[Path, list[str]]] = {}
     checked: list[Path] = []
     for sink, publishers in sinks.items():
         into = [source for source in sources if sink in source.sinks]
-        for path in _mappings(patient, publishers):
+        for asked, path in _mappings(patient, publishers):
             metrics = _metrics(path)
             missing = [n for n in _through(into, names) if n not in metrics]
             checked.append(path)
             if missing:
-                lacking[path] = missing
-    for path, missing in lacking.items():
+                lacking[path] = (asked, missing)
+    for path, (asked, missing) in lacking.items():
         return warning(
             f"{path} does not map {listed(missing)}, and Gnocchi's publisher "
             "drops what it does not map",
-            "add them to the metrics of resource_type instance, where the "
-            "notification agent runs",
+            f"{_command(asked, path)}, and restart "
+            "ceilometer-agent-notification, where that runs",
         )
     if not checked:
         return fine("nothing is published to Gnocchi")
@@ -106,17 +106,26 @@ def _through(sources: Iterable[Source], names: Iterable[str]) -> Iterator[str]:
     return (n for n in names if any(s.chooses(n) for s in chosen))
 
 
-def _mappings(patient: Patient, publishers: Iterable[str]) -> Iterator[Path]:
-    """The mapping of each of Gnocchi's publishers."""
+def _mappings(
+    patient: Patient, publishers: Iterable[str]
+) -> Iterator[tuple[Path, Path]]:
+    """The mapping of each of Gnocchi's publishers: as named, as found."""
     for publisher in publishers:
         url = urlsplit(publisher if "://" in publisher else f"{publisher}://")
         if url.scheme == "gnocchi":
             asked = parse_qs(url.query).get("resources_definition_file")
-            yield agent_conf.find(
-                patient.conf,
-                asked[-1] if asked else RESOURCES,
-                f"publisher/data/{RESOURCES}",
+            name = asked[-1] if asked else gnocchi.NAME
+            yield (
+                ETC / name,
+                agent_conf.find(patient.conf, name, gnocchi.CORE),
             )
+
+
+def _command(asked: Path, path: Path) -> str:
+    """What adds the meters; core's own file is left as it is."""
+    if path == agent_conf.core(gnocchi.CORE):
+        return f"ceilometer-perf gnocchi-resources > {asked}"
+    return f"ceilometer-perf gnocchi-resources --in-place {path}"
 
 
 def _metrics(path: Path) -> set[str]:

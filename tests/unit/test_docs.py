@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from ceilometer_perf import guest
+from ceilometer_perf import agent_conf, gnocchi, guest
 from ceilometer_perf import options as perf_options
 from ceilometer_perf.cli.top import COLUMNS
 from ceilometer_perf.doctor import LINKS
@@ -65,6 +65,22 @@ def test_the_probe_of_a_vm_is_as_it_is_shown() -> None:
     (output,) = [text for shown_line, text in shown() if shown_line == line]
     report = probed("vm", FakeKernel((1,)))
     assert advice.nova_conf(report).strip() == output
+
+
+def test_gnocchi_resources_says_what_is_shown(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = run("gnocchi-resources").out
+    assert core
+    (tmp_path / "gnocchi_resources.yaml").write_bytes(
+        agent_conf.core(gnocchi.CORE).read_bytes()
+    )
+    monkeypatch.chdir(tmp_path)
+    lines = [s for s in shown() if s[0].startswith("gnocchi-resources")]
+    assert len(lines) == 2
+    for line, output in lines:
+        assert run(*shlex.split(line)).out.strip() == output
+    assert (tmp_path / "gnocchi_resources.yaml").read_text() == core
 
 
 def test_every_event_is_shown() -> None:

@@ -242,6 +242,10 @@ def test_some_of_them(host: ComputeHost) -> None:
     assert "(rt)" in rows["gate"]["reason"]
     assert "perf.hw.cpu_cycles" in rows["pipeline.yaml"]["reason"]
     assert "map perf.sw.page_faults," in rows["Gnocchi"]["reason"]
+    assert rows["Gnocchi"]["remedy"].startswith(
+        "ceilometer-perf gnocchi-resources --in-place "
+        f"{host.folder}/gnocchi_resources.yaml, and restart "
+    )
 
 
 # Caches and memory
@@ -402,6 +406,10 @@ def test_cores_own_files(healthy: ComputeHost) -> None:
     assert "pipeline/data/pipeline.yaml" in rows["pipeline.yaml"]["reason"]
     assert rows["Gnocchi"]["state"] == "warning"
     assert "publisher/data/gnocchi" in rows["Gnocchi"]["reason"]
+    assert rows["Gnocchi"]["remedy"].startswith(
+        "ceilometer-perf gnocchi-resources > "
+        "/etc/ceilometer/gnocchi_resources.yaml, and restart "
+    )
 
 
 def test_another_publisher(healthy: ComputeHost) -> None:
@@ -423,6 +431,17 @@ def test_a_mapping_that_the_publisher_names(healthy: ComputeHost) -> None:
             "gnocchi://", f"gnocchi://?resources_definition_file={path}"
         ),
     )
+    assert walk(healthy)["Gnocchi"]["state"] == "ok"
+
+
+def test_gnocchi_resources_mends_the_mapping(healthy: ComputeHost) -> None:
+    path = healthy.write(
+        "gnocchi_resources.yaml", GNOCCHI.replace("page_faults:", "x:")
+    )
+    remedy = walk(healthy)["Gnocchi"]["remedy"]
+    words = remedy.partition(",")[0].split()[1:]
+    assert words[-1] == str(path)
+    assert run(*words).code == 0
     assert walk(healthy)["Gnocchi"]["state"] == "ok"
 
 

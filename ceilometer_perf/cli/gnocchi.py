@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ceilometer-perf gnocchi-resources``: what Gnocchi's publisher maps."""
+
+import argparse
+import json
+import pathlib
+
+from oslo_log import log
+
+from ceilometer_perf import agent_conf, gnocchi
+from ceilometer_perf.cli import errors, files, options
+
+LOG = log.getLogger(__name__)
+
+
+class Resources(errors.Command):
+    """Add all meters to gnocchi_resources.yaml, with archive policies."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The file, the policies, and where the result goes."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "file",
+            nargs="?",
+            metavar="FILE",
+            help=f"your {gnocchi.NAME}; - is standard input (default: that "
+            "of the Ceilometer that is installed)",
+        )
+        parser.add_argument(
+            "--in-place",
+            action="store_true",
+            help=f"write FILE anew, and keep what it was as FILE{files.BACKUP}"
+            " (default: print it)",
+        )
+        parser.add_argument(
+            "--rate-policy",
+            default=gnocchi.RATE_POLICY,
+            metavar="NAME",
+            help="the archive policy of counters that grow, with rate:mean "
+            f"(default: {gnocchi.RATE_POLICY})",
+        )
+        parser.add_argument(
+            "--gauge-policy",
+            metavar="NAME",
+            help="the archive policy of all others (default: the file's "
+            "archive_policy_default, which is core's ceilometer-low)",
+        )
+        parser.add_argument(
+            "-f",
+            "--format",
+            dest="formatter",
+            choices=("text", "json"),
+            default="text",
+            help="the output format, defaults to text",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Write the file, or print it."""
+        if parsed_args.in_place and parsed_args.file in (None, "-"):
+            raise errors.InputError("--in-place: name the FILE to write anew")
+        name = parsed_args.file or str(agent_conf.core(gnocchi.CORE))
+        merged = _merged(name, parsed_args)
+        for warning in merged.warnings:
+            LOG.warning("%s: %s", name, warning)
+        backup = None
+        if parsed_args.in_place and merged.added:
+            backup = _replaced(name, merged.text)
+        if parsed_args.formatter == "json":
+            self._print_json(name, merged, backup)
+        elif parsed_args.in_place:
+            self.app.stdout.write(f"{name}: {_told(merged, backup)}\n")
+        else:
+            self._print(merged.text)
+
+    def _print(self, text: str) -> None:
+        """Byte by byte: a terminal's encoding is no concern of a file's."""
+        buffer = getattr(self.app.stdout, "buffer", None)
+        if buffer is None:
+            self.app.stdout.write(text)
+        else:
+            self.app.stdout.flush()
+            buffer.write(text.encode())
+            buffer.flush()
+
+    def _print_json(
+        self, name: str, merged: gnocchi.Merged, backup: pathlib.Path | None
+    ) -> None:
+        shown = {
+            "file": name,
+            "added": merged.added,
+            "warnings": merged.warnings,
+            "backup": backup and str(backup),
+            "yaml": merged.text,
+        }
+        self.app.stdout.write(json.dumps(shown) + "\n")
+
+
+def _merged(name: str, args: argparse.Namespace) -> gnocchi.Merged:
+    policies = gnocchi.Policies(args.rate_policy, args.gauge_policy)
+    try:
+        return gnocchi.merge(_text(name), policies)
+    except gnocchi.MappingError as error:
+        raise errors.InputError(f"{name}:{error.line}: {error}") from error
+
+
+def _text(name: str) -> str:
+    data = options.read_file("FILE", name)
+    if len(data) > options.MAX_FILE:
+        raise errors.InputError(
+            f"{name}: more than {options.MAX_FILE} bytes, which is no "
+            f"{gnocchi.NAME}"
+        )
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise errors.InputError(f"{name}: {error}; save as UTF-8") from error
+
+
+def _replaced(name: str, text: str) -> pathlib.Path:
+    try:
+        return files.replace(name, text.encode())
+    except OSError as error:
+        raise errors.InputError(f"FILE {name}: {error}") from error
+
+
+def _told(merged: gnocchi.Merged, backup: pathlib.Path | None) -> str:
+    if backup is None:
+        return "all meters are mapped already; nothing was written"
+    count = len(merged.added)
+    return f"{count} meters added; what it was before is in {backup}"
