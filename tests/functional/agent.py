@@ -59,10 +59,12 @@ class Agent(fixtures.Fixture):
         threads: int = 1,
         perf: str = "",
         node: Node | None = None,
+        exporter: str = "",
     ) -> None:
         """``uri``: instead of the lab's; ``perf``: lines for ``[perf]``.
 
         ``node``: run there, as the user without privilege that it has.
+        ``exporter``: the address and port at which Prometheus may ask.
         """
         super().__init__()
         self._folder = folder
@@ -74,6 +76,7 @@ class Agent(fixtures.Fixture):
         self._threads = threads
         self._perf = perf
         self._node = node
+        self._exporter = exporter
 
     def _setUp(self) -> None:  # noqa: N802
         self._folder.mkdir(exist_ok=True)
@@ -123,6 +126,8 @@ pollsters_definitions_dirs = {self._folder}/pollsters.d
 [polling]
 cfg_file = {self._folder}/polling.yaml
 threads_to_process_pollsters = {self._threads}
+enable_prometheus_exporter = {bool(self._exporter)}
+prometheus_listen_addresses = {self._exporter}
 [publisher_notifier]
 telemetry_driver = spool
 [perf]

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a panel is."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["lines", "stacked", "top"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What is counted, in a chart's words and in Grafana's."""
+
+    text: str
+    grafana: str
+
+
+BYTES = Unit("bytes", "bytes")
+BYTES_PER_SECOND = Unit("bytes per second", "binBps")
+PER_SECOND = Unit("per second", "cps")
+SHARE = Unit("share", "percentunit")
+PERCENT = Unit("percent", "percent")
+CPUS = Unit("CPUs", "short")
+NUMBER = Unit("number", "short")
+IPC = Unit("instructions per cycle", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """PromQL, and how a series of its answer is called.
+
+    ``legend`` names labels in ``{{}}``. ``$project``, ``$host`` and ``$vm``
+    stand for regular expressions. A ``limit`` is drawn as a line above what
+    is stacked.
+    """
+
+    promql: str
+    legend: str
+    limit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """Operations of Gnocchi's dynamic aggregates, on resources `instance`.
+
+    ``group_by`` is an attribute of the resource, ``legend`` names one as
+    ``$attribute``. ``$host`` and ``$vm`` stand for one value each,
+    ``$interval`` for the seconds between two samples: Gnocchi's rates are
+    growth from sample to sample.
+    """
+
+    operations: str
+    legend: str = "$display_name"
+    group_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One chart. The one without queries to a database isn't shown there."""
+
+    title: str
+    about: str
+    unit: Unit
+    prometheus: tuple[Query, ...]
+    gnocchi: tuple[Measures, ...] = ()
+    kind: Kind = "lines"
+
+
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    """Panels on one page.
+
+    ``chosen`` are the variables by which people choose what they see, and
+    ``search`` is Gnocchi's filter for it.
+    """
+
+    name: str
+    title: str
+    about: str
+    panels: tuple[Panel, ...]
+    chosen: tuple[str, ...] = ()
+    search: str = ""

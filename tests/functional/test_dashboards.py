@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every query of every panel, on what the real agent exports."""
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.functional.agent import Agent, wait_for
+from tests.functional.prometheus import Prometheus
+from tests.lab import Guest, Hardware, Lab
+from tools import dashboards
+
+HELPER = Path(sys.executable).with_name("privsep-helper")
+HOST = "compute-1"
+GUESTS = (
+    Guest("busy", "spin", vcpus=2),
+    Guest("quiet", "idle"),
+    Guest("live", "spin", events=()),
+)
+METERS = ("perf.*", "cpu_l3_cache*", "memory.bandwidth.*")
+CHOSEN = {"$host": HOST, "$project": ".*", "$vm": ".*"}
+
+
+def targets() -> Iterator[Any]:
+    """The queries as Grafana has them."""
+    for path in sorted(dashboards.ETC.glob("prometheus-*.json")):
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel["targets"]:
+                name = f"{path.stem}: {panel['title']}, {target['refId']}"
+                yield pytest.param(target["expr"], id=name)
+
+
+@pytest.fixture(scope="module")
+def prometheus(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Prometheus]:
+    """It has asked the agent for some cycles."""
+    folder = tmp_path_factory.mktemp("dashboards")
+    with (
+        Lab(fake_pmu=True, resctrl=Hardware(settling=0.1)) as lab,
+        Prometheus(folder / "prometheus", host=HOST) as prometheus,
+    ):
+        lab.start_all(GUESTS)
+        # Its counters see none of its vCPUs.
+        parameters = dict.fromkeys(("task_clock", "cpu_cycles"), True)
+        lab.domain(GUESTS[2]).setPerfEvents(parameters)
+        with Agent(
+            folder / "agent",
+            lab,
+            meters=METERS,
+            perf=f"resctrl_path = {lab.resctrl_path}\n"
+            f"privsep_helper = {HELPER} "
+            f"--config-file {folder}/agent/ceilometer.conf",
+            exporter=prometheus.exporter,
+        ) as agent:
+            agent.wait_for_samples(8, counter_name="perf.hw.cpu_cycles")
+            wait_for(
+                lambda: ratios(prometheus, "host:perf_ipc:ratio"),
+                60,
+                "rates are recorded",
+            )
+            yield prometheus
+            assert agent.errors() == []
+
+
+def ratios(prometheus: Prometheus, series: str) -> dict[str, float]:
+    """By what a series is called in a legend."""
+    return {
+        each["metric"].get("resource_name", ""): float(each["value"][1])
+        for each in prometheus.query(series)
+    }
+
+
+@pytest.mark.parametrize("promql", targets())
+def test_every_query_returns_data(prometheus: Prometheus, promql: str) -> None:
+    for variable, value in CHOSEN.items():
+        promql = promql.replace(variable, value)
+    series = wait_for(lambda: prometheus.query(promql), 30, promql)
+    values = [float(each["value"][1]) for each in series]
+    assert all(math.isfinite(value) and value >= 0 for value in values)
+
+
+def test_the_recorded_series_are_right(prometheus: Prometheus) -> None:
+    def name(guest: Guest) -> str:
+        return f"{guest.name}:{guest.domain_name}"
+
+    busy, quiet, live = GUESTS
+    # The made-up PMU counts an instruction for each cycle.
+    ipc = ratios(prometheus, "vm:perf_ipc:ratio")
+    assert ipc[name(busy)] == pytest.approx(1, abs=0.05)
+    # Of what is withheld there is no rate, whatever libvirt says of it.
+    assert name(live) not in ratios(prometheus, "vm:perf_cpus:rate10m")
+    cycles = ratios(prometheus, "vm:perf_cpu_cycles:rate10m")
+    assert cycles[name(busy)] > 10 * cycles[name(quiet)]
+    (up,) = prometheus.query("up")
+    assert up["metric"]["instance"] == HOST
+
+
+def test_it_says_which_counters_are_detached(prometheus: Prometheus) -> None:
+    def pending() -> list[str]:
+        found = prometheus.query('ALERTS{alertname="CountersDetached"}')
+        return [each["metric"]["resource"] for each in found]
+
+    assert wait_for(pending, 30, "the alert") == [GUESTS[2].uuid]
+
+
+def test_every_rule_can_be_evaluated(prometheus: Prometheus) -> None:
+    rules = wait_for(prometheus.rules, 30, "all rules were evaluated")
+    assert {rule["name"]: rule.get("lastError", "") for rule in rules} == {
+        rule["name"]: "" for rule in rules
+    }
