@@ -33,8 +33,17 @@ def test_every_file_for_a_host_has_a_place() -> None:
 
 
 def test_every_other_file_is_on_a_page() -> None:
+    """By its own name, or that of a folder of examples."""
     pages = "".join(page.read_text() for page in SOURCE.glob("*.rst"))
-    assert [name for name in sorted(files(ETC)) if name not in pages] == []
+    lost = [
+        name
+        for name in sorted(files(ETC))
+        if name not in pages
+        and not any(
+            f"``{folder}``" in pages for folder in Path(name).parents[:-2]
+        )
+    ]
+    assert lost == []
 
 
 @pytest.mark.parametrize("page", ["install", "kolla-ansible", "packaging"])
