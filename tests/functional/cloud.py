@@ -178,6 +178,20 @@ class Cloud:
             if each["uuid"] != self.node_uuid
         }
 
+    def wipe(self) -> None:
+        """Leave nothing for the next test but classes and traits."""
+        for each in self.providers().values():
+            self._empty(each["uuid"])
+        self._empty(self.node_uuid)
+
+    def _empty(self, provider: str) -> None:
+        path = f"/resource_providers/{provider}"
+        held = self.send("GET", f"{path}/allocations").json()["allocations"]
+        for consumer in held:
+            self.release(consumer)
+        answer = self.send("DELETE", path)
+        assert answer.status_code == 204, answer.text
+
     def where(self, candidate: Candidate) -> dict[str, dict[str, int]]:
         """Allocations by the slice of their provider."""
         return {

@@ -15,7 +15,7 @@ import pytest
 from ceilometer_perf.guest import slice_metadata
 from tests.functional.cloud import Cloud
 from tests.lab import Guest, Lab
-from tests.lab.placement import PlacementFixture
+from tests.lab.placement import Placement, PlacementFixture
 from tests.unit.shell import Ran
 from tests.unit.slice_trees import EIGHT, MIXED
 
@@ -26,13 +26,19 @@ def lab() -> Iterator[Lab]:
         yield up
 
 
-@pytest.fixture
-def cloud(tmp_path: Path, lab: Lab) -> Iterator[Cloud]:
+@pytest.fixture(scope="module")
+def placement() -> Iterator[Placement]:
     with PlacementFixture() as fixture:
-        cloud = Cloud(fixture.placement, tmp_path)
-        cloud.configure(EIGHT)
-        cloud.sync()
-        yield cloud
+        yield fixture.placement
+
+
+@pytest.fixture
+def cloud(placement: Placement, tmp_path: Path, lab: Lab) -> Iterator[Cloud]:
+    cloud = Cloud(placement, tmp_path)
+    cloud.configure(EIGHT)
+    cloud.sync()
+    yield cloud
+    cloud.wipe()
     for domain in lab.connection.listAllDomains():
         domain.destroy()
         domain.undefine()
@@ -197,7 +203,7 @@ def test_all_who_ask_at_once_get_another(cloud: Cloud, lab: Lab) -> None:
                 "--connect", lab.uri_ro, "--consumer", consumer,
                 "-f", "value", "-c", "slice",
             ],
-            check=True, capture_output=True, text=True, timeout=120,
+            check=True, capture_output=True, text=True, timeout=500,
         ).stdout.strip()  # fmt: skip
 
     with futures.ThreadPoolExecutor(8) as pool:

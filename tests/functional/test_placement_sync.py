@@ -10,7 +10,7 @@ import pytest
 
 from ceilometer_perf.slices.placement.client import Client
 from tests.functional.cloud import NODE, Cloud
-from tests.lab.placement import PlacementFixture
+from tests.lab.placement import Placement, PlacementFixture
 from tests.unit.slice_trees import ALL, EIGHT, Row, parts
 
 PAIR: list[Row] = [("half", "SLICE_2", None), *parts(2, "SLICE_1", "half")]
@@ -28,10 +28,17 @@ def renamed(rows: list[Row], old: str, new: str) -> list[Row]:
     ]
 
 
-@pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[Cloud]:
+@pytest.fixture(scope="module")
+def placement() -> Iterator[Placement]:
     with PlacementFixture() as fixture:
-        yield Cloud(fixture.placement, tmp_path)
+        yield fixture.placement
+
+
+@pytest.fixture
+def cloud(placement: Placement, tmp_path: Path) -> Iterator[Cloud]:
+    cloud = Cloud(placement, tmp_path)
+    yield cloud
+    cloud.wipe()
 
 
 def inventories(cloud: Cloud, name: str) -> Mapping[str, tuple[int, int]]:
