@@ -43,11 +43,6 @@ class Report:
         return self.reading.taken_at
 
     @property
-    def at(self) -> datetime:
-        """By the wall clock, in UTC."""
-        return self.reading.at
-
-    @property
     def guests(self) -> Mapping[str, Guest]:
         """Every instance of the host."""
         return self.reading.guests
@@ -135,7 +130,7 @@ class Monitor:
             "flags": judged.flags(),
             **about(reading.guests[uuid]),
         }
-        return Published(values, metadata)
+        return Published(values, reading.moment, metadata)
 
     def _tell(self, report: Report) -> None:
         for uuid, guest in report.guests.items():

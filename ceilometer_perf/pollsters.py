@@ -62,13 +62,11 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
         meter = self.meter
         now = cycle.current(cache, self._monitor)
         report = now.rdt() if meter.key in RDT_KEYS else now.report()
-        timestamp = report.at.replace(
-            tzinfo=None
-        ).isoformat()  # as core has it
         for instance in resources:
             published = report.published.get(instance.id)
             if published is None or meter.key not in published.values:
                 continue
+            moment = published.moment
             template = _template(self.conf, cache, instance)
             if template is None:
                 continue
@@ -80,12 +78,13 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
                 user_id=template.user_id,
                 project_id=template.project_id,
                 resource_id=template.resource_id,
-                timestamp=timestamp,
+                # as core has it
+                timestamp=moment.at.replace(tzinfo=None).isoformat(),
                 resource_metadata={
                     **template.resource_metadata,
                     "perf": published.about(meter.key),
                 },
-                monotonic_time=report.taken_at,
+                monotonic_time=moment.taken_at,
                 # Core's default, uuid1, costs more than the rest of it all.
                 id=str(uuid.uuid4()),
             )

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Protocol
 
 from oslo_log import log
@@ -19,7 +18,7 @@ from ceilometer_perf import verdicts
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.meters import L3_CACHE_UTIL, RDT_KEYS
 from ceilometer_perf.monitor import Report, about
-from ceilometer_perf.reading import Guest, Published, utc_now
+from ceilometer_perf.reading import Guest, Moment, Published, utc_now
 from ceilometer_perf.sources.rdt import tune
 from ceilometer_perf.sources.rdt.choice import Choice
 from ceilometer_perf.sources.rdt.rates import FEATURES, Figures, Rates, Sizes
@@ -43,8 +42,6 @@ class RdtReport:
     ``judged`` has a judgement on each meter, by key, of all that were read.
     """
 
-    taken_at: float = 0.0
-    at: datetime = field(default_factory=utc_now)
     published: Mapping[str, Published] = field(default_factory=dict)
     judged: Mapping[str, Mapping[str, Judgement]] = field(default_factory=dict)
 
@@ -70,21 +67,29 @@ class Rdt:
                 report.reading,
                 {u: each.judgements for u, each in report.judged.items()},
             )
-            taken_at, at = time.monotonic(), utc_now()
+            now = Moment(time.monotonic(), utc_now())
             published: dict[str, Published] = {}
             judged: dict[str, Mapping[str, Judgement]] = {}
             for uuid, answer in answers.items():
                 if isinstance(answer, Judgement):
                     judged[uuid] = dict.fromkeys(RDT_KEYS, answer)
                     continue
-                found = self._rates.compute(uuid, taken_at, answer, l3)
-                published[uuid] = _publish(report.guests[uuid], answer, found)
+                # An agent that is held up, by a broker that is away, comes
+                # here long after it has read the perf counters.
+                by_perf = answer.source == "perf"
+                moment = report.reading.moment if by_perf else now
+                found = self._rates.compute(
+                    uuid, moment.taken_at, answer, l3
+                )
+                published[uuid] = _publish(
+                    report.guests[uuid], answer, found, moment
+                )
                 judged[uuid] = {
                     key: _judge(key, answer, found, l3) for key in RDT_KEYS
                 }
             self._tell(report, answers)
             self._rates.forget_all_but(report.guests)
-            return RdtReport(taken_at, at, published, judged)
+            return RdtReport(published, judged)
 
     def _tell(
         self, report: Report, answers: Mapping[str, Usage | Judgement]
@@ -110,7 +115,9 @@ def _text(subject: str, why: Judgement) -> str:
     return f"{subject}: L3 occupancy and memory bandwidth: {why}"
 
 
-def _publish(guest: Guest, usage: Usage, found: Figures) -> Published:
+def _publish(
+    guest: Guest, usage: Usage, found: Figures, moment: Moment
+) -> Published:
     metadata = {
         "source": usage.source,
         "since": found.since.isoformat(),
@@ -120,6 +127,7 @@ def _publish(guest: Guest, usage: Usage, found: Figures) -> Published:
         metadata["reserved"] = _by_bank(reserved)
     return Published(
         values={key: each.value for key, each in found.values.items()},
+        moment=moment,
         metadata=metadata,
         details={
             key: {"banks": _by_bank(each.banks)}

@@ -43,6 +43,17 @@ class Guest(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """When counters were read: ``at`` by the wall clock, in UTC.
+
+    ``taken_at`` is in seconds of the monotonic clock.
+    """
+
+    taken_at: float
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """All counters of all instances of this host, read at one moment.
 
@@ -58,16 +69,23 @@ class Reading:
     instances: Mapping[str, Counters]
     at: datetime = field(default_factory=utc_now)
 
+    @property
+    def moment(self) -> Moment:
+        """When it was read."""
+        return Moment(self.taken_at, self.at)
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
     """What may be published of one instance.
 
-    ``values`` are by the meters' keys. ``metadata`` is of all of them, and
+    ``values`` are by the meters' keys, all read at one ``moment``, which may
+    be another for the next instance. ``metadata`` is of all of them, and
     ``details`` is what there is more of some, by key.
     """
 
     values: Mapping[str, float]
+    moment: Moment
     metadata: Mapping[str, Any]
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

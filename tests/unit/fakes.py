@@ -16,6 +16,7 @@ from ceilometer_perf.monitor import Report
 from ceilometer_perf.rdt import RdtReport
 from ceilometer_perf.reading import (
     Counters,
+    Moment,
     Published,
     Reading,
     SourceUnavailableError,
@@ -68,7 +69,9 @@ class FakeSource(_Answers[Reading]):
 def report(taken_at: float, instances: Mapping[str, Counters]) -> Report:
     """A report of instances that are all right."""
     published = {
-        uuid: Published(counters, {"source": "perf"})
+        uuid: Published(
+            counters, Moment(taken_at, READ_AT), {"source": "perf"}
+        )
         for uuid, counters in instances.items()
     }
     return Report(
@@ -81,11 +84,10 @@ def rdt_report(
 ) -> RdtReport:
     """The same for L3 occupancy and bandwidth, in two banks."""
     return RdtReport(
-        taken_at,
-        READ_AT,
         {
             uuid: Published(
                 values,
+                Moment(taken_at, READ_AT),
                 {"source": "resctrl"},
                 {k: {"banks": {"0": v, "4": 0}} for k, v in values.items()},
             )
