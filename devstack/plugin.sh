@@ -89,18 +89,16 @@ function configure_ceilometer_perf_compute {
 
 function configure_ceilometer_perf_notification {
     local command=$CEILOMETER_PERF_BIN_DIR/ceilometer-perf
-    local made resources=$CEILOMETER_CONF_DIR/gnocchi_resources.yaml
+    local resources=$CEILOMETER_CONF_DIR/gnocchi_resources.yaml
     # Without a pipeline.yaml core's own lets everything through.
     if [[ -e $CEILOMETER_CONF_DIR/pipeline.yaml ]]; then
         _ceilometer_perf_add_sources pipeline.yaml
     fi
     # Gnocchi's publisher drops meters that are not in its mapping.
-    if [[ -e $resources ]] && "$command" help gnocchi-resources &>/dev/null; then
-        made=$(mktemp)
-        "$command" gnocchi-resources "$resources" >"$made" ||
-            die $LINENO "ceilometer-perf could not add to $resources"
-        cat "$made" >"$resources"
-        rm -f "$made"
+    if [[ -e $resources ]]; then
+        "$command" gnocchi-resources --in-place "$resources"
+    else
+        "$command" gnocchi-resources >"$resources"
     fi
 }
 
