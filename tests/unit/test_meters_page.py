@@ -38,3 +38,18 @@ def test_formulas(formula: object) -> None:
     factor = f"{scale} * " if scale != 1 else ""
     text = " ".join(DEFINED[formula.meter.name][3].split())  # type: ignore[attr-defined]
     assert f"*Formula*: ``{factor}{over} / {under}``" in text
+
+
+def test_which_libvirt_has_them() -> None:
+    text = " ".join(PAGE.read_text().split())
+    (named,) = re.findall(
+        r"libvirt has ([^.]*?) since 2\.3\.0, the others since 3\.0\.0", text
+    )
+    assert "libvirt has all of them since 3.2.0" in text
+    since = {name: (3, 0, 0) for name in BY_KEY.values() if ".hw." in name}
+    for event in re.findall(r"``(\w+)``", named):
+        since[f"perf.hw.{event}"] = (2, 3, 0)
+    assert {m.name: m.since for m in METERS if m.since > (0, 0, 0)} == {
+        **{name: (3, 2, 0) for name in BY_KEY.values() if ".sw." in name},
+        **since,
+    }
