@@ -78,8 +78,7 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
                 user_id=template.user_id,
                 project_id=template.project_id,
                 resource_id=template.resource_id,
-                # as core has it
-                timestamp=moment.at.replace(tzinfo=None).isoformat(),
+                timestamp=moment.timestamp,
                 resource_metadata={
                     **template.resource_metadata,
                     "perf": published.about(meter.key),

@@ -78,9 +78,7 @@ class Rdt:
                 # here long after it has read the perf counters.
                 by_perf = answer.source == "perf"
                 moment = report.reading.moment if by_perf else now
-                found = self._rates.compute(
-                    uuid, moment.taken_at, answer, l3
-                )
+                found = self._rates.compute(uuid, moment.taken_at, answer, l3)
                 published[uuid] = _publish(
                     report.guests[uuid], answer, found, moment
                 )

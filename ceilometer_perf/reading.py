@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What travels between the rooms: frozen, and free of any library's types."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -42,7 +43,7 @@ class Guest(Protocol):
         """As libvirt describes it; that of the running guest, if it runs."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Moment:
     """When counters were read: ``at`` by the wall clock, in UTC.
 
@@ -51,6 +52,11 @@ class Moment:
 
     taken_at: float
     at: datetime
+
+    @functools.cached_property
+    def timestamp(self) -> str:
+        """As samples carry it: ISO 8601, in UTC without saying so."""
+        return self.at.replace(tzinfo=None).isoformat()
 
 
 @dataclass(frozen=True, slots=True)
