@@ -10,6 +10,5 @@ tools/install.sh
 .venv/bin/ruff format --check .
 .venv/bin/mypy
 .venv/bin/sphinx-build -q -W doc/source doc/build/html
-.venv/bin/sphinx-build -q -W doc/source doc/build/html
 .venv/bin/reno -q lint
 exec .venv/bin/pytest "$@"
