@@ -19,7 +19,12 @@ from ceilometer_perf.meters import METERS
 from tests.unit.probe_cases import FakeKernel, probed
 
 CHECKOUT = Path(__file__).parents[2]
-SCRIPTS = ("devstack/plugin.sh", "devstack/settings", "tests/unit/devstack.sh")
+SCRIPTS = (
+    "devstack/plugin.sh",
+    "devstack/settings",
+    "tests/unit/devstack.sh",
+    *(f"tools/{path.name}" for path in CHECKOUT.glob("tools/*.sh")),
+)
 BOTH = "ceilometer-acompute ceilometer-anotification"
 
 CORE_POLLING = {
