@@ -113,9 +113,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return Site(tmp_path_factory.mktemp("site"), ANSIBLE / "roles")
 
 
-def test_image(tmp_path: Path) -> None:
+@pytest.mark.parametrize("base", ["debian", "rocky"])
+def test_image(tmp_path: Path, base: str) -> None:
     run(
-        BIN / "kolla-build", "--template-only", "--base=debian",
+        BIN / "kolla-build", "--template-only", f"--base={base}",
         f"--template-override={KOLLA / 'template-override.j2'}",
         f"--work-dir={tmp_path}", "^ceilometer-",
     )  # fmt: skip
@@ -154,7 +155,10 @@ def test_doctor_is_content_in_the_containers(site: Site) -> None:
 
 
 def test_container(site: Site) -> None:
-    assert site.container["image"].endswith("-perf")
+    tag = site.container["image"].rpartition(":")[2]
+    assert tag.endswith("-perf")
+    page = (CHECKOUT / "doc/source/kolla-ansible.rst").read_text()
+    assert f" --tag {tag} " in page
     assert site.container["privileged"] is True
     volumes = site.container["volumes"]
     assert "/sys/fs/resctrl:/sys/fs/resctrl" in volumes
