@@ -31,7 +31,7 @@ def free_port() -> int:
 class Prometheus(fixtures.Fixture):
     """It has the sample configuration, but asks every second.
 
-    ``window`` stands in for the rules' 10 minutes. ``host`` is what it calls
+    ``window`` stands in for the rules' minutes. ``host`` is what it calls
     the agent's host.
     """
 
@@ -39,7 +39,7 @@ class Prometheus(fixtures.Fixture):
         self,
         folder: Path,
         *,
-        window: str = "10m",
+        window: str = "1m",
         host: str = "compute-1",
     ) -> None:
         super().__init__()
@@ -54,7 +54,9 @@ class Prometheus(fixtures.Fixture):
         self._folder.mkdir()
         config = self._folder / "prometheus.yml"
         config.write_text(yaml.safe_dump(self._config()))
-        rules = RULES.read_text().replace("[10m]", f"[{self._window}]")
+        rules = RULES.read_text()
+        for window in ("[10m]", "[2m]"):
+            rules = rules.replace(window, f"[{self._window}]")
         (self._folder / RULES.name).write_text(rules)
         self._process = subprocess.Popen(
             [

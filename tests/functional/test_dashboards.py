@@ -3,6 +3,7 @@
 
 import json
 import math
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.functional.prometheus import Prometheus
 from tests.lab import Guest, Hardware, Lab
 from tools import dashboards
 
+COMMAND = Path(sys.executable).with_name("ceilometer-perf")
 HELPER = Path(sys.executable).with_name("privsep-helper")
 HOST = "compute-1"
 GUESTS = (
@@ -114,3 +116,38 @@ def test_every_rule_can_be_evaluated(prometheus: Prometheus) -> None:
     assert {rule["name"]: rule.get("lastError", "") for rule in rules} == {
         rule["name"]: "" for rule in rules
     }
+
+
+def test_a_report_has_every_panel(
+    prometheus: Prometheus, tmp_path: Path
+) -> None:
+    page, data = tmp_path / "report.html", tmp_path / "data.json"
+    said = report("--url", prometheus.url, "--window", "2m",
+                  "--save", data, page)  # fmt: skip
+    assert said == f"{page}: 29 panels\n"
+    text = page.read_text()
+    again = tmp_path / "again.html"
+    said = report("--from", "file", "--data", data, again)
+    assert said == f"{again}: 29 panels\n"
+    assert f"busy:{GUESTS[0].domain_name}" in text
+    assert f"busy:{GUESTS[0].domain_name}" in again.read_text()
+
+
+def test_a_report_of_one_instance(
+    prometheus: Prometheus, tmp_path: Path
+) -> None:
+    page = tmp_path / "report.html"
+    said = report("--url", prometheus.url, "--window", "2m",
+                  "--page", "instance", "--instance", GUESTS[0].uuid,
+                  page)  # fmt: skip
+    assert said == f"{page}: 8 panels\n"
+    assert f"busy:{GUESTS[0].domain_name}" in page.read_text()
+    assert f"quiet:{GUESTS[1].domain_name}" not in page.read_text()
+
+
+def report(*arguments: str | Path) -> str:
+    done = subprocess.run(
+        [COMMAND, "report", *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

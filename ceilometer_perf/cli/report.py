@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ceilometer-perf report``: the dashboards' panels as one HTML file."""
+
+import argparse
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ceilometer_perf.cli import errors
+from ceilometer_perf.panels.panel import Dashboard
+from ceilometer_perf.panels.table import DASHBOARDS
+from ceilometer_perf.report.answers import Answers, write
+
+URL = "http://localhost:9090"
+WINDOW = "6h"
+SPAN = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+ASKED = ("url", "window", "save", "host", "instance", "project")
+PAGES = {page.name: page for page in DASHBOARDS}
+TITLE = "What instances do to their hosts' hardware"
+EXTRA = "pip install 'ceilometer-perf[report]'"
+
+
+def span(word: str) -> float:
+    """A span of time, such as 30m; in seconds."""
+    match = SPAN.fullmatch(word)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f"{word!r} is no span of time like 90s, 30m, 6h or 7d"
+        )
+    return float(int(match[1]) * SECONDS[match[2]])
+
+
+class Report(errors.Command):
+    """Draw the panels of the dashboards into one HTML file."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Where the data is, what of it, and where the page goes."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("file", metavar="FILE", type=Path)
+        parser.add_argument(
+            "--from",
+            dest="origin",
+            choices=("prometheus", "file"),
+            default="prometheus",
+            help="who has the data (default: prometheus)",
+        )
+        parser.add_argument(
+            "--url",
+            metavar="URL",
+            help=f"where Prometheus listens (default: {URL})",
+        )
+        parser.add_argument(
+            "--window",
+            type=span,
+            metavar="SPAN",
+            help=f"how far to look back, like 30m, 6h or 7d "
+            f"(default: {WINDOW})",
+        )
+        parser.add_argument(
+            "--data",
+            type=Path,
+            metavar="JSON",
+            help="with --from file: what --save has written",
+        )
+        parser.add_argument(
+            "--save",
+            type=Path,
+            metavar="JSON",
+            help="keep the data too, for --from file",
+        )
+        for option, what in (
+            ("--host", "host, by its label `instance`"),
+            ("--instance", "OpenStack instance, by its id"),
+            ("--project", "project, by its id"),
+        ):
+            parser.add_argument(
+                option, metavar="NAME", help=f"only this {what}"
+            )
+        parser.add_argument(
+            "--page",
+            action="append",
+            choices=tuple(PAGES),
+            help="only this dashboard; may be repeated",
+        )
+        parser.add_argument(
+            "--note",
+            default="",
+            metavar="TEXT",
+            help="a line for the head of the page",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Get the data, draw it, write it."""
+        _check(parsed_args)
+        with _extra():
+            from ceilometer_perf.report import charts, page
+        shown = [PAGES[n] for n in PAGES if n in (parsed_args.page or PAGES)]
+        answers = _answers(parsed_args, shown)
+        pages = charts.pages(shown, answers)
+        drawn = [chart for each in pages for chart in each.charts]
+        empty = [c.panel.title for c in drawn if not c.lines]
+        if len(empty) == len(drawn):
+            raise errors.InputError(
+                f"{answers.source} has no data for any panel: are the rules "
+                "of ceilometer-perf.rules.yml loaded, and is the choice of "
+                "host, instance and project right?"
+            )
+        text = page.html(
+            pages,
+            title=TITLE,
+            note=parsed_args.note,
+            source=answers.source,
+            span=(answers.start, answers.end),
+        )
+        write(parsed_args.file, text)
+        if parsed_args.save:
+            answers.save(parsed_args.save)
+        self.app.stdout.write(_summary(parsed_args.file, len(drawn), empty))
+
+
+def _check(args: argparse.Namespace) -> None:
+    """InputError for options that don't go together."""
+    if args.origin == "file":
+        if args.data is None:
+            raise errors.InputError("--from file: --data says which")
+        for name in ASKED:
+            if getattr(args, name) is not None:
+                raise errors.InputError(
+                    f"--{name} goes with --from prometheus only"
+                )
+    elif args.data is not None:
+        raise errors.InputError("--data goes with --from file only")
+
+
+@contextlib.contextmanager
+def _extra() -> Iterator[None]:
+    """InputError where what draws is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise errors.InputError(
+            f"reports need {error.name}, which is not installed: {EXTRA}"
+        ) from error
+
+
+def _chosen(args: argparse.Namespace) -> dict[str, str]:
+    values = {
+        "host": args.host,
+        "vm": args.instance,
+        "project": args.project,
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def _answers(args: argparse.Namespace, shown: list[Dashboard]) -> Answers:
+    if args.origin == "file":
+        return Answers.load(args.data)
+    from ceilometer_perf.report import prometheus
+
+    window = span(WINDOW) if args.window is None else args.window
+    return prometheus.ask(args.url or URL, window, shown, _chosen(args))
+
+
+def _summary(path: Path, panels: int, empty: list[str]) -> str:
+    none = f", {len(empty)} without data: {', '.join(empty)}" if empty else ""
+    return f"{path}: {panels} panels{none}\n"

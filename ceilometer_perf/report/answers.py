@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a database said to the panels' queries, and where it is kept."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+Labels = Mapping[str, str]
+Point = tuple[float, float]
+
+
+class ReportError(Exception):
+    """The data for a report can't be had or read, in words for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Its labels, and (seconds since 1970, value), oldest first."""
+
+    labels: Labels
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """All answers by the panels' PromQL, variables as they stand there.
+
+    ``start``, ``end`` and ``step`` are in seconds; points are ``step`` apart
+    and missing where there was no value. ``source`` says who answered.
+    """
+
+    source: str
+    start: float
+    end: float
+    step: float
+    series: Mapping[str, Sequence[Series]]
+
+    def save(self, path: Path) -> None:
+        """Keep them as JSON, series as Prometheus' API has them."""
+        kept = {
+            "source": self.source,
+            "start": self.start,
+            "end": self.end,
+            "step": self.step,
+            "answers": {
+                promql: [
+                    {
+                        "metric": dict(each.labels),
+                        "values": [[at, str(v)] for at, v in each.points],
+                    }
+                    for each in series
+                ]
+                for promql, series in self.series.items()
+            },
+        }
+        write(path, json.dumps(kept, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """What was saved; ReportError if it can't be read."""
+        try:
+            kept = json.loads(path.read_text())
+            answers = cls(
+                source=str(kept["source"]),
+                start=_number(kept["start"]),
+                end=_number(kept["end"]),
+                step=_number(kept["step"]),
+                series={
+                    str(promql): parse(result)
+                    for promql, result in kept["answers"].items()
+                },
+            )
+        except OSError as error:
+            raise ReportError(f"{path}: {error.strerror}") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ReportError(
+                f"{path}: not what `ceilometer-perf report --save` writes "
+                f"({type(error).__name__}: {error})"
+            ) from error
+        if not 0 < answers.step <= answers.end - answers.start:
+            raise ReportError(
+                f"{path}: start, end and step make no span of time"
+            )
+        return answers
+
+
+def parse(result: Any) -> list[Series]:
+    """Series of Prometheus' API, a range's or an instant's.
+
+    ValueError, TypeError, KeyError or AttributeError if it is anything else.
+    """
+    return [
+        Series(
+            {str(k): str(v) for k, v in each["metric"].items()},
+            _points(each.get("values") or [each["value"]]),
+        )
+        for each in result
+    ]
+
+
+def _points(values: Any) -> list[Point]:
+    points = ((float(at), float(value)) for at, value in values)
+    return [(at, value) for at, value in points if math.isfinite(value)]
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(value)
+    return number
+
+
+def write(path: Path, text: str) -> None:
+    """All of it or nothing; ReportError if it can't be written."""
+    unfinished = path.with_name(f".{path.name}.new")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise ReportError(
+            f"{path}: can't be written: {error.strerror}"
+        ) from error

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ask Prometheus what the panels ask."""
+
+import json
+import re
+import time
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import requests
+
+from ceilometer_perf.panels.panel import Dashboard, Panel, Query
+from ceilometer_perf.report.answers import Answers, ReportError, Series, parse
+
+POINTS = 240  # of a line
+TIMEOUT = 30.0  # seconds
+ALL = ".*"
+VARIABLES = ("host", "vm", "project")
+
+Chosen = Mapping[str, str]
+"""What variables stand for; one that is missing, for everything."""
+
+
+def promql(query: Query, chosen: Chosen) -> str:
+    """The query with its variables filled in."""
+    text = query.promql
+    for name in VARIABLES:
+        value = re.escape(chosen[name]) if name in chosen else ALL
+        text = text.replace(
+            f'"${name}"', json.dumps(value, ensure_ascii=False)
+        )
+    return text
+
+
+def shown(url: str) -> str:
+    """The URL for everybody's eyes, without user and password."""
+    parts = urllib.parse.urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host).geturl()
+
+
+def ask(
+    url: str, window: float, pages: Iterable[Dashboard], chosen: Chosen
+) -> Answers:
+    """The last ``window`` seconds; ReportError if it doesn't answer."""
+    end = time.time()
+    step = max(1.0, round(window / POINTS))
+    span = {"start": end - window, "end": end, "step": step}
+    series: dict[str, list[Series]] = {}
+    with requests.Session() as session:
+        for page in pages:
+            for panel in page.panels:
+                for query in panel.prometheus:
+                    text = promql(query, chosen)
+                    series[query.promql] = _series(
+                        session, url, text, panel, span
+                    )
+    return Answers(source=shown(url), series=series, **span)
+
+
+def _series(
+    session: requests.Session,
+    url: str,
+    text: str,
+    panel: Panel,
+    span: Mapping[str, float],
+) -> list[Series]:
+    if panel.kind == "top":
+        what, parameters = "query", {"time": span["end"]}
+    else:
+        what, parameters = "query_range", dict(span)
+    data = _get(session, f"{url.rstrip('/')}/api/v1/{what}",
+                {"query": text, **parameters})  # fmt: skip
+    try:
+        return parse(data["result"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ReportError(
+            f"{url}: an answer that isn't Prometheus'"
+        ) from error
+
+
+def _get(
+    session: requests.Session, url: str, parameters: Mapping[str, Any]
+) -> Any:
+    try:
+        answer = session.get(url, params=parameters, timeout=TIMEOUT)
+    except requests.RequestException as error:
+        raise ReportError(
+            f"{shown(url)}: no answer ({_reason(error)}); --url takes the "
+            "address of Prometheus, like http://localhost:9090"
+        ) from error
+    try:
+        said = answer.json()
+        if said["status"] == "success":
+            return said["data"]
+        reason = said["error"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ReportError(
+            f"{shown(url)}: not Prometheus, it answers {answer.status_code} "
+            f"{answer.reason}"
+        ) from error
+    raise ReportError(f"{shown(url)}: {reason}")
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost one, which says what happened."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return getattr(error, "strerror", None) or type(error).__name__
