@@ -3,6 +3,8 @@
 # Bring this checkout to where the demo, the tests and the bench can run:
 # distribution packages from bindep.txt, and a virtual environment in .venv.
 # Does nothing where nothing changed, so that a second run takes no time.
+# The programs of servers are needed, not the host's services of that name:
+# none is started.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -31,7 +33,17 @@ if [ ${#missing[@]} -gt 0 ]; then
     echo "Installing ${missing[*]}" >&2
     export DEBIAN_FRONTEND=noninteractive
     quietly apt-get update
+    # What packages ask before they start a service; 101 is no.
+    policy=/usr/sbin/policy-rc.d
+    ours=
+    if [ ! -e $policy ]; then
+        ours=$policy
+        trap 'rm -f $ours' EXIT
+        printf '#!/bin/sh\nexit 101\n' >$ours
+        chmod 755 $ours
+    fi
     quietly apt-get install -y --no-install-recommends "${missing[@]}"
+    rm -f $ours
 fi
 
 # What the environment was made from; any change makes it anew.

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Count libvirt's remote procedure calls where they pass: on the wire.
+"""See libvirt's remote procedure calls where they pass: on the wire.
 
 A proxy before a libvirtd's socket. Calls are counted whatever the client is
-made of, and none can be forgotten. The framing is libvirt's own (``struct
-virNetMessageHeader``): six 32-bit words, big-endian, after the length.
+made of, and none can be forgotten; answers can be looked at before the client
+has them. The framing is libvirt's own (``struct virNetMessageHeader``): six
+32-bit words, big-endian, after the length.
 """
 
 import contextlib
@@ -12,14 +13,17 @@ import struct
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
 _LENGTH = struct.Struct(">I")
-_HEADER = struct.Struct(">IIII")  # program, version, procedure, type
+# Program, version, procedure, type, serial, status.
+_HEADER = struct.Struct(">IIIIII")
 _REMOTE_PROGRAM = 0x20008086  # keepalive, for one, is another program
 _CALL = 0
+_REPLY = 1
+_OK = 0
 
 GET_ALL_DOMAIN_STATS = 344
 
@@ -34,6 +38,9 @@ class CountingProxy:
         self.calls: Counter[int] = Counter()
         #: Runs before a call is passed on, with its procedure number.
         self.on_call: Callable[[int], None] = lambda procedure: None
+        #: Runs before an answer that is no error is passed on, with the
+        #: procedure number and the answer in XDR.
+        self.on_answer: Callable[[int, bytes], None] = lambda *_: None
         self._target = target
         self._folder = tempfile.TemporaryDirectory(prefix="libvirt-proxy-")
         self._path = Path(self._folder.name) / "socket"
@@ -83,33 +90,45 @@ class CountingProxy:
                 _end(client)
                 continue
             self._ends += [client, server]
-            self._run(self._forward_calls, client, server)
-            self._run(_forward, server, client)
+            self._run(self._forward, client, server, self._see_call)
+            self._run(self._forward, server, client, self._see_answer)
 
-    def _forward_calls(
-        self, client: socket.socket, server: socket.socket
+    def _see_call(self, procedure: int, kind: int, _: int, __: bytes) -> None:
+        if kind == _CALL:
+            with self._lock:
+                self.calls[procedure] += 1
+            self.on_call(procedure)
+
+    def _see_answer(
+        self, procedure: int, kind: int, status: int, payload: bytes
     ) -> None:
-        """Client to libvirtd, message by message."""
-        with client.makefile("rb") as stream:
-            while prefix := stream.read(_LENGTH.size):
-                (length,) = _LENGTH.unpack(prefix)
-                body = stream.read(length - _LENGTH.size)
-                program, _, procedure, kind = _HEADER.unpack_from(body)
-                if program == _REMOTE_PROGRAM and kind == _CALL:
-                    with self._lock:
-                        self.calls[procedure] += 1
-                    self.on_call(procedure)
-                with contextlib.suppress(OSError):
-                    server.sendall(prefix + body)
-        _end(server)
+        if kind == _REPLY and status == _OK:
+            self.on_answer(procedure, payload)
+
+    @staticmethod
+    def _forward(
+        source: socket.socket,
+        sink: socket.socket,
+        see: Callable[[int, int, int, bytes], None],
+    ) -> None:
+        """One way, message by message."""
+        with contextlib.suppress(OSError):  # a side closed
+            for prefix, body in _messages(source):
+                program, _, procedure, kind, _, status = _HEADER.unpack_from(
+                    body
+                )
+                if program == _REMOTE_PROGRAM:
+                    see(procedure, kind, status, body[_HEADER.size :])
+                sink.sendall(prefix + body)
+        _end(sink)
 
 
-def _forward(source: socket.socket, sink: socket.socket) -> None:
-    """Libvirtd to client, as it comes."""
-    with contextlib.suppress(OSError):  # the other side closed
-        while data := source.recv(1 << 16):
-            sink.sendall(data)
-    _end(sink)
+def _messages(source: socket.socket) -> Iterator[tuple[bytes, bytes]]:
+    """Length and rest of each."""
+    with source.makefile("rb") as stream:
+        while prefix := stream.read(_LENGTH.size):
+            (length,) = _LENGTH.unpack(prefix)
+            yield prefix, stream.read(length - _LENGTH.size)
 
 
 def _end(connection: socket.socket) -> None:

@@ -109,6 +109,17 @@ def test_values_metadata_and_verdicts(
     assert banks == {"0": 10.0, "1": 20.0}
 
 
+def test_perf_events_are_as_old_as_their_reading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However long after it the agent comes to ask."""
+    by_perf = Usage("perf", 1, {OCCUPANCY: {0: 900}})
+    host = Host({"web": by_perf, "db": usage()})
+    report = host.look(monkeypatch)
+    assert report.published["web"].moment == REPORT.reading.moment
+    assert report.published["db"].moment.taken_at == 10
+
+
 def test_no_cache_declared_is_no_share(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

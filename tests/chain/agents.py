@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ceilometer's two agents, each a process of its own."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import yaml
+
+from tests.chain.server import LOOPBACK, Server, free_ports, listens, run
+from tests.lab import Lab
+
+BIN = Path(sys.executable).parent
+ETC = Path(__file__).parents[2] / "etc" / "ceilometer"
+RECORDER = Path(__file__).with_name("recorder")
+HOST = "chain"
+
+# As it is shipped: nothing that the broker took may be lost with it.
+MESSAGING = ETC / "messaging.conf"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A sample that the agent sent, and when, in seconds since 1970."""
+
+    sample: dict[str, Any]
+    at: float
+
+
+Series = Mapping[tuple[str, str], Sequence[Sent]]
+"""By instance UUID and meter, oldest first."""
+
+
+def by_series(sent: Iterable[Sent]) -> Series:
+    """The samples in their series."""
+    series: dict[tuple[str, str], list[Sent]] = {}
+    for each in sent:
+        key = each.sample["resource_id"], each.sample["counter_name"]
+        series.setdefault(key, []).append(each)
+    return series
+
+
+class Polling:
+    """ceilometer-polling with our pollsters and its own exporter.
+
+    All meters are one source, so that all of a cycle's samples are of one
+    reading.
+    """
+
+    def __init__(
+        self, folder: Path, lab: Lab, uri: str, transport: str, interval: int
+    ) -> None:
+        self._folder = folder
+        self._config = folder / "ceilometer.conf"
+        self._record = folder / "sent"
+        self.log = folder / "ceilometer.log"
+        (port,) = free_ports(1)
+        self.exporter = f"{LOOPBACK}:{port}"
+        folder.mkdir()
+        polling = yaml.safe_load((ETC / "polling.yaml").read_text())
+        meters = [m for s in polling["sources"] for m in s["meters"]]
+        (folder / "polling.yaml").write_text(
+            yaml.safe_dump(
+                {"sources": [
+                    {"name": "perf", "interval": interval, "meters": meters}
+                ]}
+            )
+        )  # fmt: skip
+        self._config.write_text(
+            f"""\
+[DEFAULT]
+host = {HOST}
+libvirt_uri = {uri}
+log_file = {self.log}
+pollsters_definitions_dirs = {folder}/pollsters.d
+transport_url = {transport}
+[polling]
+cfg_file = {folder}/polling.yaml
+enable_prometheus_exporter = true
+prometheus_listen_addresses = {self.exporter}
+[publisher_notifier]
+telemetry_driver = recorder
+[perf]
+qemu_run_dir = {lab.run_dir}/qemu
+resctrl_path = {lab.resctrl_path}
+privsep_helper = {BIN}/privsep-helper --config-file {self._config}
+"""
+        )
+        self.server = Server(
+            "ceilometer-polling",
+            [BIN / "ceilometer-polling", "--polling-namespaces", "compute",
+             "--config-file", self._config, "--config-file", MESSAGING],
+            folder / "out",
+            ready=lambda: listens(port),
+            environment={
+                "PYTHONPATH": str(RECORDER),
+                "RECORD": str(self._record),
+            },
+        )  # fmt: skip
+
+    def sent(self) -> list[Sent]:
+        """All that the broker has confirmed, oldest first."""
+        if not self._record.exists():
+            return []
+        lines = self._record.read_text().split("\n")[:-1]
+        messages = map(json.loads, lines)
+        return [
+            Sent(sample, message["sent_at"])
+            for message in messages
+            for sample in message["samples"]
+        ]
+
+
+class Notification:
+    """ceilometer-agent-notification, which publishes to Gnocchi."""
+
+    def __init__(
+        self, folder: Path, transport: str, gnocchi: str, resources: Path
+    ) -> None:
+        """``resources``: the gnocchi_resources.yaml to use."""
+        self._config = folder / "ceilometer.conf"
+        self.log = folder / "ceilometer.log"
+        folder.mkdir()
+        pipeline = yaml.safe_load((ETC / "pipeline.yaml").read_text())
+        # Its own project's samples it knows by Keystone, which isn't here.
+        options = urlencode(
+            {
+                "enable_filter_project": "false",
+                "resources_definition_file": str(resources),
+            },
+            safe="/",
+        )
+        for sink in pipeline["sinks"]:
+            sink["publishers"] = [f"gnocchi://?{options}"]
+        (folder / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
+        self._config.write_text(
+            f"""\
+[DEFAULT]
+host = {HOST}
+log_file = {self.log}
+pipeline_cfg_file = {folder}/pipeline.yaml
+transport_url = {transport}
+[notification]
+pipelines = meter
+[service_credentials]
+auth_type = gnocchi-basic
+user = admin
+endpoint = {gnocchi}
+"""
+        )
+        self.server = Server(
+            "ceilometer-agent-notification",
+            [BIN / "ceilometer-agent-notification",
+             "--config-file", self._config, "--config-file", MESSAGING],
+            folder / "out",
+            ready=lambda: True,
+        )  # fmt: skip
+
+    @staticmethod
+    def map_meters(path: Path) -> None:
+        """Write core's gnocchi_resources.yaml with our meters in it.
+
+        They get core's policies that have spans of a second, too: nobody
+        wants to wait for the five minutes of the others.
+        """
+        command = [BIN / "ceilometer-perf", "gnocchi-resources"]
+        command += ["--rate-policy", "ceilometer-high-rate"]
+        command += ["--gauge-policy", "ceilometer-high"]
+        path.write_text(run("gnocchi-resources", command))
+
+    def upgrade(self) -> None:
+        """Have Gnocchi know Ceilometer's types of resources."""
+        run(
+            "ceilometer-upgrade",
+            [BIN / "ceilometer-upgrade", "--config-file", self._config,
+             "--log-file", self.log.with_name("upgrade.log")],
+        )  # fmt: skip
+
+
+def said(log: Path) -> list[str]:
+    """The warnings and errors of an agent, without time and process id."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    levels = (" WARNING ", " ERROR ", " CRITICAL ")
+    return [
+        line.split(level, 1)[1]
+        for line in lines
+        for level in levels
+        if level in line
+    ]

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the chain says when it cannot."""
+
+
+class ChainError(Exception):
+    """One clear line for whoever wanted a chain."""

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a sample must say, by what libvirt told the agent.
+
+Worked out here from libvirt's words once more, by none of the product's own
+arithmetic: a mistake of that has to show.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ceilometer_perf.meters import (
+    BANDWIDTH_LOCAL,
+    BANDWIDTH_TOTAL,
+    BRANCH_MISS_RATIO,
+    CACHE_MISS_RATIO,
+    CACHE_MPKI,
+    COVERAGE,
+    IPC,
+    L3_CACHE,
+    L3_CACHE_UTIL,
+    PERF_KEYS,
+    RDT_KEYS,
+    Meter,
+)
+from tests.chain.agents import Sent, Series
+from tests.chain.wire import Stats, Wire
+
+#: By meter: growth of the first, over that of the second, times the third.
+RATIOS = {
+    IPC.name: ("perf.instructions", "perf.cpu_cycles", 1),
+    CACHE_MISS_RATIO.name: (
+        "perf.cache_misses", "perf.cache_references", 100,
+    ),
+    BRANCH_MISS_RATIO.name: (
+        "perf.branch_misses", "perf.branch_instructions", 100,
+    ),
+    CACHE_MPKI.name: ("perf.cache_misses", "perf.instructions", 1000),
+}  # fmt: skip
+
+#: By meter: the perf event, and what monitors have instead, for each bank.
+CACHE = ("perf.cmt", r"cpu\.cache\.monitor\.\d+\.bank\.\d+\.bytes")
+_NODE = r"memory\.bandwidth\.monitor\.\d+\.node\.\d+\.bytes\."
+TRAFFIC = {
+    BANDWIDTH_TOTAL.name: ("perf.mbmt", f"{_NODE}total"),
+    BANDWIDTH_LOCAL.name: ("perf.mbml", f"{_NODE}local"),
+}
+# What an answer has if it was about these at all.
+PERF = "perf.task_clock"
+EVENTS = "perf.cmt"
+MONITORS = "cpu.cache.monitor.count"
+
+
+def timestamp(sample: Mapping[str, str]) -> float:
+    """When it was read, in seconds since 1970."""
+    at = datetime.fromisoformat(sample["timestamp"])
+    return at.replace(tzinfo=UTC).timestamp()
+
+
+@dataclass(frozen=True)
+class Given:
+    """What libvirt's words come to, and when the last of them were said.
+
+    None is no value: its words have none. ``at`` is seconds since 1970.
+    """
+
+    value: float | None
+    at: float
+
+
+class Expected:
+    """What libvirt's words come to, sample by sample.
+
+    ``l3`` is the bytes of all L3 caches; ``coverage`` is by instance UUID, as
+    of the end, which is all that libvirt has to say of it.
+    """
+
+    def __init__(
+        self, wire: Wire, l3: int, coverage: Mapping[str, float]
+    ) -> None:
+        self._wire = wire
+        self._l3 = l3
+        self._coverage = coverage
+
+    def given(
+        self, meter: Meter, series: Series, sample: Mapping[str, Any]
+    ) -> Given:
+        """What this sample is made of; ``series`` is of all samples."""
+        uuid = sample["resource_id"]
+        by_perf = self._wire.told(uuid, EVENTS)
+        mark = EVENTS if by_perf else MONITORS
+        told = [
+            (at, stats)
+            for at, stats in self._wire.told(
+                uuid, mark if meter.key in RDT_KEYS else PERF
+            )
+            if at <= timestamp(sample)
+        ]
+        at, after = told[-1]
+        before = told[-2][1] if len(told) > 1 else {}
+        if meter == COVERAGE:
+            return Given(self._coverage.get(uuid), at)
+        if meter.key in PERF_KEYS:
+            return Given(after.get(meter.key), at)
+        if meter.name in RATIOS:
+            return Given(_ratio(*RATIOS[meter.name], before, after), at)
+        if meter.name in TRAFFIC:
+            keys = TRAFFIC[meter.name]
+            seconds = _since_last(series[uuid, L3_CACHE.name], sample)
+            return Given(
+                (_sum(after, keys) - _sum(before, keys)) / seconds, at
+            )
+        held = _sum(after, CACHE)
+        return Given(
+            100 * held / self._l3 if meter == L3_CACHE_UTIL else held, at
+        )
+
+
+def _ratio(
+    over: str, under: str, scale: int, before: Stats, after: Stats
+) -> float:
+    value: float = (
+        scale * (after[over] - before[over]) / (after[under] - before[under])
+    )
+    return value
+
+
+def _since_last(cycles: Sequence[Sent], sample: Mapping[str, Any]) -> float:
+    """Seconds between this cycle's reading and that of the one before."""
+    now: float = sample["monotonic_time"]
+    times = [each.sample["monotonic_time"] for each in cycles]
+    earlier: float = max(time for time in times if time < now)
+    return now - earlier
+
+
+def _sum(stats: Stats, keys: tuple[str, str]) -> int:
+    event, banks = keys
+    if event in stats:
+        return int(stats[event])
+    return sum(n for key, n in stats.items() if re.fullmatch(banks, key))

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PostgreSQL: a cluster in a folder, reached by a socket in it alone."""
+
+import shutil
+import signal
+from pathlib import Path
+
+from tests.chain.errors import ChainError
+from tests.chain.server import Server, run
+
+PACKAGE = "postgresql"
+USER = "postgres"  # it refuses to be root's
+ROLE = "gnocchi"
+DATABASE = "gnocchi"
+
+# A test's data need not survive a power failure.
+FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
+
+
+class PostgreSQL:
+    """Who may use the socket may do all: the folder is the lab's."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._programs = _programs()
+        settings = [f"-c{each}" for each in (*FAST, "listen_addresses=")]
+        self.server = Server(
+            "PostgreSQL",
+            [self._programs / "postgres", "-D", folder / "data",
+             "-k", folder, *settings],
+            folder / "log",
+            ready=self._ready,
+            user=USER,
+            end=signal.SIGINT,  # which doesn't wait for clients
+        )  # fmt: skip
+
+    @property
+    def url(self) -> str:
+        """The database's, for SQLAlchemy."""
+        return f"postgresql://{ROLE}@/{DATABASE}?host={self._folder}"
+
+    def start(self) -> None:
+        """Make the cluster, and begin; `create` waits for it."""
+        self._folder.mkdir()
+        shutil.chown(self._folder, USER)
+        initdb = [
+            self._programs / "initdb", "-D", self._folder / "data", "-U", ROLE,
+            "--auth=trust", "--no-sync", "--encoding=UTF8", "--no-locale",
+        ]  # fmt: skip
+        run("initdb", initdb, user=USER, group=USER, cwd=self._folder)
+        self.server.start()
+
+    def create(self) -> None:
+        """Create the database."""
+        self.server.wait()
+        run("createdb", [*self._tool("createdb"), "-U", ROLE, DATABASE])
+
+    def _tool(self, name: str) -> list[str | Path]:
+        return [self._programs / name, "-h", self._folder]
+
+    def _ready(self) -> bool:
+        try:
+            run("pg_isready", self._tool("pg_isready"))
+        except ChainError:
+            return False
+        return True
+
+
+def _programs() -> Path:
+    """Of the newest one that is installed; Debian keeps them off PATH."""
+    found = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    newest = max(found, key=lambda p: float(p.parts[-3]), default=None)
+    if newest is None:
+        raise ChainError(f"initdb is missing: apt install {PACKAGE}")
+    return newest.parent
