@@ -51,9 +51,6 @@ UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 class HasMeasures(Protocol):
     """See :class:`tests.chain.gnocchi.Gnocchi`."""
 
-    def metrics(self, uuid: str) -> Mapping[str, str]:
-        """Ids by name."""
-
     def measures(
         self, metric: str, aggregation: str, span: int
     ) -> Mapping[float, float]:
@@ -96,11 +93,15 @@ class Row:
 def check(chain: Chain) -> list[Row]:
     """A row for each meter and guest; polling must have ended."""
     sent = by_series(chain.polling.sent())
+    metrics: Mapping[str, Mapping[str, str]] = {}
     if chain.gnocchi is not None:
         _wait_for(chain.gnocchi, chain, sent)
+        metrics = {g.uuid: chain.gnocchi.metrics(g.uuid) for g in chain.guests}
     expected = Expected(chain.wire, _l3(chain.lab), _coverage(chain))
     return [
-        row for meter in METERS for row in _rows(chain, meter, sent, expected)
+        row
+        for meter in METERS
+        for row in _rows(chain, meter, sent, expected, metrics)
     ]
 
 
@@ -121,19 +122,24 @@ def _wait_for(gnocchi: Gnocchi, chain: Chain, sent: agents.Series) -> None:
     }
 
     def done() -> bool:
-        ids = {uuid: gnocchi.metrics(uuid) for uuid, _ in pending}
+        uuids = {uuid for uuid, _ in pending}
+        ids = {uuid: gnocchi.metrics(uuid) for uuid in uuids}
         for (uuid, name), at in list(pending.items()):
             metric = ids[uuid].get(name)
             if metric and at in gnocchi.measures(metric, "mean", VALUES):
                 del pending[uuid, name]
-        return not pending
+        return not pending and gnocchi.backlog() == 0
 
     with contextlib.suppress(ChainError):
         chain.until(done, PATIENCE, "all in Gnocchi")
 
 
 def _rows(
-    chain: Chain, meter: Meter, sent: agents.Series, expected: Expected
+    chain: Chain,
+    meter: Meter,
+    sent: agents.Series,
+    expected: Expected,
+    metrics: Mapping[str, Mapping[str, str]],
 ) -> Iterator[Row]:
     scraped: Mapping[str, Sequence[Scraped]] = {}
     if chain.prometheus is not None:
@@ -145,7 +151,8 @@ def _rows(
             series,
         )  # fmt: skip
         if chain.gnocchi is not None:
-            found.look_into_gnocchi(chain.gnocchi, guest.uuid)
+            metric = metrics[guest.uuid].get(meter.name)
+            found.look_into_gnocchi(chain.gnocchi, metric)
         if chain.prometheus is not None:
             found.look_into_prometheus(scraped.get(guest.uuid, []))
         yield found.row(guest.name)
@@ -177,9 +184,10 @@ class Series:
             if late > LATE:
                 self._say(each, f"libvirt gave this {late:.1f} s earlier")
 
-    def look_into_gnocchi(self, gnocchi: HasMeasures, uuid: str) -> None:
+    def look_into_gnocchi(
+        self, gnocchi: HasMeasures, metric: str | None
+    ) -> None:
         """Every value, and every minute's mean growth."""
-        metric = gnocchi.metrics(uuid).get(self._meter.name)
         if metric is None:
             self._gnocchi = {}
             if self._sent:

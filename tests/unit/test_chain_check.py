@@ -36,9 +36,6 @@ class FakeGnocchi:
             for what, values in GOOD.items()
         }
 
-    def metrics(self, uuid: str) -> dict[str, str]:
-        return {CYCLES.name: "id"}
-
     def measures(
         self, metric: str, aggregation: str, span: int
     ) -> Mapping[float, float]:
@@ -66,7 +63,7 @@ def series(
 
 def test_all_is_well() -> None:
     found = series()
-    found.look_into_gnocchi(FakeGnocchi(), "uuid")
+    found.look_into_gnocchi(FakeGnocchi(), "id")
     found.look_into_prometheus(
         [Scraped(START + 2 * n + 1, v) for n, v in enumerate(VALUES)]
     )
@@ -103,7 +100,7 @@ def test_gnocchi_has_something_else(
     changes: Mapping[str, Mapping[int, float | None]],
 ) -> None:
     found = series()
-    found.look_into_gnocchi(FakeGnocchi(**changes), "uuid")
+    found.look_into_gnocchi(FakeGnocchi(**changes), "id")
     assert len(found.row("web").amiss) == 1
 
 
@@ -124,7 +121,7 @@ def test_prometheus_has_something_else(scraped: list[Scraped]) -> None:
 
 def test_what_was_not_sent_must_not_be_there() -> None:
     found = Series(CYCLES, [], [])
-    found.look_into_gnocchi(FakeGnocchi(), "uuid")
+    found.look_into_gnocchi(FakeGnocchi(), "id")
     found.look_into_prometheus([Scraped(START, 1)])
     assert len(found.row("web").amiss) == 5
 
