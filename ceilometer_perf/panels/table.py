@@ -335,8 +335,6 @@ TRUST = Dashboard(
             (Query("count by (instance) (count by (instance, resource) "
                    '({__name__=~"ceilometer_perf_(hw|sw)_.+",'
                    'instance=~"$host"}))', HOST),),
-            (Measures("(aggregate count (metric perf.sw.task_clock last))",
-                      **BY_HOST),),
         ),
         Panel(
             "Counters that began anew",
