@@ -18,8 +18,9 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from ceilometer_perf.panels.table import DASHBOARDS
+from tests.chain.prometheus import Prometheus
+from tests.chain.server import LOOPBACK, free_ports
 from tests.functional.agent import Agent
-from tests.functional.prometheus import Prometheus
 from tests.lab import EVENTS, Guest, Hardware, Lab
 from tools.arguments import at_least
 from tools.progress import steps
@@ -33,6 +34,7 @@ NOTE = (
 METERS = ("perf.*", "cpu_l3_cache*", "memory.bandwidth.*")
 WINDOW = "30s"  # of rates, as the lab polls every second
 BROWSER = "chromium"
+HOST = "compute-1"
 WIDTH, COLOURS = 1360, 256
 # As large as the L3 that libvirt tells of here is likely to be.
 HARDWARE = Hardware(settling=4.0, l3_bytes=480 << 20, working_set=250 << 20)
@@ -91,8 +93,13 @@ def _measure(folder: Path, seconds: int) -> None:
     with ExitStack() as stack, steps() as step:
         step("Starting the lab")
         lab = stack.enter_context(Lab(fake_pmu=True, resctrl=HARDWARE))
-        prometheus = Prometheus(folder / "prometheus", window=WINDOW)
-        stack.enter_context(prometheus)
+        exporter = f"{LOOPBACK}:{free_ports(1)[0]}"
+        prometheus = Prometheus(
+            folder / "prometheus", exporter, host=HOST, window=WINDOW
+        )
+        prometheus.start()
+        stack.callback(prometheus.server.stop)
+        prometheus.server.wait()
         lab.start_all((*STEADY, WEB))
         stack.enter_context(
             Agent(
@@ -102,7 +109,7 @@ def _measure(folder: Path, seconds: int) -> None:
                 perf=f"resctrl_path = {lab.resctrl_path}\n"
                 f"privsep_helper = {BIN}/privsep-helper "
                 f"--config-file {folder}/agent/ceilometer.conf",
-                exporter=prometheus.exporter,
+                exporter=exporter,
             )
         )
         began = time.monotonic()

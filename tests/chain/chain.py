@@ -185,7 +185,7 @@ class Chain:
 
     def _scraped_at(self) -> float:
         assert self.prometheus is not None
-        series = self.prometheus.query('timestamp(up{job="ceilometer"})')
+        series = self.prometheus.query("timestamp(up)")
         return float(series[0]["value"][1]) if series else 0.0
 
     def until(

@@ -2,6 +2,7 @@
 """Prometheus, which scrapes the agent's own exporter."""
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import yaml
 from tests.chain.server import LOOPBACK, Server, free_ports
 from tests.lab.requirements import find
 
+ETC = Path(__file__).parents[2] / "etc" / "prometheus"
+SAMPLE = ETC / "prometheus.yml"
+RULES = ETC / "ceilometer-perf.rules.yml"
 PACKAGE = "prometheus"
-JOB = "ceilometer"
 TIMEOUT = 10  # seconds
 WHOLE = "1d"  # longer than any chain
 
@@ -27,15 +30,24 @@ class Scraped:
 
 
 class Prometheus:
-    """Scrapes ``target``, a HOST:PORT, every second."""
+    """Has the sample configuration and our rules, but asks every second."""
 
     def __init__(
-        self, folder: Path, target: str, *, rules: tuple[Path, ...] = ()
+        self,
+        folder: Path,
+        target: str,
+        *,
+        host: str = "chain",
+        window: str = "",
     ) -> None:
-        """``rules``: files of recording and alerting rules."""
+        """``target`` is a HOST:PORT, ``host`` what that is called.
+
+        ``window`` stands in for the rules' minutes.
+        """
         self._folder = folder
         self._target = target
-        self._rules = rules
+        self._host = host
+        self._window = window
         (port,) = free_ports(1)
         self.url = f"http://{LOOPBACK}:{port}"
         self.server = Server(
@@ -51,28 +63,44 @@ class Prometheus:
     def start(self) -> None:
         """Begin; `server.wait` returns when it serves."""
         self._folder.mkdir()
-        scrape = {
-            "job_name": JOB,
-            "static_configs": [{"targets": [self._target]}],
-        }
-        config = {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-            "rule_files": [str(rule) for rule in self._rules],
-            "scrape_configs": [scrape],
-        }
-        (self._folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+        rules = RULES.read_text()
+        if self._window:
+            rules = re.sub(r"\[(10|2)m\]", f"[{self._window}]", rules)
+        (self._folder / RULES.name).write_text(rules)
+        (self._folder / SAMPLE.name).write_text(yaml.safe_dump(self._config()))
         self.server.start()
+
+    def _config(self) -> dict[str, Any]:
+        config: dict[str, Any] = yaml.safe_load(SAMPLE.read_text())
+        config["global"] = {"evaluation_interval": "1s"}
+        (job,) = config["scrape_configs"]
+        job["scrape_interval"] = "1s"
+        job["static_configs"] = [{"targets": [self._target]}]
+        # The host's name is that of the address, which says nothing here.
+        for relabel in job["relabel_configs"]:
+            relabel["replacement"] = self._host
+        return config
 
     def query(self, query: str) -> list[dict[str, Any]]:
         """The series that an instant query gives, as the API has them."""
+        result: list[dict[str, Any]] = self._ask("query", query=query)[
+            "result"
+        ]
+        return result
+
+    def rules(self) -> list[dict[str, Any]]:
+        """Every rule with its state; none before all were evaluated."""
+        groups = self._ask("rules")["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        evaluated = all(rule["health"] != "unknown" for rule in rules)
+        return rules if evaluated else []
+
+    def _ask(self, what: str, **parameters: str) -> Any:
         answer = requests.get(
-            f"{self.url}/api/v1/query",
-            params={"query": query},
-            timeout=TIMEOUT,
+            f"{self.url}/api/v1/{what}", params=parameters, timeout=TIMEOUT
         )
         answer.raise_for_status()
-        result: list[dict[str, Any]] = answer.json()["data"]["result"]
-        return result
+        return answer.json()["data"]
 
     def scraped(self, meter: str) -> dict[str, list[Scraped]]:
         """All values of a meter, by instance UUID, oldest first."""

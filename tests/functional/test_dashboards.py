@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every query of every panel, on what the real agent exports."""
 
+import contextlib
 import json
 import math
 import subprocess
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.chain.prometheus import Prometheus
+from tests.chain.server import LOOPBACK, free_ports
 from tests.functional.agent import Agent, wait_for
-from tests.functional.prometheus import Prometheus
 from tests.lab import Guest, Hardware, Lab
 from tools import dashboards
 
@@ -43,10 +45,15 @@ def prometheus(
 ) -> Iterator[Prometheus]:
     """It has asked the agent for some cycles."""
     folder = tmp_path_factory.mktemp("dashboards")
-    with (
-        Lab(fake_pmu=True, resctrl=Hardware(settling=0.1)) as lab,
-        Prometheus(folder / "prometheus", host=HOST) as prometheus,
-    ):
+    exporter = f"{LOOPBACK}:{free_ports(1)[0]}"
+    prometheus = Prometheus(folder / "prometheus", exporter, host=HOST)
+    with contextlib.ExitStack() as stack:
+        prometheus.start()
+        stack.callback(prometheus.server.stop)
+        lab = stack.enter_context(
+            Lab(fake_pmu=True, resctrl=Hardware(settling=0.1))
+        )
+        prometheus.server.wait()
         lab.start_all(GUESTS)
         # Its counters see none of its vCPUs.
         parameters = dict.fromkeys(("task_clock", "cpu_cycles"), True)
@@ -58,7 +65,7 @@ def prometheus(
             perf=f"resctrl_path = {lab.resctrl_path}\n"
             f"privsep_helper = {HELPER} "
             f"--config-file {folder}/agent/ceilometer.conf",
-            exporter=prometheus.exporter,
+            exporter=exporter,
         ) as agent:
             agent.wait_for_samples(8, counter_name="perf.hw.cpu_cycles")
             wait_for(
