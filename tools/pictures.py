@@ -21,7 +21,8 @@ from ceilometer_perf.panels.table import DASHBOARDS
 from tests.chain.prometheus import Prometheus
 from tests.chain.server import LOOPBACK, free_ports
 from tests.functional.agent import Agent
-from tests.lab import EVENTS, Guest, Hardware, Lab
+from tests.lab import EVENTS, Guest, Hardware, Lab, LabError
+from tests.lab.requirements import find
 from tools.arguments import at_least
 from tools.progress import steps
 
@@ -81,6 +82,10 @@ def main() -> None:
         "--seconds", type=at_least(60), default=300, help="default: 300"
     )
     seconds = parser.parse_args().seconds
+    try:
+        find(BROWSER, BROWSER)
+    except LabError as error:
+        sys.exit(f"pictures: {error}")
     with TemporaryDirectory(prefix="pictures-") as name:
         folder = Path(name)
         _measure(folder, seconds)
