@@ -4,7 +4,6 @@
 import contextlib
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Self
 
 from ceilometer_perf.meters import METERS
@@ -56,17 +55,12 @@ class Chain:
         gnocchi: bool = True,
         prometheus: bool = True,
         interval: int = INTERVAL,
-        rules: tuple[Path, ...] = (),
         step: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """``interval`` of polling, in seconds; ``step`` hears what is up.
-
-        ``rules``: files with rules for Prometheus.
-        """
+        """``interval`` of polling, in seconds; ``step`` hears what is up."""
         self._with_gnocchi = gnocchi
         self._with_prometheus = prometheus
         self._interval = interval
-        self._rules = rules
         self._step = step
         self._stack = contextlib.ExitStack()
         self.wire = Wire()
@@ -111,9 +105,7 @@ class Chain:
         self.polling.server.start()
         if self._with_prometheus:
             self.prometheus = Prometheus(
-                folder / "prometheus",
-                self.polling.exporter,
-                rules=self._rules,
+                folder / "prometheus", self.polling.exporter
             )
             self._stack.callback(self.prometheus.server.stop)
             self._step("Starting Prometheus")
