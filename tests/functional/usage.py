@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instances that are made up, and what agents publish of their counters.
+
+Each is busy whenever it runs. The gate that judges its counters is the real
+one. Times are in seconds since the first period began.
+"""
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ceilometer_perf.host.processes import Process
+from ceilometer_perf.trust import Evidence, Gate, Policy
+
+HZ = 1_000_000_000  # cycles in a second
+TICKS = os.sysconf("SC_CLK_TCK")
+INTERVAL = 60
+UP = 10_000  # how long the hosts had been up
+PIDS = itertools.count(1000)
+
+
+@dataclass(frozen=True)
+class Life:
+    """One QEMU process; ``counted`` is what it had counted when it came."""
+
+    start: float
+    end: float
+    host: str = "a"
+    counted: float = 0.0
+    pid: int = field(default_factory=PIDS.__next__)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What happened to an instance, and to those who watch it.
+
+    ``restarts`` is when its host's libvirtd was restarted, ``blind`` when
+    there was no agent; ``renamed`` when its resource got a new revision,
+    ``twice`` whether a broker delivers all twice.
+    """
+
+    lives: tuple[Life, ...]
+    restarts: float | None = None
+    blind: tuple[float, float] = (0.0, 0.0)
+    fresh_agent: bool = False
+    renamed: tuple[float, ...] = ()
+    twice: bool = False
+    interval: int = INTERVAL
+
+    def used(self, until: float) -> float:
+        """Seconds of CPU time, whoever saw them."""
+        return sum(
+            max(0.0, min(until, life.end) - max(0.0, life.start))
+            for life in self.lives
+        )
+
+    def samples(self, end: float) -> Iterator[tuple[float, float]]:
+        """When, and how many cycles: what is published."""
+        gates: dict[str, Gate] = {}
+        for number in range(int(end // self.interval)):
+            at = (number + 0.5) * self.interval
+            if self.blind[0] <= at < self.blind[1]:
+                if self.fresh_agent:
+                    gates.clear()
+                continue
+            for life in self.lives:
+                if life.start < at <= life.end:
+                    gate = gates.setdefault(life.host, Gate(Policy()))
+                    yield from self._judged(gate, life, at)
+
+    def _judged(
+        self, gate: Gate, life: Life, at: float
+    ) -> Iterator[tuple[float, float]]:
+        ran = at - life.start
+        seen = ran
+        driver = 0.0
+        if self.restarts is not None and life.start < self.restarts <= at:
+            seen = (at - self.restarts) / 1000  # QEMU's main thread alone
+            driver = UP + self.restarts
+        counters = {
+            "perf.cpu_cycles": int((life.counted + seen) * HZ),
+            "perf.task_clock": int((life.counted + seen) * 1e9),
+        }
+        used = int((life.counted + ran) * 1e9)
+        evidence = Evidence(
+            boot=life.pid,
+            process=Process(life.pid, int((UP + life.start) * TICKS), 3, used),
+            driver=Process(1, int(driver * TICKS), 1, 0),
+            booted_at=None,
+            now=datetime.now(UTC),
+            uptime=UP + at,
+            late=0.0,
+        )
+        trusted = gate.judge("uuid", counters, evidence).trusted(counters)
+        if "perf.cpu_cycles" in trusted:
+            yield at, float(trusted["perf.cpu_cycles"])
