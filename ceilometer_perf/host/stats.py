@@ -69,13 +69,34 @@ def _monitor_stats(
 
 
 def states(session: Session) -> list[tuple[libvirt.virDomain, int]]:
-    """All domains, running or not, and their states, in one call."""
+    """All domains, running or not, and their states, in one call.
+
+    One that migrates is on two hosts, with two counts of the same events.
+    It is left out where it doesn't run: before it has come, and when it has
+    gone.
+    """
     return [
         (domain, stats.get("state.state", libvirt.VIR_DOMAIN_NOSTATE))
         for domain, stats in session.conn.getAllDomainStats(
             libvirt.VIR_DOMAIN_STATS_STATE, _nowait(session)
         )
+        if not _is_elsewhere(stats)
     ]
+
+
+def _is_elsewhere(stats: Mapping[str, Any]) -> bool:
+    return (
+        stats.get("state.state") == libvirt.VIR_DOMAIN_PAUSED
+        and stats.get("state.reason") in _NOT_HERE
+    )
+
+
+_NOT_HERE = (
+    libvirt.VIR_DOMAIN_PAUSED_STARTING_UP,  # at first, one that comes is so
+    libvirt.VIR_DOMAIN_PAUSED_MIGRATION,
+    libvirt.VIR_DOMAIN_PAUSED_POSTCOPY,
+    libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED,
+)
 
 
 def _nowait(session: Session) -> int:

@@ -125,6 +125,7 @@ class FakeVirDomain:
     domain_name: str = "instance-1"
     id: int = 1
     state: int = libvirt.VIR_DOMAIN_RUNNING
+    reason: int = 0
     xml: str | Exception = "<domain/>"
     perf: dict[str, int] = field(default_factory=dict)
     read: int = 0
@@ -215,7 +216,10 @@ class FakeVirConnect:
         if not self.alive:
             raise libvirt_error()
         if stats == libvirt.VIR_DOMAIN_STATS_STATE:
-            return [(d, {"state.state": d.state}) for d in self.domains]
+            return [
+                (d, {"state.state": d.state, "state.reason": d.reason})
+                for d in self.domains
+            ]
         return [(d, d.perf) for d in self.domains if d.id >= 0]
 
     def domainListGetStats(  # noqa: N802

@@ -93,6 +93,25 @@ def test_a_state_is_news_without_being_read(
     assert libvirtd.reads() == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("reason", "there"),
+    [
+        (libvirt.VIR_DOMAIN_PAUSED_USER, True),
+        (libvirt.VIR_DOMAIN_PAUSED_STARTING_UP, False),
+        (libvirt.VIR_DOMAIN_PAUSED_MIGRATION, False),
+        (libvirt.VIR_DOMAIN_PAUSED_POSTCOPY, False),
+        (libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED, False),
+    ],
+)
+def test_one_that_migrates_is_where_it_runs(
+    inventory: Inventory, libvirtd: Libvirtd, reason: int, there: bool
+) -> None:
+    libvirtd.a.reason = reason  # of a running one it means something else
+    assert "uuid-a" in inventory.refresh()
+    libvirtd.a.state = libvirt.VIR_DOMAIN_PAUSED
+    assert ("uuid-a" in inventory.refresh()) == there
+
+
 def rename(libvirtd: Libvirtd) -> None:
     libvirtd.a.domain_name = "another"
 
