@@ -25,6 +25,7 @@ from ceilometer_perf.meters import (
     RDT_KEYS,
     Meter,
 )
+from ceilometer_perf.sources.rdt.rates import SHORTEST
 from tests.chain.agents import Sent, Series
 from tests.chain.wire import Stats, Wire
 
@@ -49,6 +50,7 @@ TRAFFIC = {
 }
 # What an answer has if it was about these at all.
 PERF = "perf.task_clock"
+PERF_METER = "perf.sw.task_clock"
 EVENTS = "perf.cmt"
 MONITORS = "cpu.cache.monitor.count"
 
@@ -99,19 +101,19 @@ class Expected:
             if at <= timestamp(sample)
         ]
         at, after = told[-1]
-        before = told[-2][1] if len(told) > 1 else {}
         if meter == COVERAGE:
             return Given(self._coverage.get(uuid), at)
         if meter.key in PERF_KEYS:
             return Given(after.get(meter.key), at)
         if meter.name in RATIOS:
+            first, last, _ = _span(series[uuid, PERF_METER], sample)
+            before, after = told[first][1], told[last][1]
             return Given(_ratio(*RATIOS[meter.name], before, after), at)
         if meter.name in TRAFFIC:
             keys = TRAFFIC[meter.name]
-            seconds = _since_last(series[uuid, L3_CACHE.name], sample)
-            return Given(
-                (_sum(after, keys) - _sum(before, keys)) / seconds, at
-            )
+            first, last, seconds = _span(series[uuid, L3_CACHE.name], sample)
+            grown = _sum(told[last][1], keys) - _sum(told[first][1], keys)
+            return Given(grown / seconds, at)
         held = _sum(after, CACHE)
         return Given(
             100 * held / self._l3 if meter == L3_CACHE_UTIL else held, at
@@ -127,12 +129,23 @@ def _ratio(
     return value
 
 
-def _since_last(cycles: Sequence[Sent], sample: Mapping[str, Any]) -> float:
-    """Seconds between this cycle's reading and that of the one before."""
+def _span(
+    cycles: Sequence[Sent], sample: Mapping[str, Any]
+) -> tuple[int, int, float]:
+    """Between which readings growth was measured, and the seconds between.
+
+    Counted from the end: -1 is that of this sample, and -2 the one before. One
+    that followed another too closely is passed over.
+    """
     now: float = sample["monotonic_time"]
-    times = [each.sample["monotonic_time"] for each in cycles]
-    earlier: float = max(time for time in times if time < now)
-    return now - earlier
+    every = {each.sample["monotonic_time"] for each in cycles}
+    times = sorted(time for time in every if time <= now)
+    first = last = 0
+    for index, time in enumerate(times):
+        if time - times[last] >= SHORTEST:
+            first, last = last, index
+    seconds = times[last] - times[first]
+    return first - len(times), last - len(times), seconds
 
 
 def _sum(stats: Stats, keys: tuple[str, str]) -> int:
