@@ -40,16 +40,10 @@ from ceilometer_perf.sources.rdt.groups import Groups
 from ceilometer_perf.sources.rdt.usage import Origin
 from ceilometer_perf.trust import Policy
 from ceilometer_perf.verdicts import Verdict
-from tests.lab import Guest, Hardware, Lab, LabError
+from tests.lab import MONITORS, Guest, Hardware, Lab, LabError
 from tools.variants import Variant, measured, ratios
 
 TIMEOUT = 60.0  # seconds
-MONITORS = """
-<cputune>
-  <cachetune vcpus='0'><monitor level='3' vcpus='0'/></cachetune>
-  <memorytune vcpus='0'><monitor vcpus='0'/></memorytune>
-</cputune>
-"""
 RATIOS = (
     ("rdt_perf", "look"),
     ("rdt_libvirt", "look"),

@@ -45,14 +45,7 @@ class Resources(errors.Command):
             help="the archive policy of all others (default: the file's "
             "archive_policy_default, which is core's ceilometer-low)",
         )
-        parser.add_argument(
-            "-f",
-            "--format",
-            dest="formatter",
-            choices=("text", "json"),
-            default="text",
-            help="the output format, defaults to text",
-        )
+        options.add_format(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:

@@ -216,14 +216,7 @@ class _Text(errors.Command):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The domain, the inputs and the format."""
         parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "-f",
-            "--format",
-            dest="formatter",
-            choices=("text", "json"),
-            default="text",
-            help="the output format, defaults to text",
-        )
+        options.add_format(parser)
         _add_domain(parser)
         return parser
 

@@ -134,14 +134,7 @@ class Flavors(errors.Command):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The host and the format."""
         parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "-f",
-            "--format",
-            dest="formatter",
-            choices=("text", "json"),
-            default="text",
-            help="the output format, defaults to text",
-        )
+        options.add_format(parser)
         add_nova_conf(parser)
         return parser
 

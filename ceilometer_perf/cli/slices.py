@@ -286,14 +286,7 @@ class Render(errors.Command):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The slice and the instance."""
         parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "-f",
-            "--format",
-            dest="formatter",
-            choices=("text", "json"),
-            default="text",
-            help="the output format, defaults to text",
-        )
+        options.add_format(parser)
         add_nova_conf(parser)
         parser.add_argument("--slice", required=True, metavar="NAME")
         parser.add_argument(

@@ -14,7 +14,7 @@ from tests.chain.postgresql import PostgreSQL
 from tests.chain.prometheus import Prometheus
 from tests.chain.rabbitmq import RabbitMQ
 from tests.chain.wire import Wire
-from tests.lab import EVENTS, Guest, Lab
+from tests.lab import EVENTS, MONITORS, Guest, Lab
 from tests.lab.resctrl.hardware import INTEL
 from tests.lab.rpc import CountingProxy
 
@@ -23,13 +23,6 @@ IN_PROCESS = "kombu+memory://"  # a broker for nobody
 INTERVAL = 2  # seconds
 PATIENCE = 90.0  # seconds
 
-# By which libvirt tells of caches and bandwidth without perf events.
-MONITORS = """
-<cputune>
-  <cachetune vcpus='0'><monitor level='3' vcpus='0'/></cachetune>
-  <memorytune vcpus='0'><monitor vcpus='0'/></memorytune>
-</cputune>
-"""
 RDT_EVENTS = ("cmt", "mbmt", "mbml")
 
 

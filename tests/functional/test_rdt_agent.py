@@ -15,18 +15,12 @@ import pytest
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.meters import RDT
 from tests.functional.agent import Agent, wait_for
-from tests.lab import Guest, Hardware, Lab
+from tests.lab import MONITORS, Guest, Hardware, Lab
 
 HARDWARE = Hardware(domains=(0, 4), settling=0.1)
 HELPER = Path(sys.executable).with_name("privsep-helper")
 METERS = ("cpu_l3_cache*", "memory.bandwidth.*", "perf.sw.task_clock")
 NAMES = {meter.name for meter in RDT}
-MONITORS = """
-<cputune>
-  <cachetune vcpus='0'><monitor level='3' vcpus='0'/></cachetune>
-  <memorytune vcpus='0'><monitor vcpus='0'/></memorytune>
-</cputune>
-"""
 
 
 @pytest.fixture

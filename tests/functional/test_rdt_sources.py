@@ -30,16 +30,10 @@ from ceilometer_perf.sources.rdt.rates import Figures, Rates
 from ceilometer_perf.sources.rdt.usage import OCCUPANCY, TOTAL, Origin, Usage
 from ceilometer_perf.verdicts import Judgement, Verdict
 from tests.functional.agent import wait_for
-from tests.lab import Guest, Hardware, Lab
+from tests.lab import MONITORS, Guest, Hardware, Lab
 
 TRUTH = Hardware(domains=(0, 4), settling=0.1)
 
-MONITORS = """
-<cputune>
-  <cachetune vcpus='0'><monitor level='3' vcpus='0'/></cachetune>
-  <memorytune vcpus='0'><monitor vcpus='0'/></memorytune>
-</cputune>
-"""
 CQM = ("cmt", "mbmt", "mbml")
 LIBVIRT = Guest("by-libvirt", "spin", events=CQM, extra=(MONITORS,))
 RESCTRL = Guest("by-resctrl", "spin", events=CQM)

@@ -2,8 +2,8 @@
 """The lab: a private libvirtd with tiny QEMU guests."""
 
 from tests.lab.errors import LabError
-from tests.lab.guests import EVENTS, Guest
+from tests.lab.guests import EVENTS, MONITORS, Guest
 from tests.lab.lab import Lab
 from tests.lab.resctrl import Hardware
 
-__all__ = ["EVENTS", "Guest", "Hardware", "Lab", "LabError"]
+__all__ = ["EVENTS", "MONITORS", "Guest", "Hardware", "Lab", "LabError"]

@@ -18,6 +18,15 @@ KINDS: tuple[Kind, ...] = ("spin", "idle", "paused")
 # All of libvirt's but cmt, mbmt and mbml, which kernels of today refuse.
 EVENTS = (*HARDWARE_EVENTS, *SOFTWARE_EVENTS)
 
+# A guest's `extra` by which libvirt tells of caches and bandwidth without perf
+# events; for one vCPU.
+MONITORS = """
+<cputune>
+  <cachetune vcpus='0'><monitor level='3' vcpus='0'/></cachetune>
+  <memorytune vcpus='0'><monitor vcpus='0'/></memorytune>
+</cputune>
+"""
+
 NOVA_URI = "http://openstack.org/xmlns/libvirt/nova/1.1"
 NOVA = ElementMaker(namespace=NOVA_URI, nsmap={"nova": NOVA_URI})
 
