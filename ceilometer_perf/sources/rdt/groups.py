@@ -61,26 +61,28 @@ class Groups:
         if not self._resctrl.monitors:
             why = verdicts.no_resctrl(self._resctrl.root)
             return dict.fromkeys(guests, why)
-        self._release_all_but({*guests, *keep})
-        refused = self._watch(guests)
+        before = self._resctrl.ours()
+        self._release(before.keys() - {*guests, *keep})
+        refused = self._watch(guests, before)
         ours = self._resctrl.ours()
         return {
             uuid: refused.get(uuid) or _usage(ours.get(uuid, ()))
             for uuid in guests
         }
 
-    def _release_all_but(self, uuids: Collection[str]) -> None:
+    def _release(self, uuids: Collection[str]) -> None:
         if self._helper is None:
             return
-        for uuid in self._resctrl.ours().keys() - set(uuids):
+        for uuid in uuids:
             try:
                 self._helper.release(uuid)
             except Exception as exc:  # whatever privsep makes of a failure
                 LOG.debug("The group of %s is left: %s", uuid, exc)
 
-    def _watch(self, guests: Mapping[str, Guest]) -> Mapping[str, Judgement]:
+    def _watch(
+        self, guests: Mapping[str, Guest], ours: Mapping[str, Paths]
+    ) -> Mapping[str, Judgement]:
         """Put instances into groups that aren't; why some could not be."""
-        ours = self._resctrl.ours()
         refused: dict[str, Judgement] = {}
         hopeless: Judgement | None = None
         # Who has a group keeps it, and others come in an order that is the
