@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).parents[2]
 ETC = CHECKOUT / "etc"
 SOURCE = CHECKOUT / "doc" / "source"
 PAGE = (SOURCE / "install.rst").read_text()
-HOST = ("ceilometer", "rootwrap.d", "sudoers.d", "systemd")
+HOST = ("ceilometer", "sudoers.d", "systemd")
 
 
 def files(folder: Path) -> set[str]:
