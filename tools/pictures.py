@@ -30,7 +30,7 @@ IMAGES = Path(__file__).parents[1] / "doc" / "source" / "images"
 BIN = Path(sys.executable).parent
 NOTE = (
     "The hardware is emulated: clocks stand in for the PMU and for resctrl, "
-    "so every event counts as fast as the CPU's time passes."
+    "and each event counts at a fixed rate while a CPU is in use."
 )
 METERS = ("perf.*", "cpu_l3_cache*", "memory.bandwidth.*")
 WINDOW = "30s"  # of rates, as the lab polls every second

@@ -104,7 +104,9 @@ class Expected:
         if meter == COVERAGE:
             return Given(self._coverage.get(uuid), at)
         if meter.key in PERF_KEYS:
-            return Given(after.get(meter.key), at)
+            # Not by the meter's key, which may be another's.
+            event = meter.name.rpartition(".")[2]
+            return Given(after.get(f"perf.{event}"), at)
         if meter.name in RATIOS:
             first, last, _ = _span(series[uuid, PERF_METER], sample)
             before, after = told[first][1], told[last][1]

@@ -176,6 +176,37 @@ def test_all_events_are_there(lab: Lab, start: Starter) -> None:
         assert found[f"perf.{event}"] > 0
 
 
+def test_each_hardware_event_has_a_rate_of_its_own(
+    lab: Lab, start: Starter
+) -> None:
+    assert len(set(pmu.RATES)) == len(pmu.RATES)
+    guest = start(Guest("rates", "spin"))
+    time.sleep(1)
+    # While the vCPU runs one event is read later than the other.
+    lab.domain(guest).suspend()
+    settle(lab, guest)
+    found = counters(lab, guest)
+    clock = found["perf.task_clock"]
+    assert clock > 0.1e9
+    rates = pmu.made_up()
+    assert {e: found[f"perf.{e}"] * 1000 / clock for e in rates} == {
+        e: pytest.approx(rate, rel=0.005) for e, rate in rates.items()
+    }
+
+
+def test_made_up_events_only_grow(lab: Lab, start: Starter) -> None:
+    guest = start(Guest("growing", "spin"))
+    seen = [counters(lab, guest) for _ in range(200)]
+    rates = pmu.made_up()
+    for event in pmu.HARDWARE_EVENTS:
+        values = [each[f"perf.{event}"] for each in seen]
+        assert values == sorted(values)
+        assert values[0] < values[-1]
+        # Some whole number of ns at its rate, rounded down.
+        rate = rates.get(event, 1)
+        assert all(-value * 1000 % rate < 1000 for value in values)
+
+
 def test_cache_monitoring_events_can_be_asked_for(
     lab: Lab, start: Starter
 ) -> None:

@@ -204,12 +204,15 @@ class Lab:
     def _emulated_pmu(self) -> tuple[str, ...]:
         if not self.fake_pmu:
             return ()
-        cqm = "perf.cmt, mbmt, mbml: a software clock"
+        cqm = "perf.cmt, mbmt, mbml: a software clock, at a rate for each"
         missing = pmu.missing_events()
         if not missing:
             return (cqm,)
         which = "" if not pmu.real_pmu() else f" ({', '.join(missing)})"
-        clock = "a software clock stands in for the PMU"
+        clock = (
+            "a software clock stands in for the PMU, at a fixed rate for each "
+            "event"
+        )
         return (f"hardware counters{which}: {clock}", cqm)
 
     def _emulated_cpu(self) -> tuple[str, ...]:

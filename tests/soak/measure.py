@@ -18,7 +18,7 @@ from typing import Any
 from ceilometer_perf.meters import METERS, PERF_KEYS
 from tests.functional.agent import Agent, wait_for
 from tests.lab import Guest, Lab, LabError
-from tests.lab.pmu import real_pmu
+from tests.lab.pmu import made_up
 
 COUNTERS = frozenset(m.name for m in METERS if m.key in PERF_KEYS)
 CLOCK = "perf.sw.task_clock"
@@ -28,10 +28,10 @@ SLACK = 0.2  # seconds that a cycle may come earlier or later
 TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # ns
 
 
-def are_clocks() -> frozenset[str]:
-    """The meters that grow like CPU time in a lab with a made-up PMU."""
-    made_up = {m for m in COUNTERS if m.startswith("perf.hw.")}
-    return CLOCKS if real_pmu() else CLOCKS | made_up
+def rates() -> dict[str, float]:
+    """What meters count in a ns of CPU time, in a lab with a made-up PMU."""
+    hardware = {f"perf.hw.{e}": rate / 1000 for e, rate in made_up().items()}
+    return dict.fromkeys(CLOCKS, 1.0) | hardware
 
 
 @dataclass(frozen=True)
@@ -246,16 +246,16 @@ class Truth:
         A clock that is right has counted since the process was started, so
         that its every value, and the growth between any two, is CPU time.
         """
-        clocks = are_clocks()
+        per_ns = rates()
         found = []
         for each in seen:
             cpu = self.cpu(each.instance, each.at)
-            if each.meter not in clocks or cpu is None:
+            if each.meter not in per_ns or cpu is None:
                 continue
-            if abs(each.volume - cpu) > max(0.1 * cpu, 0.3e9):
+            clock = each.volume / per_ns[each.meter]
+            if abs(clock - cpu) > max(0.1 * cpu, 0.3e9):
                 found.append(
-                    f"{each.meter} {each.volume / 1e9:.2f} s, "
-                    f"of {cpu / 1e9:.2f} s"
+                    f"{each.meter} {clock / 1e9:.2f} s, of {cpu / 1e9:.2f} s"
                 )
         return found
 
