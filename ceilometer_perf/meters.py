@@ -117,7 +117,7 @@ Core's former names, under which dashboards and Watcher ask for them.
 METERS: tuple[Meter, ...] = (
     _perf("hw", "cpu_cycles", "cycle", _V2_3, "CPU cycles"),
     _perf("hw", "ref_cpu_cycles", "cycle", _V3_0,
-          "CPU cycles at the nominal frequency"),
+          "CPU cycles again: libvirt opens no other event"),
     _perf("hw", "bus_cycles", "cycle", _V3_0, "Bus cycles"),
     _perf("hw", "stalled_cycles_frontend", "cycle", _V3_0,
           "Cycles in which no instruction could be issued"),

@@ -15,6 +15,7 @@ HOSTS = pathlib.Path(__file__).with_name("hosts")
 
 HARDWARE = tuple(e.name for e in EVENTS.values() if e.kind == "hardware")
 SOFTWARE = tuple(e.name for e in EVENTS.values() if e.kind == "software")
+ON_ITS_OWN = "stalled_cycles_backend"
 CQM_TYPE = 9  # in the tree of the host "cqm"
 
 
@@ -48,8 +49,8 @@ class FakeKernel:
     def share(self, events: Sequence[Pair]) -> float:
         for event in events:
             self.try_open(event)
-        # The reference cycles have a counter that nothing else can use.
-        own = (0, EVENTS["ref_cpu_cycles"].config)
+        # One event has a counter that nothing else can use.
+        own = (0, EVENTS[ON_ITS_OWN].config)
         general = [event for event in events if event != own]
         return min(1.0, self.counters / len(general)) if general else 1.0
 
