@@ -6,7 +6,7 @@ import errno
 import os
 import pathlib
 import platform
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from oslo_config import cfg
@@ -333,6 +333,19 @@ def test_software_events_need_no_turns() -> None:
         assert os.geteuid() != 0
     else:
         assert share == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("byteorder", "first_byte", "last_byte"),
+    [("little", 0b0010_0010, 0), ("big", 0b0100_0100, 0)],
+)
+def test_flags_lie_where_a_compiler_puts_them(
+    byteorder: Literal["little", "big"], first_byte: int, last_byte: int
+) -> None:
+    """A bit field begins in the first byte, on any machine."""
+    flags = sum(perf_event.flag(n, byteorder) for n in (1, 5))
+    packed = flags.to_bytes(8, byteorder)
+    assert (packed[0], packed[-1]) == (first_byte, last_byte)
 
 
 def test_an_architecture_without_a_number(

@@ -6,6 +6,7 @@ import errno
 import os
 import platform
 import struct
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -24,8 +25,19 @@ NUMBERS = {
 
 # struct perf_event_attr in its first version, which every kernel takes.
 ATTR = struct.Struct("=IIQQQQQIIQ")
-INHERIT = 1 << 1
-EXCLUDE_KERNEL = 1 << 5
+
+
+def flag(position: int, byteorder: str = sys.byteorder) -> int:
+    """A flag of perf_event_attr, by its position in the C bit field.
+
+    C compilers fill a bit field from the lowest bit on little-endian
+    machines, and from the highest on big-endian ones (s390x, ppc64).
+    """
+    return 1 << (position if byteorder == "little" else 63 - position)
+
+
+INHERIT = flag(1)
+EXCLUDE_KERNEL = flag(5)
 TOTAL_TIMES = 0b11  # PERF_FORMAT_TOTAL_TIME_ENABLED and _RUNNING
 COUNT = struct.Struct("=QQQ")  # the value, time enabled, time running
 
