@@ -2,6 +2,7 @@
 """What is published of caches and memory, and what is said about it."""
 
 import logging
+import tracemalloc
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -171,6 +172,19 @@ def test_what_the_xml_says_of_caches() -> None:
     other = "<domain><devices><monitor/></devices></domain>"
     assert not tune.has_monitors(other)
     assert tune.reserved("<domain/>") == {}
+
+
+def test_xml_of_instances_that_come_and_go_is_not_kept() -> None:
+    tracemalloc.start()
+    try:
+        for number in range(3000):
+            xml = f"<domain><name>{number:9}</name>{' ' * 10_000}</domain>"
+            assert not tune.has_monitors(xml)
+            assert tune.reserved(xml) == {}
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
 
 
 @pytest.mark.parametrize("broken", ["<monitor", "<cachetune"])

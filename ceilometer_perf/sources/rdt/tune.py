@@ -14,14 +14,24 @@ from lxml import etree
 from ceilometer_perf.guest import errors, xml
 from ceilometer_perf.host.probe.virt import UNITS
 
-_MOST = 4096  # instances on a host whose XML need not be parsed again
+#: Of documents that were parsed. An agent runs for months, in which instances
+#: come and go, and each document takes 10 KiB or so.
+_PARSED = 1024
 
 
-@functools.lru_cache(_MOST)
 def has_monitors(document: str) -> bool:
     """Whether there is a monitor of libvirt's, of either kind."""
-    if "<monitor" not in document:  # parsing costs more than all else here
-        return False
+    # Few documents have one, and only those are worth memory.
+    return "<monitor" in document and _has_monitors(document)
+
+
+def reserved(document: str) -> Mapping[int, int]:
+    """Bytes of each L3 cache that are kept for the instance, by its id."""
+    return _reserved(document) if "<cachetune" in document else {}
+
+
+@functools.lru_cache(_PARSED)
+def _has_monitors(document: str) -> bool:
     tune = _cputune(document)
     return tune is not None and (
         tune.find("cachetune/monitor") is not None
@@ -29,11 +39,8 @@ def has_monitors(document: str) -> bool:
     )
 
 
-@functools.lru_cache(_MOST)
-def reserved(document: str) -> Mapping[int, int]:
-    """Bytes of each L3 cache that are kept for the instance, by its id."""
-    if "<cachetune" not in document:
-        return {}
+@functools.lru_cache(_PARSED)
+def _reserved(document: str) -> Mapping[int, int]:
     tune = _cputune(document)
     found: Counter[int] = Counter()
     if tune is not None:
