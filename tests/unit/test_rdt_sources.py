@@ -52,6 +52,8 @@ class Helper:
 
     def release(self, instance: str) -> None:
         self.calls.append(("release", instance))
+        if self.fails:
+            raise self.fails
         group = self._root / "mon_groups" / f"{PREFIX}{instance}"
         group.rename(self._root / f"removed-{instance}")
         (self._root / f"removed-{instance}").rename(
@@ -205,6 +207,24 @@ def test_groups_of_those_gone_are_removed(
     Agent(root, host, helper).read("web", "db")
     Agent(root, host, helper).read("db")
     assert set(root.ours()) == {"db"}
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [
+        (OSError(errno.EBUSY, "busy"), 2),
+        (ValueError("no UUID"), 2),
+        (RuntimeError("the helper hangs"), 1),
+    ],
+)
+def test_a_helper_that_hangs_is_not_waited_for_by_each_group(
+    agent: Agent, helper: Helper, error: Exception, asked: int
+) -> None:
+    agent.read("web", "db")
+    helper.calls.clear()
+    helper.fails = error
+    agent.read()
+    assert [call[0] for call in helper.calls] == ["release"] * asked
 
 
 def test_what_another_agent_made_is_taken_as_it_is(

@@ -76,8 +76,11 @@ class Groups:
         for uuid in uuids:
             try:
                 self._helper.release(uuid)
-            except Exception as exc:  # whatever privsep makes of a failure
+            except (OSError, ValueError) as exc:
                 LOG.debug("The group of %s is left: %s", uuid, exc)
+            except Exception as exc:  # whatever privsep makes of a failure
+                LOG.debug("No group is removed: %s", exc)
+                return  # one that hangs would hold up each of the others
 
     def _watch(
         self, guests: Mapping[str, Guest], ours: Mapping[str, Paths]
