@@ -9,6 +9,7 @@ costs no libvirt call for each instance.
 import copy
 import itertools
 import threading
+import time
 from typing import Any
 
 from ceilometer.compute import discovery
@@ -26,6 +27,10 @@ LOG = log.getLogger(__name__)
 
 _changes = Changes(LOG)
 
+# For some instances core asks Nova's API: for each of them if
+# [compute] fetch_extra_metadata is set, the default before Ceilometer 27.
+_PATIENCE = 10.0  # seconds of a cycle that failing requests may take together
+
 
 class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
     """Core's ``local_instances``, without its libvirt calls.
@@ -39,6 +44,7 @@ class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
         startup.advise(conf)  # here, because discovery is made once
         self._lock = threading.Lock()
         self._left_out = Changes(LOG)
+        self._wasted = 0.0  # seconds of this cycle, by what failed
         self._asked: _OneDomain | None = None
         #: What core made of each domain: one instance, or none.
         self._made: dict[str, tuple[Domain, list[Any]]] = {}
@@ -75,6 +81,7 @@ class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
 
     def _instances(self, domains: Domains) -> list[Any]:
         with self._lock:
+            self._wasted = 0.0
             self._made = {
                 uuid: (domain, made)
                 for uuid, domain in domains.items()
@@ -92,10 +99,14 @@ class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
         known = self._made.get(domain.uuid)
         if known is not None and known[0] is domain:
             return known[1]
-        try:
-            return self._make(domain)
-        except Exception as exc:  # whatever core makes of broken metadata
-            what = " ".join(f"{type(exc).__name__}: {exc}".split())
+        what = "not tried in this cycle: others failed, and took too long"
+        if self._wasted < _PATIENCE:
+            began = time.monotonic()
+            try:
+                return self._make(domain)
+            except Exception as exc:  # whatever core makes of broken metadata
+                what = " ".join(f"{type(exc).__name__}: {exc}".split())
+            self._wasted += time.monotonic() - began
         self._left_out.trouble(
             domain.uuid,
             f"domain {domain.uuid} ({domain.name}) is left out: core makes no "

@@ -4,6 +4,7 @@
 That the instances equal core's is for the functional tests, which ask core.
 """
 
+import itertools
 import logging
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,10 @@ class FakeInventory:
 
 @pytest.fixture(scope="module")
 def conf() -> cfg.ConfigOpts:
-    return agent_conf()
+    conf = agent_conf()
+    # Before Ceilometer 27 it is the default to ask Nova, which is not here.
+    conf.set_override("fetch_extra_metadata", False, group="compute")
+    return conf
 
 
 @pytest.fixture
@@ -128,6 +132,32 @@ def test_metadata_that_core_cannot_read_costs_one_line_and_one_instance(
     assert "\n" not in line
     inventory.put(bad)
     assert len(discovery.discover(None)) == 2
+
+
+def test_an_api_that_hangs_does_not_take_a_cycle_for_each_instance(
+    conf: cfg.ConfigOpts,
+    inventory: FakeInventory,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = itertools.count(step=6)
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+    tried: list[str] = []
+
+    def time_out(discovery: PerfInstances, manager: object) -> list[Any]:
+        tried.append(discovery.connection.UUIDString())
+        raise TimeoutError("Nova does not answer")
+
+    guests = [Guest(name) for name in "abcd"]
+    for guest in guests:
+        inventory.put(guest)
+    discovery = PerfInstances(conf)
+    with monkeypatch.context() as hanging:
+        hanging.setattr(PerfInstances, "discover_libvirt_polling", time_out)
+        assert discovery.discover(None) == []
+    assert tried == [guest.uuid for guest in guests[:2]]
+    assert len(warnings(caplog)) == len(guests)
+    assert len(discovery.discover(None)) == len(guests)
 
 
 def test_no_libvirt_is_no_instances_and_one_line(
