@@ -38,7 +38,10 @@ class Process:
 
 
 class Processes:
-    """Finds the processes of libvirt's QEMU driver."""
+    """Finds the processes of libvirt's QEMU driver.
+
+    Safe to call from several threads.
+    """
 
     def __init__(self, run: Path, proc: Path = Path("/proc")) -> None:
         """``run``: the driver's folder, usually /run/libvirt/qemu."""
@@ -80,7 +83,11 @@ class Processes:
 
     def forget_all_but(self, names: set[str]) -> None:
         """Drop what is remembered of other domains."""
-        self._found = {n: i for n, i in self._found.items() if n in names}
+        # Polling sources of another interval look for guests meanwhile, in
+        # threads of their own: iterate over a copy.
+        for name in self._found.copy():
+            if name not in names:
+                self._found.pop(name, None)
 
     def _pid_file(self, name: str) -> Path:
         return self._run / f"{name}.pid"

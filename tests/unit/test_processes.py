@@ -131,6 +131,22 @@ def test_forgets(host: Host) -> None:
     assert set(host.processes._found) == {"b"}
 
 
+def test_forgets_while_another_thread_finds_one(host: Host) -> None:
+    class Names(set[str]):
+        """Asked about the first name, another thread finds a guest."""
+
+        def __contains__(self, name: object) -> bool:
+            host.processes.guest("new")
+            return super().__contains__(name)
+
+    for pid, name in enumerate(("a", "b", "new"), start=42):
+        host.start(name, pid)
+    host.processes.guest("a")
+    host.processes.guest("b")
+    host.processes.forget_all_but(Names({"b", "new"}))
+    assert set(host.processes._found) == {"b", "new"}
+
+
 def test_the_real_proc() -> None:
     """This process is its own guest."""
     processes = Processes(Path("/nowhere"))
