@@ -147,7 +147,7 @@ class Monitor:
                 self._changes.fine(uuid, f"{subject}: nothing is withheld")
 
     def _forget_all_but(self, guests: Mapping[str, Guest]) -> None:
-        self._gate.forget_all_but(guests)
+        self._gate.forget_all_but(guests, self._processes.runs)
         self._derived.forget_all_but(guests)
         self._changes.forget_all_but(guests)
         self._processes.forget_all_but(

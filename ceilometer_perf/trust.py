@@ -18,7 +18,7 @@ right.
 """
 
 import os
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -239,9 +239,20 @@ class Gate:
             flagged=self._flagged,
         )
 
-    def forget_all_but(self, uuids: Container[str]) -> None:
-        """Drop the memory of instances that are gone from this host."""
-        self._lives = {u: m for u, m in self._lives.items() if u in uuids}
+    def forget_all_but(
+        self, uuids: Container[str], runs: Callable[[Process], bool]
+    ) -> None:
+        """Drop the memory of instances that are gone from this host.
+
+        Not of one whose QEMU process still runs: it is not listed while it
+        migrates, and is listed again, with the same counters, if that fails.
+        """
+        self._lives = {
+            uuid: life
+            for uuid, life in self._lives.items()
+            if uuid in uuids
+            or (life.process is not None and runs(life.process))
+        }
 
     def _life(self, uuid: str, evidence: Evidence) -> _Life:
         life = self._lives.get(uuid)

@@ -65,6 +65,11 @@ class Processes:
         """libvirtd, or virtqemud."""
         return self.guest("driver")
 
+    def runs(self, process: Process) -> bool:
+        """Whether this process has not ended."""
+        now = self._read(process.pid)
+        return now is not None and now.identity == process.identity
+
     def booted_at(self, name: str) -> datetime | None:
         """When the domain's process was started; does not change later."""
         try:

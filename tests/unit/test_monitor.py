@@ -150,10 +150,27 @@ def test_forgets_who_is_gone(host: Host) -> None:
     gone = Reading(60, 60, {}, {})
     watch = monitor(host, reading(0, {CYCLES: 5}), gone)
     watch.look()
+    (host.proc / "2" / "stat").unlink()
     watch.look()
     assert watch._gate._lives == {}
     assert watch._derived._earlier == {}
     assert set(watch._processes._found) == {"driver"}
+
+
+def test_what_is_detached_stays_so_after_a_migration_that_failed(
+    host: Host,
+) -> None:
+    """libvirt lists the instance again, in the QEMU process that it had."""
+    away = Reading(120, 120, {}, {})
+    look = monitor(
+        host, reading(0, {CYCLES: 5}), reading(60, {CYCLES: 4}), away,
+        reading(180, {CYCLES: 6}),
+    ).look  # fmt: skip
+    for _ in range(4):
+        report = look()
+    judged = report.judged["web"].judgements[CYCLES]
+    assert judged.verdict is Verdict.DETACHED
+    assert report.published["web"].values == {}
 
 
 def test_unavailable_is_the_callers(host: Host) -> None:

@@ -411,7 +411,7 @@ def test_more_hardware_events_than_counters() -> None:
 def test_forgets_who_is_gone() -> None:
     world, gate = World(), Gate(Policy())
     world.judge(gate)
-    gate.forget_all_but({"somebody else"})
+    gate.forget_all_but({"somebody else"}, lambda process: False)
     assert gate._lives == {}
 
 
