@@ -136,6 +136,12 @@ MONITOR_UNREAD = Judgement(
     "libvirt could not read the instance's cache and bandwidth monitors",
     "see libvirtd's log; libvirt can't read L3 caches 8 and 9",
 )
+PARTLY_MONITORED = Judgement(
+    Verdict.NOT_ENABLED,
+    "the monitors in the instance's XML count some of its vCPUs only",
+    "define the XML that ceilometer-perf guest apply --monitors prints, "
+    "which has monitors for all of them",
+)
 GROUP_REMOVED = Judgement(
     Verdict.STALE,
     "somebody removed the instance's resctrl group; the next cycle makes it "

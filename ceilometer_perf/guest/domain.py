@@ -55,6 +55,17 @@ def vcpu_count(root: Element) -> int:
     return number(root, "vcpu", cpus.LIMIT) or 1
 
 
+def online_vcpus(root: Element) -> frozenset[int]:
+    """The vCPUs that the guest has now; others may be plugged in later."""
+    # libvirt lists them where some of them are off.
+    listed = by_number(root, "vcpus/vcpu", "id")
+    return frozenset(
+        vcpu
+        for vcpu in range(vcpu_count(root))
+        if vcpu not in listed or listed[vcpu].get("enabled") == "yes"
+    )
+
+
 def cpu_set(element: Element, attribute: str) -> frozenset[int]:
     """An attribute that names CPUs; none where it is absent."""
     try:

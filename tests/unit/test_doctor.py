@@ -283,9 +283,10 @@ def test_caches_that_can_be_read(healthy: ComputeHost) -> None:
     web = domain("web", (), extra=monitors)
     bank, node = "cpu.cache.monitor.0.bank", "memory.bandwidth.monitor.0.node"
     web.perf = {
-        "cpu.cache.monitor.count": 1,
+        "cpu.cache.monitor.count": 1, "cpu.cache.monitor.0.vcpus": "0",
         f"{bank}.count": 1, f"{bank}.0.id": 0, f"{bank}.0.bytes": 5,
         "memory.bandwidth.monitor.count": 1,
+        "memory.bandwidth.monitor.0.vcpus": "0",
         f"{node}.count": 1, f"{node}.0.id": 0,
         f"{node}.0.bytes.total": 5, f"{node}.0.bytes.local": 5,
     }  # fmt: skip

@@ -20,6 +20,7 @@ MONITORED = """
 """
 STATS = {
     "memory.bandwidth.monitor.count": 1,
+    "memory.bandwidth.monitor.0.vcpus": "0",
     "memory.bandwidth.monitor.0.node.count": 1,
     "memory.bandwidth.monitor.0.node.0.id": 0,
     "memory.bandwidth.monitor.0.node.0.bytes.total": 5,
@@ -61,8 +62,16 @@ COUNTERS: dict[str, Counters] = {"old": {"perf.cmt": 1}, "xml": {}, "new": {}}
 
 
 def read(choice: Choice, **counters: Counters) -> dict[str, str]:
-    read = counters or COUNTERS
-    reading = Reading(0, 0, GUESTS, read)
+    return read_guests(choice, GUESTS, counters or COUNTERS)
+
+
+def read_guests(
+    choice: Choice,
+    guests: Mapping[str, Guest],
+    counters: Mapping[str, Counters] | None = None,
+) -> dict[str, str]:
+    read = counters or {uuid: {} for uuid in guests}
+    reading = Reading(0, 0, guests, read)
     judged = {u: dict.fromkeys(read[u], verdicts.OK) for u in read}
     answers = choice.read(reading, judged)
     return {
@@ -114,6 +123,33 @@ def test_libvirt_that_hangs_costs_its_own_only() -> None:
 
 def test_monitor_that_can_not_be_read() -> None:
     assert read(Choice(Libvirt(), Groups()))["xml"] == Verdict.STALE
+
+
+TWO = "<vcpu>2</vcpu>"
+ONE_IS_OFF = (
+    f"{TWO}<vcpus><vcpu id='0' enabled='yes' hotpluggable='no'/>"
+    "<vcpu id='1' enabled='no' hotpluggable='yes'/></vcpus>"
+)
+
+
+@pytest.mark.parametrize(
+    ("vcpus", "monitored", "answer"),
+    [
+        ("", "0", "libvirt"),
+        (TWO, "0", "not_enabled"),
+        (TWO, "0-1", "libvirt"),
+        (ONE_IS_OFF, "0", "libvirt"),
+    ],
+)
+def test_a_part_of_the_vcpus_is_not_the_instance(
+    vcpus: str, monitored: str, answer: str
+) -> None:
+    xml = MONITORED.replace("<cputune>", f"{vcpus}<cputune>")
+    guests = {"xml": FakeGuest("instance-2", xml=xml)}
+    stats = {**STATS, "memory.bandwidth.monitor.0.vcpus": monitored}
+    assert read_guests(Choice(Libvirt(xml=stats), Groups()), guests) == {
+        "xml": answer
+    }
 
 
 def test_libvirt_is_not_asked_where_no_xml_has_a_monitor() -> None:

@@ -85,10 +85,18 @@ class Choice:
         except SourceUnavailableError as exc:
             return dict.fromkeys(having, verdicts.stale(str(exc)))
         return {
-            uuid: monitors.usage(guest.id, stats.get(uuid, {}))
-            or verdicts.MONITOR_UNREAD
+            uuid: _monitored(guest, stats.get(uuid, {}))
             for uuid, guest in having.items()
         }
+
+
+def _monitored(guest: Guest, stats: monitors.Stats) -> Usage | Judgement:
+    usage = monitors.usage(guest.id, stats)
+    if usage is None:
+        return verdicts.MONITOR_UNREAD
+    if not monitors.covers(stats, tune.vcpus(guest.xml)):
+        return verdicts.PARTLY_MONITORED
+    return usage
 
 
 def _missed(reading: Reading, judged: Judgements) -> set[str]:

@@ -45,6 +45,15 @@ def usage(boot: int, stats: Stats) -> Usage | None:
     return added(found) if found else None
 
 
+def covers(stats: Stats, vcpus: frozenset[int]) -> bool:
+    """Whether monitors, of each kind that there are, count all these vCPUs."""
+    monitored = (
+        [monitor.vcpus for monitor in _monitors(stats, *kind)]
+        for kind in (_CACHE, _MEMORY)
+    )
+    return all(vcpus <= frozenset().union(*sets) for sets in monitored if sets)
+
+
 def _outermost(monitors: list[_Monitor]) -> Iterator[_Monitor]:
     """Without those that are part of another: it counts for them, too."""
     for monitor in monitors:

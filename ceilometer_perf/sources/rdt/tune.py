@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from lxml import etree
 
-from ceilometer_perf.guest import errors, xml
+from ceilometer_perf.guest import domain, errors, xml
 from ceilometer_perf.host.probe.virt import UNITS
 
 #: Of documents that were parsed. An agent runs for months, in which instances
@@ -23,6 +23,12 @@ def has_monitors(document: str) -> bool:
     """Whether there is a monitor of libvirt's, of either kind."""
     # Few documents have one, and only those are worth memory.
     return "<monitor" in document and _has_monitors(document)
+
+
+@functools.lru_cache(_PARSED)
+def vcpus(document: str) -> frozenset[int]:
+    """The vCPUs that an instance with monitors has now."""
+    return domain.online_vcpus(xml.parse(document).getroot())
 
 
 def reserved(document: str) -> Mapping[int, int]:
