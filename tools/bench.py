@@ -1,38 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one polling cycle costs, next to core's pollsters and bare libvirt.
+"""What one polling cycle costs."""
 
-All variants run on one lab in one run, by turns, so that what else happens
-on the machine hits them alike; figures are medians. Look at the ratios:
-seconds differ from machine to machine.
-
-raw        the bare bulk call for perf statistics, from Python
-read       our reading of every counter, without Sample objects
-look       read, and judge what was read
-make       our samples of what has been judged
-ours       a whole cycle of all our pollsters: look and make
-core_read  what core reads for its four perf meters, without Sample objects
-core_make  as many samples as ours, made with core's helper
-core       a whole cycle of core's four perf pollsters
-virsh      one 'virsh domstats --perf'
-discovery  our discovery of the instances; core_discovery is core's
-processes  what /proc says of each guest's process; us_per_guest of that
-cycle      the agent's cycle: our discovery, then all our pollsters
-core_cycle the agent's cycle: core's discovery, then its four perf pollsters
-
-wall_s and cpu_s (user and system, the caller's) are seconds per cycle. What
-takes less than 50 ms is run that often in a row, so that it is measured warm
-like the slow ones. calls are libvirt's remote procedure calls per cycle,
-counted on the wire once all is known: in steady state. virsh opens a
-connection each time, and its calls include that. --events core gives the
-guests the four events that core reads, and so compares like with like; by
-default they have all.
-
---rdt measures other variants:
-
-{rdt}
-"""
-
-import argparse
 import json
 import logging
 import subprocess
@@ -59,8 +27,8 @@ from ceilometer_perf.sources.perf import PerfSource
 from ceilometer_perf.trust import Policy
 from tests.lab import EVENTS, Guest, Lab, LabError
 from tools import bench_rdt
-from tools.arguments import at_least
 from tools.progress import stderr, steps
+from tools.usage import bench as usage
 from tools.variants import Variant, measured, print_table, ratios
 
 CORE_POLLSTERS = (
@@ -127,7 +95,7 @@ def _pollsters(conf: Any, monitor: Monitor | _Ready) -> list[Any]:
 
 def main() -> int:
     """Measure and print."""
-    arguments = _arguments()
+    arguments = usage.parser().parse_args()
     events = arguments.events
     number = arguments.guests
     hardware = bench_rdt.hardware(number) if arguments.rdt else None
@@ -157,34 +125,6 @@ def main() -> int:
     for what in emulated:
         stderr.print(f"Emulated: {what}", markup=False)
     return 0
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="bench.sh",
-        description=(__doc__ or "").format(rdt=bench_rdt.__doc__),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument(
-        "--guests", type=at_least(1), default=100, metavar="N",
-        help="paused guests, 16 MiB each (default: 100)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--rounds", type=at_least(1), default=15, metavar="N",
-        help="how often each variant runs (default: 15)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--events", choices=EVENT_SETS, default="all",
-        help="the guests' perf events: all, or those that core reads "
-        "(default: all)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--rdt", action="store_true",
-        help="measure L3 occupancy and memory bandwidth by source instead",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true",
-                        help="JSON on stdout")  # fmt: skip
-    return parser.parse_args()
 
 
 def _bench(lab: Lab, guests: int, rounds: int) -> dict[str, Any]:

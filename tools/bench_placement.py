@@ -4,6 +4,7 @@
 Starts a Placement of its own on loopback, with SQLite.
 """
 
+import argparse
 import tempfile
 import time
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ TREES: dict[str, list[Row]] = {
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     for what, rows in TREES.items():
         with PlacementFixture() as fixture, tempfile.TemporaryDirectory() as d:
             measure(what, rows, Cloud(fixture.placement, Path(d)))

@@ -1,21 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What reading L3 occupancy and memory bandwidth costs, by source.
-
-Half of the guests have perf's events, and are read by those and by resctrl
-groups of our own; the other half have libvirt's monitors. Figures are per
-cycle and for one half.
-
-look          read and judge the perf counters of all guests, for comparison
-rdt_perf      the values of perf events, which 'look' has read
-rdt_libvirt   libvirt's monitors
-rdt_resctrl   groups of our own, in the lab's resctrl
-rdt_files     the same groups, copied to plain files
-
-The lab's resctrl is a file system in Python, which takes far longer than a
-kernel's: rdt_libvirt and rdt_resctrl are upper bounds, rdt_files is our own
-part. With real groups the kernel's part comes on top of that: for each group
-and L3 cache an interrupt to one of its CPUs.
-"""
+"""What reading L3 occupancy and memory bandwidth costs, by source."""
 
 import contextlib
 import functools

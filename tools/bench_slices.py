@@ -22,7 +22,7 @@ from ceilometer_perf.slices.schema import Schema
 from ceilometer_perf.slices.split import Plan
 from ceilometer_perf.slices.tree import Tree
 from ceilometer_perf.slices.validate import validate
-from tools.arguments import at_least
+from tools.usage.numbers import at_least
 
 T = TypeVar("T")
 

@@ -1,13 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Follow every meter from libvirt to Gnocchi and to Prometheus.
-
-On this machine, from nothing: the lab's guests, ceilometer-polling with our
-pollsters, RabbitMQ, ceilometer-agent-notification, Gnocchi on PostgreSQL, and
-Prometheus, which scrapes the agent's own exporter. Each is a private one on
-the loopback interface; the host's services are left alone. All that the agent
-sent is held against what libvirt told it, word for word, and against what
-comes out of both databases. The exit code is 0 if all is equal. Needs root.
-"""
+"""Every meter from libvirt to Gnocchi and to Prometheus."""
 
 import argparse
 import dataclasses
@@ -21,20 +13,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.chain.chain import INTERVAL, Chain
+from tests.chain.chain import Chain
 from tests.chain.check import COVERAGE_PRECISION, Row, check, missing
 from tests.chain.errors import ChainError
 from tests.lab import LabError
-from tools.arguments import at_least
 from tools.progress import Step, stderr, steps
+from tools.usage import chain as usage
+from tools.usage.chain import PARTS
 
-PARTS = ("gnocchi", "prometheus")
 WIDTH = 132  # where stdout is no terminal
 
 
 def main() -> int:
     """Run the chain and print what it comes to."""
-    arguments = _arguments()
+    arguments = usage.parser().parse_args()
     # libvirt prints its errors by itself, in addition to raising them.
     libvirt.registerErrorHandler(lambda *_: None, None)
     try:
@@ -61,30 +53,6 @@ def main() -> int:
                 markup=False,
             )
     return 0 if equal else 1
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="chain.sh", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument(
-        "--json", action="store_true", help="JSON on stdout, and nothing else"
-    )
-    parser.add_argument(
-        "--without", choices=PARTS, metavar="PART",
-        help=f"leave out one of {', '.join(PARTS)}; without gnocchi there is "
-        "no RabbitMQ, notification agent and PostgreSQL either",
-    )  # fmt: skip
-    parser.add_argument(
-        "--cycles", type=at_least(2), default=5, metavar="N",
-        help="polling cycles, at least 2: rates need two (default: 5)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--interval", type=at_least(1), default=INTERVAL, metavar="SECONDS",
-        help=f"time between cycles (default: {INTERVAL})",
-    )  # fmt: skip
-    return parser.parse_args()
 
 
 def _run(

@@ -6,6 +6,7 @@ to it. Who edits a dashboard in Grafana exports it from there; these are
 where to begin.
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ Visual = bargauge.Panel | timeseries.Panel
 
 def main() -> None:
     """Write all of them."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     ETC.mkdir(exist_ok=True)
     for path, text in files():
         path.write_text(text)

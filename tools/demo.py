@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""See samples of real guests come out of Ceilometer's own services.
-
-Starts a private libvirtd with tiny guests, runs the polling and the
-notification service on it, and prints how fast each counter of each guest
-grew. Needs root, stops all that it started, leaves any other libvirtd alone.
-"""
+"""Samples of real guests, out of Ceilometer's own services."""
 
 import argparse
 import contextlib
@@ -23,13 +18,11 @@ from rich.table import Table
 
 from ceilometer_perf.meters import METERS, PERF_KEYS, RDT_KEYS
 from tests.lab import Guest, Lab, LabError
-from tests.lab.guests import Kind
 from tests.lab.resctrl.hardware import INTEL
 from tools import agent
-from tools.arguments import at_least
 from tools.progress import Step, stderr, steps
+from tools.usage import demo as usage
 
-KINDS: tuple[Kind, ...] = ("spin", "idle", "paused")
 GUESTS_PER_TABLE = 3
 SETTLING = 0.5  # seconds for the last cycle's remaining meters to come
 PATIENCE = 30.0  # seconds beyond the cycles' own time until it gives up
@@ -40,7 +33,7 @@ Series = dict[tuple[str, str], list[Sample]]  # by (instance name, meter)
 
 def main() -> int:
     """Run the demo; 0 when every cycle's samples came, 1 when none did."""
-    arguments = _arguments()
+    arguments = usage.parser().parse_args()
     try:
         with steps() as step, Lab(fake_pmu=True, resctrl=INTEL) as lab:
             emulated = lab.emulates
@@ -65,30 +58,6 @@ def main() -> int:
     return 0 if complete else 1
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="demo.sh", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument(
-        "--json", action="store_true",
-        help="one Ceilometer sample a line on stdout, and nothing else there",
-    )  # fmt: skip
-    parser.add_argument(
-        "--cycles", type=at_least(2), default=3, metavar="N",
-        help="polling cycles, at least 2: rates need two (default: 3)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--guests", type=at_least(1), default=3, metavar="N",
-        help=f"guests, by turns {', '.join(KINDS)} (default: 3)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--interval", type=at_least(1), default=2, metavar="SECONDS",
-        help="time between cycles (default: 2)",
-    )  # fmt: skip
-    return parser.parse_args()
-
-
 def _poll(
     lab: Lab, arguments: argparse.Namespace, step: Step
 ) -> tuple[list[Sample], bool]:
@@ -96,7 +65,7 @@ def _poll(
     guests = [
         Guest(f"{kind}-{number}", kind)
         for number, kind in zip(
-            range(1, arguments.guests + 1), itertools.cycle(KINDS)
+            range(1, arguments.guests + 1), itertools.cycle(usage.KINDS)
         )
     ]
     step(f"Starting {len(guests)} guests")

@@ -1,8 +1,4 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Real guests, Ceilometer's own services, every counter: see --help.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-tools/install.sh
-# Ceilometer brings warnings for its own developers.
-exec .venv/bin/python -W ignore -m tools.demo "$@"
+exec "$(dirname "$0")/run.sh" demo "$@"

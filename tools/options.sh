@@ -1,7 +1,16 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Write etc/ceilometer/perf.conf.sample anew from the options' own help.
+# Write etc/ceilometer/perf.conf.sample anew from the options' own help, or
+# another file: tools/options.sh [FILE]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-exec .venv/bin/oslo-config-generator --namespace ceilometer_perf \
-    --output-file "${1:-etc/ceilometer/perf.conf.sample}"
+case "${1-}" in -h | --help) sed -n '3,4s/^# //p' "$0"; exit 0 ;; esac
+
+die() { echo "$(basename "$0"): $*" >&2; exit 2; }
+
+file=${1:-etc/ceilometer/perf.conf.sample}
+generator=.venv/bin/oslo-config-generator
+case "$file" in -*) die "$file is no option: the one argument is a file" ;; esac
+[ -d "$(dirname "$file")" ] || die "$file: there is no folder $(dirname "$file")"
+[ -x $generator ] || die "$generator is missing: run tools/install.sh first"
+exec $generator --namespace ceilometer_perf --output-file "$file"

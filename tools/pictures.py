@@ -23,8 +23,8 @@ from tests.chain.server import LOOPBACK, free_ports
 from tests.functional.agent import Agent
 from tests.lab import EVENTS, Guest, Hardware, Lab, LabError
 from tests.lab.requirements import find
-from tools.arguments import at_least
 from tools.progress import steps
+from tools.usage.numbers import at_least
 
 IMAGES = Path(__file__).parents[1] / "doc" / "source" / "images"
 BIN = Path(sys.executable).parent

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tools' command lines share."""
+"""Numbers on the tools' command lines."""
 
 import argparse
 from collections.abc import Callable

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each scenario is, for people."""
+
+WHAT = {
+    "kill": "libvirtd killed in the middle of a cycle",
+    "hang": "libvirtd hung",
+    "socket": "libvirtd later than the agent, its socket gone and back",
+    "guest": "one guest of 20 hung",
+    "restart": "libvirtd restarted under a spinning guest",
+    "live": "an event enabled on a spinning guest",
+    "churn": "guests that come, go, pause, boot and are renamed",
+    "steady": "50 guests and 5,000 cycles",
+    "agent": "50 guests and the real agent",
+}

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tools say what they can do, and refuse the rest, uninstalled."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.soak.scenarios import SCENARIOS
+from tests.soak.what import WHAT
+
+TOOLS = Path(__file__).parents[2] / "tools"
+NAMES = sorted(path.stem for path in (TOOLS / "usage").glob("[!_]*.py"))
+NAMES.remove("numbers")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What the command lines need of a checkout that nobody installed."""
+    shutil.copytree(TOOLS, tmp_path / "tools")
+    (tmp_path / "tests" / "soak").mkdir(parents=True)
+    for name in ("__init__.py", "soak/__init__.py", "soak/what.py"):
+        shutil.copy(TOOLS.parent / "tests" / name, tmp_path / "tests" / name)
+    install = tmp_path / "tools" / "install.sh"
+    install.write_text("#!/bin/sh\necho installing >&2; exit 7\n")
+    return tmp_path
+
+
+def run(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [checkout / "tools" / words[0], *words[1:]],
+        capture_output=True, text=True, cwd="/",
+    )  # fmt: skip
+
+
+def test_all_are_known() -> None:
+    assert NAMES == ["bench", "chain", "demo", "soak"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_needs_no_installation(name: str, checkout: Path) -> None:
+    done = run(checkout, f"{name}.sh", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: {name}.sh [-h]")
+    assert "--json" in done.stdout
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("wrong", ["--wrong", "no-such-file"])
+def test_a_wrong_argument_is_refused_uninstalled(
+    name: str, wrong: str, checkout: Path
+) -> None:
+    done = run(checkout, f"{name}.sh", wrong)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == (
+        f"{name}.sh: error: unrecognized arguments: {wrong}"
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_right_installs(name: str, checkout: Path) -> None:
+    done = run(checkout, f"{name}.sh", "--json")
+    assert (done.returncode, done.stdout) == (7, "")
+    assert done.stderr == "installing\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "said"),
+    [
+        ("install.sh", ["--wrong"],
+         "takes no arguments, this is one: --wrong"),
+        ("options.sh", ["--wrong"],
+         "--wrong is no option: the one argument is a file"),
+        ("options.sh", ["/nowhere/file"],
+         "/nowhere/file: there is no folder /nowhere"),
+    ],
+)  # fmt: skip
+def test_scripts_refuse_in_one_line(
+    script: str, words: list[str], said: str
+) -> None:
+    done = run(TOOLS.parent, script, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"{script}: {said}\n"
+
+
+def test_every_scenario_is_described() -> None:
+    assert list(WHAT) == list(SCENARIOS)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""See samples of real guests come out of Ceilometer's own services.
+
+Starts a private libvirtd with tiny guests, runs the polling and the
+notification service on it, and prints how fast each counter of each guest
+grew. Needs root, stops all that it started, leaves any other libvirtd alone.
+"""
+
+import argparse
+from typing import Literal
+
+from tools.usage.numbers import at_least
+
+KINDS: tuple[Literal["spin", "idle", "paused"], ...] = (
+    "spin",
+    "idle",
+    "paused",
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """What its command line may be."""
+    parser = argparse.ArgumentParser(
+        prog="demo.sh", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument(
+        "--json", action="store_true",
+        help="one Ceilometer sample a line on stdout, and nothing else there",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cycles", type=at_least(2), default=3, metavar="N",
+        help="polling cycles, at least 2: rates need two (default: 3)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--guests", type=at_least(1), default=3, metavar="N",
+        help=f"guests, by turns {', '.join(KINDS)} (default: 3)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--interval", type=at_least(1), default=2, metavar="SECONDS",
+        help="time between cycles (default: 2)",
+    )  # fmt: skip
+    return parser

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Break things under the agent for minutes, and count what that costs.
+
+Each scenario has a lab of its own: a private libvirtd, real QEMU guests. In
+all but 'steady' the real ceilometer-polling runs, with a cycle a second,
+the shortest that it can do; 'steady' runs our discovery and pollsters in this
+process, one cycle after the other, to get at thousands of them.
+
+A sample of a counter is lost where an instance's next one came a cycle too
+late, time apart in which the guest was off or its counters rightly withheld.
+It is untrue where a clock differs by a tenth from the CPU time that /proc
+shows for the QEMU process, where a counter fell though its `since` says that
+it went on, and where it is of an instance that was gone.
+
+The exit code is 1 if anything is amiss.
+"""
+
+import argparse
+
+from tests.soak.what import WHAT
+
+
+def parser() -> argparse.ArgumentParser:
+    """What its command line may be."""
+    parser = argparse.ArgumentParser(
+        prog="soak.sh", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(
+            ["scenarios:", *(f"  {n:8}{what}" for n, what in WHAT.items())]
+        ),
+    )  # fmt: skip
+    parser.add_argument(
+        "--scenario", nargs="+", choices=WHAT, default=list(WHAT),
+        metavar="NAME", help="run only these (default: all, about 25 minutes)",
+    )  # fmt: skip
+    parser.add_argument("--short", action="store_true",
+                        help="seconds of each, as in the tests")  # fmt: skip
+    parser.add_argument("--json", action="store_true",
+                        help="JSON on stdout")  # fmt: skip
+    return parser
