@@ -4,12 +4,15 @@
 # distribution packages from bindep.txt, and a virtual environment in .venv.
 # Does nothing where nothing changed, so that a second run takes no time.
 # The programs of servers are needed, not the host's services of that name:
-# none is started.
+# none is started, now or with the next boot.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+case "${1-}" in -h | --help) sed -n '3,7s/^# //p' "$0"; exit 0 ;; esac
+
 die() { echo "$(basename "$0"): $*" >&2; exit 2; }
 
+[ $# = 0 ] || die "takes no arguments, this is one: $1"
 [ "$(id -u)" = 0 ] || die "must run as root: it installs packages and starts libvirtd in a mount namespace"
 [ "$(uname -sm)" = "Linux x86_64" ] || die "needs Linux on x86_64, this is $(uname -sm)"
 command -v apt-get >/dev/null || die "needs Debian 12 or a relative of it (no apt-get here); elsewhere install what bindep.txt names and 'pip install -e .[test,lint,doc]' into .venv"
@@ -22,6 +25,8 @@ quietly() {
     rm -f "$log"
 }
 
+services=(epmd.service epmd.socket postgresql.service prometheus.service rabbitmq-server.service)
+
 packages() { sed -e 's/#.*//' -e '/platform:dpkg/!d' -e 's/ .*//' bindep.txt; }
 
 missing=()
@@ -33,6 +38,11 @@ if [ ${#missing[@]} -gt 0 ]; then
     echo "Installing ${missing[*]}" >&2
     export DEBIAN_FRONTEND=noninteractive
     quietly apt-get update
+    disabled=()
+    for service in "${services[@]}"; do
+        systemctl is-enabled --quiet "$service" 2>/dev/null ||
+            disabled+=("$service")
+    done
     # What packages ask before they start a service; 101 is no.
     policy=/usr/sbin/policy-rc.d
     ours=
@@ -44,6 +54,8 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
     quietly apt-get install -y --no-install-recommends "${missing[@]}"
     rm -f $ours
+    # Packages enable them; those that already were stay so.
+    [ ${#disabled[@]} = 0 ] || quietly systemctl disable "${disabled[@]}"
 fi
 
 # What the environment was made from; any change makes it anew.
