@@ -127,7 +127,7 @@ class FakeVirDomain:
     state: int = libvirt.VIR_DOMAIN_RUNNING
     reason: int = 0
     xml: str | Exception = "<domain/>"
-    perf: dict[str, int] = field(default_factory=dict)
+    perf: dict[str, Any] = field(default_factory=dict)
     read: int = 0
     conn: "FakeVirConnect | None" = None
 
