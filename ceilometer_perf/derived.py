@@ -12,12 +12,7 @@ from ceilometer_perf.meters import (
     IPC,
     Meter,
 )
-from ceilometer_perf.reading import Counters
-
-# Two readings that are closer than this are one reading's noise. Polling
-# sources with different intervals read at nearly the same time now and then,
-# and the second gets what the first one got.
-SHORTEST = 0.5  # seconds
+from ceilometer_perf.reading import SHORTEST, Counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +68,8 @@ class Derived:
         if earlier is None or earlier.since != since:
             self._earlier[uuid] = _Earlier(taken_at, since, trusted)
             return {}
+        # Polling sources with different intervals read at nearly the same
+        # time now and then: the second gets the values of the first.
         if taken_at - earlier.taken_at < SHORTEST:
             return _still_trusted(earlier.values, trusted)
         values = {

@@ -20,6 +20,7 @@ from oslo_log import log
 
 from ceilometer_perf import startup, wiring
 from ceilometer_perf.changes import Changes
+from ceilometer_perf.guest import xml
 from ceilometer_perf.host.inventory import Domain, Domains
 from ceilometer_perf.reading import SourceUnavailableError
 
@@ -158,7 +159,7 @@ class _OneDomain:
         Core asks for the newest first. Like libvirt, leaves the namespace
         away.
         """
-        root = etree.fromstring(self._domain.xml)
+        root = xml.parse(self._domain.xml).getroot()
         for namespace in core_libvirt.NOVA_METADATA_VERSIONS:
             found = root.find(f"metadata/{{{namespace}}}*")
             if found is not None:

@@ -72,12 +72,14 @@ class Monitor:
         with self._lock:
             reading = self._source.read()
             driver = self._processes.driver()
+            evidence = {
+                uuid: self._evidence(reading, uuid, driver)
+                for uuid in reading.instances
+            }
             judged = {
-                uuid: self._gate.judge(uuid, counters, evidence)
-                for uuid, counters in reading.instances.items()
-                if not (
-                    evidence := self._evidence(reading, uuid, driver)
-                ).started_meanwhile
+                uuid: self._gate.judge(uuid, reading.instances[uuid], each)
+                for uuid, each in evidence.items()
+                if not each.started_meanwhile
             }
             report = Report(
                 reading=reading,

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+#: Between two readings of which the difference is published: what grows in
+#: less time is mostly noise.
+SHORTEST = 0.5  # seconds
+
 
 def utc_now() -> datetime:
     """By the wall clock."""

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ceilometer_perf.cli import errors, looking, options
-from ceilometer_perf.derived import SHORTEST
 from ceilometer_perf.meters import BANDWIDTH_TOTAL, IPC, L3_CACHE, Meter
+from ceilometer_perf.reading import SHORTEST
 from ceilometer_perf.status import Instance, Status, Watch
 
 PIPE_WIDTH = 160  # columns where there is no terminal to ask

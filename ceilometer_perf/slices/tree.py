@@ -70,22 +70,10 @@ class Tree:
         """The slices that can't be in use while this one is."""
         return self.ancestors(name) + self.descendants(name)
 
-    def depth(self, name: str) -> int:
-        """How many slices are above it: 0 for a root."""
-        return self._depths[name]
-
     def is_part(self, name: str, of: str) -> bool:
         """Whether one slice is below another, however deep."""
         begin, end = self._spans[of]
         return begin < self._spans[name][0] < end
-
-    @functools.cached_property
-    def _depths(self) -> Mapping[str, int]:
-        depths: dict[str, int] = {}
-        for name in self:  # parents come first
-            above = self.parent(name)
-            depths[name] = 0 if above is None else depths[above] + 1
-        return depths
 
     @functools.cached_property
     def _spans(self) -> Mapping[str, tuple[int, int]]:

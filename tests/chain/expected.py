@@ -25,7 +25,7 @@ from ceilometer_perf.meters import (
     RDT_KEYS,
     Meter,
 )
-from ceilometer_perf.sources.rdt.rates import SHORTEST
+from ceilometer_perf.reading import SHORTEST
 from tests.chain.agents import Sent, Series
 from tests.chain.wire import Stats, Wire
 

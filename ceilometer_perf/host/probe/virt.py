@@ -4,8 +4,7 @@
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from lxml import etree
-
+from ceilometer_perf.guest import xml
 from ceilometer_perf.guest.host_facts import Version
 from ceilometer_perf.host import domains
 from ceilometer_perf.host.deadline import within
@@ -71,8 +70,7 @@ def caches(
     capabilities: str,
 ) -> tuple[tuple[CacheBank, ...], tuple[str, ...]]:
     """The L3 banks of a capabilities XML, and how they can be monitored."""
-    parser = etree.XMLParser(resolve_entities=False, no_network=True)
-    root = etree.fromstring(capabilities.encode(), parser)
+    root = xml.parse_any(capabilities).getroot()
     banks = tuple(
         CacheBank(
             id=int(bank.get("id", "0")),

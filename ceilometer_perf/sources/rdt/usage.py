@@ -5,14 +5,11 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ceilometer_perf.host.resctrl import LOCAL, OCCUPANCY, TOTAL, Banks
+
+__all__ = ["LOCAL", "OCCUPANCY", "TOTAL", "Banks", "Origin", "Usage", "added"]
+
 Origin = Literal["perf", "libvirt", "resctrl"]
-
-Banks = Mapping[int, int | None]
-"""A counter by the id of the L3 cache; None where there was no number."""
-
-OCCUPANCY = "llc_occupancy"
-TOTAL = "mbm_total_bytes"
-LOCAL = "mbm_local_bytes"
 
 
 @dataclass(frozen=True, slots=True)
