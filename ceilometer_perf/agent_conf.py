@@ -47,9 +47,9 @@ def read(files: Sequence[str] = (), uri: str | None = None) -> cfg.ConfigOpts:
 
 
 def find(conf: cfg.ConfigOpts, name: str, fallback: str) -> Path:
-    """Where an agent finds a file; core's ``fallback`` where there is none.
+    """Where an agent looks for a file, or the ``fallback`` in core's package.
 
-    That it is there is not said.
+    The file need not exist.
     """
     if Path(name).exists():
         return Path(name)

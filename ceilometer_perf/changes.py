@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Say a thing once, when it changes, and not once per cycle."""
+"""Log a condition when it begins, changes or ends, not in every cycle."""
 
 import logging
 import threading
@@ -7,7 +7,7 @@ from collections.abc import Container
 
 
 class Changes:
-    """Logs what is said about a subject when it differs from the last time.
+    """Logs a message about a subject unless it equals the last one.
 
     Safe to call from several threads.
     """
@@ -18,12 +18,12 @@ class Changes:
         self._lock = threading.Lock()
 
     def trouble(self, subject: str, text: str) -> None:
-        """Warn, unless this is what was said of the subject last."""
+        """Warn, unless the subject's last message was the same."""
         if self._is_new(subject, text):
             self._log.warning("%s", text)
 
     def fine(self, subject: str, text: str) -> None:
-        """Tell that trouble is over; says nothing when there was none."""
+        """Log that a trouble is over; nothing if there was none."""
         with self._lock:
             was_trouble = self._last.pop(subject, None) is not None
         if was_trouble:

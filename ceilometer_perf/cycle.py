@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One polling cycle: look once, whatever the number of meters or threads."""
+"""One polling cycle: read once, whatever the number of meters or threads."""
 
 import threading
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _changes = Changes(LOG)
 
 
 class Looks(Protocol):
-    """What a cycle asks, once: the monitor, or why there is none."""
+    """What a cycle reads from: see :func:`ceilometer_perf.wiring.agent`."""
 
     def look(self) -> Report:
         """See :meth:`ceilometer_perf.monitor.Monitor.look`."""
@@ -31,7 +31,11 @@ class Looks(Protocol):
 
 
 class Cycle:
-    """What is known in one cycle. Its first reader pays, the others wait."""
+    """The readings of one polling cycle, shared by all its pollsters.
+
+    The first pollster that asks has the counters read; the others wait for
+    that reading and get the same.
+    """
 
     def __init__(self, monitor: Looks) -> None:
         self._monitor = monitor
@@ -40,16 +44,19 @@ class Cycle:
         self._rdt: RdtReport | None = None
 
     def report(self) -> Report:
-        """The cycle's report; an empty one when there was none to get.
+        """The report of this cycle; an empty one if reading failed.
 
-        A failure is remembered like a success: it is not tried again, and
-        said once, until it changes.
+        A failure counts as the cycle's answer: it is not tried again before
+        the next cycle, and logged only when it differs from the last one.
         """
         with self._lock:
             return self._look()
 
     def rdt(self) -> RdtReport:
-        """The same for L3 occupancy and bandwidth, read only if asked for."""
+        """L3 occupancy and memory bandwidth; not read unless this is called.
+
+        Failures are handled as in :meth:`report`.
+        """
         with self._lock:
             if self._rdt is None:
                 report = self._look()
@@ -67,7 +74,7 @@ class Cycle:
 
 
 def _tried(what: str, look: Callable[[], T], nothing: T) -> T:
-    """What a look tells; nothing if it fails, which is said once."""
+    """The result of ``look``, or ``nothing`` and a log line if it fails."""
     try:
         found = look()
     except SourceUnavailableError as exc:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is computed from two readings of one life of the counters."""
+"""Ratios of counters, from their growth between two readings.
+
+Both readings must have the same ``since``: the counters did not restart.
+"""
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
@@ -63,7 +66,7 @@ class Derived:
     def compute(
         self, uuid: str, taken_at: float, since: datetime, trusted: Counters
     ) -> Mapping[str, float]:
-        """By meter key; empty until there are two readings of one life."""
+        """By meter key; empty until two readings have the same ``since``."""
         earlier = self._earlier.get(uuid)
         if earlier is None or earlier.since != since:
             self._earlier[uuid] = _Earlier(taken_at, since, trusted)

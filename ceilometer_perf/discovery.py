@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ceilometer's face: which instances live here.
+"""Ceilometer's discovery plugin: the instances on this host.
 
-What an instance looks like is core's business: its own code makes them, out
-of what is known of the domains already, so that the result is core's and
-costs no libvirt call for each instance.
+Ceilometer's own code turns domains into instances, so that they look the same
+as to its other pollsters. It is given what the inventory has read already,
+instead of a libvirt connection, which saves several calls for each instance.
 """
 
 import copy
@@ -52,7 +52,7 @@ class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
 
     @property
     def connection(self) -> Any:
-        """What core's code takes for libvirt's connection."""
+        """What core's code uses as libvirt's connection."""
         return self._asked
 
     def discover(self, manager: Any, param: str | None = None) -> list[Any]:
@@ -96,7 +96,10 @@ class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
             )
 
     def _instance(self, domain: Domain) -> list[Any] | None:
-        """What core makes of a domain; None when it can't, yet."""
+        """One instance, or none if it isn't Nova's; None if core fails.
+
+        What failed is tried again in the next cycle.
+        """
         known = self._made.get(domain.uuid)
         if known is not None and known[0] is domain:
             return known[1]
@@ -130,9 +133,10 @@ class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
 
 
 class _OneDomain:
-    """A host with one domain, for what core asks libvirt when it discovers.
+    """Stands in for ``virConnect`` and ``virDomain`` in core's discovery.
 
-    Answers from what is known of that domain.
+    A connection to a host with one domain, and that domain too; answers from
+    the inventory, without asking libvirt.
     """
 
     def __init__(self, domain: Domain) -> None:

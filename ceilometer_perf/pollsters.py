@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ceilometer's face: one pollster class for each row of the meter table.
+"""Ceilometer's pollster plugins: a class for each row of the meter table.
 
 The classes are made from the table and named after its rows
 (``perf.hw.cpu_cycles`` is ``HwCpuCycles``); ``setup.cfg`` lists them as
@@ -25,13 +25,14 @@ _changes = Changes(log.getLogger(__name__))
 
 
 class ReadSample(sample.Sample):  # type: ignore[misc]
-    """One that keeps the time at which it was read."""
+    """A sample whose timestamp is when its counter was read."""
 
     def set_timestamp(self, timestamp: str) -> None:
-        """Nothing.
+        """Ignore the agent's timestamp.
 
-        It is when the agent came to this pollster, which may be seconds
-        after the cycle's first one read for all, and falsify rates.
+        It is when the agent called this pollster, perhaps seconds after the
+        cycle's first pollster had all counters read; rates computed with it
+        would be wrong.
         """
 
 

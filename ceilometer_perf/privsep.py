@@ -27,8 +27,8 @@ context = priv_context.PrivContext(
     "ceilometer_perf",
     cfg_section=SECTION,
     pypath=f"{__name__}.context",
-    # None: as root, without any of root's powers, it owns resctrl's files
-    # and may read libvirt's, and the kernel asks for no more.
+    # No capability is needed: the helper's user is root, who owns resctrl's
+    # files and may read libvirt's PID files.
     capabilities=[],
     timeout=10,
 )
@@ -91,8 +91,8 @@ class Helper:
 
 def _ask(call: Callable[..., None], *arguments: str) -> None:
     # privsep does not always notice that its helper was killed: its reader
-    # may end without a word, and every call after that fails or waits in
-    # vain. Both calls can be made twice.
+    # thread may end silently, and every later call then fails or times out.
+    # Both calls are idempotent, so they may be repeated.
     channel = context.channel
     if channel is not None and not channel.reader_thread.is_alive():
         _start_over()

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""L3 occupancy and memory bandwidth, from cycle to cycle.
+"""L3 occupancy and memory bandwidth: read, compare with the cycle before.
 
-Resource Director Technology is Intel's name for what counts them; AMD and
-Arm have their own. Read apart from the perf counters, and only if one of its
-meters is polled: it can take long, and it makes groups.
+RDT, Resource Director Technology, is Intel's name for the hardware that counts
+them; AMD and Arm have their own. It is read apart from the perf counters, and
+only if one of its meters is polled, because it can take long and may create
+resctrl groups.
 """
 
 import threading

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What travels between the rooms: frozen, and free of any library's types."""
+"""The values that modules hand to each other.
+
+Frozen dataclasses without types of Ceilometer or libvirt.
+"""
 
 import functools
 from collections.abc import Mapping

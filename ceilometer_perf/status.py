@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is published of each instance of this host, and why the rest isn't.
 
-Looks as the agent does, with the agent's options and code, but with fresh
-eyes: what the agent saw happen before, only its log tells.
+Uses the agent's options and code, but starts without the agent's memory: what
+the agent has observed over earlier cycles is in its log only.
 """
 
 import dataclasses
@@ -73,12 +73,12 @@ class Status:
 
     taken_at: float
     instances: tuple[Instance, ...]
-    #: Why this is not of now but of then.
+    #: Why this is an earlier status: libvirt's error. None if it is current.
     stale: str | None = None
 
 
 class Watch:
-    """Looks again and again, and outlives what libvirt does meanwhile."""
+    """Reads the status repeatedly, and copes with libvirt being away."""
 
     def __init__(self, parts: Parts, lacks: Lacks) -> None:
         self._parts = parts
@@ -89,9 +89,9 @@ class Watch:
         self._last: Status | None = None
 
     def look(self) -> Status:
-        """Everything as it is now, or what was known last, marked stale.
+        """The status now; if libvirt fails, the last one, marked stale.
 
-        :raises SourceUnavailableError: nothing has been known, ever.
+        :raises SourceUnavailableError: libvirt fails at the first look.
         """
         try:
             domains = self._parts.inventory.refresh()
@@ -165,7 +165,7 @@ def _rdt_verdicts(
 
 
 def host_lacks(uri: str) -> Lacks:
-    """What can't be counted on this host; nothing is known of others."""
+    """The events that this host can't count; none if ``uri`` is another's."""
     if virt.is_remote(uri):
         return {}
     events = (meter.key.removeprefix(_PREFIX) for meter in COUNTERS)
@@ -184,7 +184,7 @@ def _read(xml: str) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _stale(status: Status, why: str) -> Status:
-    """What was known, with nothing of it published any more."""
+    """The same instances, with every value withheld as stale."""
     judgement = verdicts.stale(why)
     return dataclasses.replace(
         status,

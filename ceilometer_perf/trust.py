@@ -49,7 +49,7 @@ _CPUS = os.cpu_count() or 1
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator decided.
+    """The options of ``[perf]`` that the gate follows.
 
     ``coverage_floor`` is in seconds of CPU time, ``hardware_counters`` the
     number that the host's CPUs have, 0 for unknown.
@@ -194,8 +194,8 @@ class _Life:
         default_factory=lambda: {clock: _Measure() for clock in CLOCKS}
     )
     coverage: float | None = None
-    # A clock has once seen what the process used. What goes wrong after that
-    # shows without one.
+    # A clock has once counted what the process used. What goes wrong later is
+    # seen without a clock: a counter falls, or an event appears.
     proven: bool = False
 
     def goes_on(self, evidence: Evidence) -> bool:
@@ -293,9 +293,9 @@ class Gate:
     ) -> None:
         """Compare each clock's growth with that of the CPU time.
 
-        A clock that is known to be detached is no witness against others,
-        and one that is right vouches for no other event: if one was opened
-        too late, the others may have been, too.
+        If a clock counts too little, its event was opened too late, and so
+        may the others have been: all are detached but clocks that count
+        right. A clock that was detached before says nothing of the others.
         """
         seen = self._coverages(life, counters, evidence)
         life.coverage = max(seen.values(), default=None)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is connected to whom: one libvirt connection for all of a process.
+"""Builds the objects that read and judge counters, and connects them.
 
-Knows the options, the host and the sources; Ceilometer's own URIs are handed
-in by those who may know Ceilometer.
+All pollsters of a process share one set of them, and so one libvirt
+connection for perf counters. Ceilometer's URIs are an argument, because only
+``pollsters`` and ``discovery`` import Ceilometer.
 """
 
 import functools
@@ -36,7 +37,7 @@ Uris = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What one libvirt and one set of options come to."""
+    """The objects for one libvirt URI and one set of options."""
 
     settings: Settings
     connection: Connection
@@ -56,21 +57,24 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Misconfigured:
-    """Stands where the parts would, and tells why they can't be."""
+    """Takes the place of Parts if the options are wrong."""
 
     why: str
 
     def look(self) -> Report:
-        """Raise the reason."""
+        """Fail, with what is wrong about the options.
+
+        :raises SourceUnavailableError: always.
+        """
         raise SourceUnavailableError(self.why)
 
     def look_at_rdt(self, report: Report) -> RdtReport:
-        """Nothing."""
+        """An empty report: :meth:`look` has said what is wrong."""
         return RdtReport()
 
 
 def agent(conf: cfg.ConfigOpts, uris: Uris) -> Parts | Misconfigured:
-    """What the agent polls with; never raises."""
+    """The parts for the polling agent, which makes groups; never raises."""
     try:
         return parts(conf, uris, makes_groups=True)
     except SourceUnavailableError as exc:
@@ -88,9 +92,10 @@ def inventory(conf: cfg.ConfigOpts, uris: Uris) -> Inventory:
 def parts(
     conf: cfg.ConfigOpts, uris: Uris, *, makes_groups: bool = False
 ) -> Parts:
-    """All of them, the same for the same options.
+    """The parts for these options; equal options get the same objects.
 
-    ``makes_groups``: have resctrl groups made; others only look.
+    ``makes_groups``: create resctrl groups where instances have none, as the
+    agent does. Without, groups that exist are read, as the commands do.
 
     :raises SourceUnavailableError: the options are wrong.
     """
@@ -140,7 +145,8 @@ def _parts(uri: str, settings: Settings, makes_groups: bool) -> Parts:
 
 
 def _helper(settings: Settings) -> Watches:
-    # Not above: it brings a library that warns on every command's stderr.
+    # Not imported at the top: oslo.privsep imports eventlet, whose
+    # deprecation warning every command would print.
     from ceilometer_perf.privsep import Helper
 
     return Helper(settings.privsep_helper)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wrong names, and the right ones that were meant."""
+"""Suggestions for misspelt names."""
 
 import difflib
 from collections.abc import Iterable

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the links of the chain are found in, each looked at once."""
+"""What doctor examines; each part is read once, for all links."""
 
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,7 @@ class Patient:
 
     @cached_property
     def parts(self) -> Parts:
-        """What the agent's options come to.
+        """The parts that the agent's options make.
 
         :raises SourceUnavailableError: nothing; an option is wrong.
         """

@@ -54,19 +54,18 @@ class Session:
             self.conn.close()
 
     def abandon(self) -> None:
-        """Never speak on it again, not even to say goodbye.
+        """Never use it again, and don't close it: closing asks libvirtd.
 
-        Its end, of which the kernel tells libvirtd, is that of the process.
+        libvirtd closes its end when this process ends.
         """
-        # What virConnect.close() leaves behind, and what keeps
-        # virConnect.__del__ from closing: that asks libvirtd, and waits.
+        # As virConnect.close() does; virConnect.__del__ then won't close it.
         self.conn._o = None
 
 
 class Connection:
-    """One connection, shared by all pollsters of the process.
+    """One connection, opened when first used.
 
-    Whoever wants less than a process's lifetime of it closes it.
+    It stays open until :meth:`close` or the end of the process.
     """
 
     def __init__(self, uri: str, timeout: float) -> None:
@@ -87,9 +86,10 @@ class Connection:
         return self._pending is not None and not self._pending.done()
 
     def start_over(self) -> None:
-        """Leave an open connection to whoever this process was forked from.
+        """Abandon an open connection; the next call opens a new one.
 
-        Also for a process that ends, which must not wait for libvirtd.
+        For a forked child, since the connection is its parent's, and for a
+        process that exits, which must not wait for libvirtd.
         """
         session, self._session = self._session, None
         if session is not None:

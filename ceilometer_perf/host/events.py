@@ -99,9 +99,9 @@ class Events:
         self._ids.clear()
 
     def take(self) -> set[str] | None:
-        """What has changed since this was asked last, by UUID.
+        """UUIDs of the domains that changed since the last call.
 
-        None when there is no telling: look at every domain.
+        None if this connection delivers no events: any may have changed.
         """
         if not self._heard:
             return None

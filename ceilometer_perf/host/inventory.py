@@ -19,7 +19,7 @@ from ceilometer_perf.guest.elements import vcpusched
 from ceilometer_perf.host.connection import Connection, Session
 from ceilometer_perf.host.stats import states
 
-#: How long discovery's answer is this cycle's: polling follows at once.
+#: For how long polling uses the answer that discovery got just before.
 _CYCLE = 5.0  # seconds
 
 
@@ -89,7 +89,7 @@ class Inventory:
     def refresh(self) -> Domains:
         """The domains as they are now; unchanged ones are the same objects.
 
-        Who asks while another does gets that answer.
+        A thread that calls this while another one does gets that answer.
 
         :raises SourceUnavailableError: libvirt doesn't say.
         """
@@ -100,10 +100,10 @@ class Inventory:
             return self._domains
 
     def domains(self) -> Domains:
-        """What this cycle's discovery saw; looks itself if there was none.
+        """What discovery found in this cycle; asks libvirt if it did not run.
 
-        Each answer of discovery is handed out once: the next cycle may have
-        another discovery.
+        An answer of :meth:`refresh` is returned once only, so that a cycle
+        without this discovery does not get that of the cycle before.
 
         :raises SourceUnavailableError: libvirt doesn't say.
         """
@@ -141,7 +141,7 @@ class Inventory:
     def _domain(
         self, handle: libvirt.virDomain, state: int, changed: bool
     ) -> Domain | None:
-        """The domain; None when it is gone or can't be made out."""
+        """The domain; None if it is gone or its XML can't be read."""
         uuid = handle.UUIDString()
         known = self._known.get(uuid)
         same = known and (known.name, known.id) == (handle.name(), handle.ID())

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""libvirt's cache and bandwidth monitors, which a stuck guest can hold up.
+"""libvirt's cache and bandwidth monitors, which a stuck guest can block.
 
-libvirt asks QEMU for something else in the same call, and waits for a QEMU
-that doesn't answer. So nothing else may wait on this connection; and when it
-hangs, the next call takes a new one: libvirt then knows that the stuck guest
-is busy, and passes over it.
+The same libvirt call also queries QEMU's monitor, and waits for a QEMU that
+doesn't answer. So this has a connection of its own, which nothing else waits
+for. When it hangs, the next call is made on a new connection: libvirt then
+knows that the stuck guest is busy, and leaves it out (NOWAIT).
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -39,7 +39,7 @@ class Monitors:
 
         :raises SourceUnavailableError: no answer, or not in time.
         """
-        self._see_who_is_held_up()
+        self._replace_a_blocked_one()
         try:
             return self._connection.call(lambda s: self._ask(s, uuids))
         except SourceUnavailableError as exc:
@@ -47,7 +47,7 @@ class Monitors:
                 f"{exc}; a QEMU that hangs can be the reason"
             ) from exc
 
-    def _see_who_is_held_up(self) -> None:
+    def _replace_a_blocked_one(self) -> None:
         for connection in self._held_up:
             if not connection.is_busy:
                 _let_go(connection)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Put instances into monitoring groups of our own: what root does for us.
 
-Whoever calls may have been taken over, so nothing that is asked for is
-believed: an instance is the QEMU process that libvirt's PID file names, and
-that was started with the instance's UUID; a group is one with our prefix,
-and that UUID, in a folder that the caller can't choose.
+The caller is not trusted, as the agent may have been compromised. An instance
+is the QEMU process in libvirt's PID file, if its command line has the
+instance's UUID. A group is named by our prefix and that UUID, in resctrl's
+folder, which is an option of the helper's own configuration.
 """
 
 import contextlib

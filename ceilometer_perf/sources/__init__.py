@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where counters come from. Every source answers the same call."""
+"""Where counters come from: the interface of a source."""
 
 from typing import Protocol
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which source is whose: for each instance the first that it has."""
+"""Chooses a source for each instance: the first one that it has."""
 
 import functools
 from collections.abc import Callable, Collection, Mapping
@@ -100,7 +100,7 @@ def _monitored(guest: Guest, stats: monitors.Stats) -> Usage | Judgement:
 
 
 def _missed(reading: Reading, judged: Judgements) -> set[str]:
-    """Those that run, and that the bulk read left out this once."""
+    """Running instances that this cycle's reading lacks."""
     return {
         uuid
         for uuid, guest in reading.guests.items()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """resctrl groups of our own: one for each instance, as far as RMIDs go.
 
-What is there is looked at in each cycle, and nothing remembered: whatever
-became of the groups, the threads, or an agent before this one shows.
+No state is kept between cycles. Each cycle reads which groups exist and which
+threads are in them, so it copes with groups that somebody removed, with new
+threads, and with groups of an agent that ran before.
 """
 
 import errno

@@ -61,7 +61,11 @@ class Rates:
     def compute(
         self, uuid: str, taken_at: float, usage: Usage, l3: Sizes
     ) -> Figures:
-        """What means nothing yet is left out; ``l3`` may be empty."""
+        """Levels and rates; those that can't be told yet are left out.
+
+        A rate takes two readings of the same counters, and a level of a new
+        resctrl group some time. ``l3`` is empty if sizes aren't known.
+        """
         earlier = self._earlier.get(uuid)
         if earlier is None or not _goes_on(earlier.usage, usage):
             now = datetime.now(UTC)
@@ -122,10 +126,9 @@ def _growth(
 
 
 def _grown(before: Usage, after: Usage, feature: str) -> Mapping[int, int]:
-    """By how much each bank has; nothing where that can't be told.
+    """Growth of each bank; empty if a bank wrapped, restarted or is new.
 
-    One that wrapped, or began anew, has no growth to tell; whether a single
-    bank fell shows only there.
+    Banks are compared one by one: the sum may grow although one bank fell.
     """
     if before.sum(feature) is None or after.sum(feature) is None:
         return {}
