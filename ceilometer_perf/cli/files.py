@@ -11,11 +11,11 @@ BACKUP = ".bak"
 
 
 def replace(name: str, data: bytes) -> pathlib.Path:
-    """Write a file anew, all or nothing; what it was before is kept.
+    """Replace a file's contents atomically, and keep the old ones.
 
-    Mode, owner and extended attributes stay, and so do links to it.
+    Mode, owner, extended attributes and symbolic links to it stay.
 
-    :returns: where what it was is: FILE.bak, replaced if it is there.
+    :returns: the backup, FILE.bak; an older backup is overwritten.
     :raises OSError: nothing has changed then.
     """
     path = pathlib.Path(name)
@@ -28,7 +28,7 @@ def replace(name: str, data: bytes) -> pathlib.Path:
 
 
 def _put(like: pathlib.Path, path: pathlib.Path, data: bytes) -> None:
-    """A file with this data that is ``like`` another otherwise."""
+    """Write a file, with the mode, owner and attributes of ``like``."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

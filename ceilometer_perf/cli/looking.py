@@ -26,7 +26,8 @@ def watch(parts: Parts, lacks: Lacks | None = None) -> Watch:
     return Watch(parts, lacks)
 
 
-#: What is on the screen in better form, and that all is as it should be.
+#: The lowest level that is shown. The table tells itself what these warn of,
+#: and that all is well is no news.
 _SHOWN = {
     "ceilometer_perf": logging.WARNING,
     "ceilometer_perf.monitor": logging.ERROR,

@@ -39,7 +39,7 @@ def add_connect(parser: argparse.ArgumentParser) -> None:
 
 
 def add_agent(parser: argparse.ArgumentParser) -> None:
-    """What the agent was told, of which this can be told otherwise."""
+    """The agent's configuration files, and a URI in place of theirs."""
     parser.add_argument(
         "--config-file",
         action="append",

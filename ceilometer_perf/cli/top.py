@@ -33,7 +33,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What stands in a column, and how people read it."""
+    """A column: its title, its value of a line, and that as text."""
 
     title: str
     value: Callable[[Line], Cell]
@@ -202,5 +202,5 @@ def _sorted(lines: Iterable[Line], sort: str) -> list[Line]:
 
 
 def _number(value: Cell) -> float:
-    """Nothing comes after the smallest number."""
+    """For sorting: a missing value comes after the smallest number."""
     return value if isinstance(value, int | float) else -1.0

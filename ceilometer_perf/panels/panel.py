@@ -56,7 +56,7 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One chart. The one without queries to a database isn't shown there."""
+    """One chart. Without queries to a database it isn't in its dashboard."""
 
     title: str
     about: str

@@ -26,8 +26,8 @@ KINDS: Mapping[str, Callable[[Footprint], Taken]] = {
     "PCI device": lambda footprint: footprint.pci,
     "mediated device": lambda footprint: footprint.mdevs,
 }
-#: Slices with which one is said to clash over one unit, at one level: where
-#: hundreds take the same CPU, every pair of them would be a book.
+#: Clashes reported for a slice, over one unit and at one level of the tree:
+#: if hundreds take the same CPU, nobody reads about every pair.
 MOST_SHOWN = 8
 
 
@@ -101,9 +101,10 @@ def _overlaps(
 
 
 def _clashes(tree: Tree, names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Of those that hold one thing, in the tree's order: who must not.
+    """Pairs of holders of one unit of which neither is part of the other.
 
-    Parts of what clashes already are not told again.
+    ``names`` are in the tree's order. Where two clash, their parts are not
+    reported as well.
     """
     chain: list[str] = []  # holders, each part of the one before
     beside: list[list[str]] = [[]]  # at each level, who was there before

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this host can count: tried, not looked up."""
+"""What this host can count, found by opening each event."""
 
 import os
 from collections.abc import Iterable

@@ -16,7 +16,10 @@ UNSUPPORTED = (errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV)
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks, of which machine. libvirtd opens events as root."""
+    """How events are tried: kernel, machine, and whether as root.
+
+    libvirtd opens them as root.
+    """
 
     perf: PerfEvents
     machine: Machine

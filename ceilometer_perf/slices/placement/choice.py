@@ -103,9 +103,10 @@ class Chooser:
     def _refuse_unknown(
         self, consumer: str, candidates: list[str], running: Taken
     ) -> None:
-        """What runs in a slice of another name may run in any of these.
+        """Refuse to choose while a domain runs in an unknown slice.
 
-        Not so if it is counted elsewhere.
+        nova.conf does not have its slice any more, so it may be on any of the
+        candidates' hardware, unless its allocation is of other providers.
         """
         ours = self.encoded.claim(self.tree, candidates[0])
         for name, domains in running.items():
@@ -130,7 +131,7 @@ class Chooser:
         running: Taken,
         records: Mapping[str, str],
     ) -> str:
-        """What it has already, if it may; else the first that is free."""
+        """The slice it has already, if nobody else has; else a free one."""
         had = [
             name for name in candidates if consumer in running.get(name, ())
         ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tell Placement of the slices of a host; nothing, if it knows them."""
+"""Write a host's slices to Placement; no request if they are there."""
 
 import dataclasses
 import enum
@@ -18,18 +18,19 @@ from ceilometer_perf.slices.placement.providers import (
     Wanted,
 )
 
-#: How often others may change what we read before we give up.
+#: How often to start over after somebody else changed the same providers.
 ATTEMPTS = 8
 _GENERATION = "resource_provider_generation"
 
 
 class State(enum.Enum):
-    """What may be had of a provider."""
+    """Whether a provider can be allocated from."""
 
     OPEN = "open"
-    #: In use, but not what nova.conf says: nobody else gets any of it.
+    #: In use, but nova.conf no longer has it like this: all of it is reserved,
+    #: so that nothing more is allocated.
     KEPT = "kept"
-    #: New or changed, and perhaps one with what is kept: not before that goes.
+    #: New or changed, and may overlap with what is kept: reserved until then.
     WAITING = "waiting"
 
 
@@ -41,7 +42,7 @@ class Provider:
     name: str
     inventories: Inventories
     state: State
-    #: UUIDs of those who use what is kept.
+    #: UUIDs of the consumers of a provider that is kept.
     consumers: tuple[str, ...] = ()
 
 
@@ -102,7 +103,7 @@ def _once(
 def _kept(
     client: Client, wanted: Mapping[str, Wanted], snapshot: Snapshot
 ) -> Mapping[str, tuple[str, ...]]:
-    """Who uses what is not as it should be, where anybody does."""
+    """Consumers of each provider that must change and has any."""
     users = {
         uuid: providers.consumers(client, uuid)
         for uuid in unsettled(wanted, snapshot)
