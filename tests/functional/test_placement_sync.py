@@ -92,6 +92,16 @@ def test_a_slice_that_is_free_goes_with_its_entry(cloud: Cloud) -> None:
     assert set(cloud.providers()) == {"half"}
 
 
+def test_all_of_them_go_with_the_last_entry(cloud: Cloud) -> None:
+    """So that nothing of a host is left when its slices are given up."""
+    cloud.configure(PAIR)
+    cloud.sync()
+    assert cloud.providers()
+    cloud.configure([])
+    cloud.sync()
+    assert not cloud.providers()
+
+
 def test_a_removed_slice_that_is_in_use_is_kept_reserved(
     cloud: Cloud,
 ) -> None:
