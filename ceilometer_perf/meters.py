@@ -69,6 +69,11 @@ COVERAGE = _computed(
     "ratio",
     "CPU time that the counters saw, of what the instance used",
 )
+WITHHELD = _computed(
+    "perf.withheld",
+    "counter",
+    "Perf counters that the instance has and that are not published",
+)
 IPC = _computed(
     "perf.derived.ipc",
     "instruction/cycle",
@@ -150,6 +155,7 @@ METERS: tuple[Meter, ...] = (
     _perf("sw", "cpu_migrations", "migration", _V3_2,
           "Moves to another CPU"),
     COVERAGE,
+    WITHHELD,
     IPC,
     CACHE_MISS_RATIO,
     BRANCH_MISS_RATIO,

@@ -15,7 +15,7 @@ from ceilometer_perf import verdicts
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.derived import Derived
 from ceilometer_perf.host.processes import Process, Processes
-from ceilometer_perf.meters import COVERAGE, METERS, RDT_EVENTS
+from ceilometer_perf.meters import COVERAGE, METERS, RDT_EVENTS, WITHHELD
 from ceilometer_perf.reading import Guest, Published, Reading
 from ceilometer_perf.sources import Source
 from ceilometer_perf.trust import Evidence, Gate, Judged, Policy
@@ -125,6 +125,9 @@ class Monitor:
         )
         if judged.coverage is not None:
             values[COVERAGE.key] = round(judged.coverage, 4)
+        withheld = judged.withheld()
+        if judged.judgements:
+            values[WITHHELD.key] = sum(withheld.values())
         metadata = {
             "source": "perf",
             "since": judged.since.isoformat(),
@@ -132,7 +135,8 @@ class Monitor:
             "flags": judged.flags(),
             **about(reading.guests[uuid]),
         }
-        return Published(values, reading.moment, metadata)
+        details = {WITHHELD.key: {"verdicts": withheld}}
+        return Published(values, reading.moment, metadata, details)
 
     def _tell(self, report: Report) -> None:
         for uuid, guest in report.guests.items():

@@ -18,6 +18,7 @@ right.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -124,7 +125,7 @@ class Judged:
 
     def trusted(self, counters: Counters) -> Counters:
         """Those that may be published."""
-        good = self.flagged | {Verdict.OK}
+        good = self._good()
         return {
             key: value
             for key, value in counters.items()
@@ -132,10 +133,22 @@ class Judged:
             or self.judgements[key].verdict in good
         }
 
+    def withheld(self) -> Mapping[str, int]:
+        """How many counters may not be published, by verdict."""
+        given = Counter(each.verdict for each in self.judgements.values())
+        return {
+            verdict.value: given[verdict]
+            for verdict in sorted(given.keys() - self._good())
+        }
+
     def flags(self) -> list[str]:
         """What is wrong with some of those that are published."""
         present = {each.verdict for each in self.judgements.values()}
         return sorted(self.flagged & present)
+
+    def _good(self) -> frozenset[Verdict]:
+        """The verdicts with which a counter is published."""
+        return self.flagged | {Verdict.OK}
 
 
 @dataclass(frozen=True, slots=True)

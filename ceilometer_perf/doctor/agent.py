@@ -112,8 +112,8 @@ def polling(patient: Patient) -> Finding:
     if not asked:
         raise BrokenError(
             f"{path} asks for none of ceilometer-perf's meters",
-            "add perf.hw.*, perf.sw.*, perf.coverage and perf.derived.* to "
-            "a source, and restart the agent",
+            "add perf.hw.*, perf.sw.*, perf.coverage, perf.withheld and "
+            "perf.derived.* to a source, and restart the agent",
         )
     twice = [name for name, times in asked.items() if times > 1]
     if twice:

@@ -203,7 +203,7 @@ def test_in_place(path: Path, tmp_path: Path) -> None:
     ran = run("gnocchi-resources", str(link), "--in-place")
     backup = tmp_path / f"{gnocchi.NAME}.bak"
     assert ran.out == (
-        f"{link}: 28 meters added; what it was before is in {backup}\n"
+        f"{link}: 29 meters added; what it was before is in {backup}\n"
     )
     assert path.read_text() == merge(CORE.read_text()).text
     assert backup.read_bytes() == CORE.read_bytes()

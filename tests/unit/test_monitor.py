@@ -59,8 +59,10 @@ def test_values_and_metadata(
     assert published.values == {
         **more,
         "perf.coverage": 1.0,
+        "perf.withheld": 0,
         "perf.derived.ipc": 0.5,
     }
+    assert published.about("perf.withheld")["verdicts"] == {}
     booted = host.processes.booted_at("instance-1")
     assert booted is not None
     assert published.metadata == {
@@ -84,10 +86,20 @@ def test_detached_is_withheld_but_its_coverage_is_not(
     monkeypatch.setattr("time.monotonic", lambda: 0.0)
     look = monitor(host, reading(0, {CYCLES: 5, CLOCK: 60_700_000})).look
     for _ in range(3):
-        assert look().published["web"].values == {"perf.coverage": 0.01}
+        published = look().published["web"]
+        assert published.values == {"perf.coverage": 0.01, "perf.withheld": 2}
+    # Only the sample of that meter says which they are.
+    verdicts = published.about("perf.withheld")["verdicts"]
+    assert verdicts == {"detached": 2}
+    assert published.about("perf.coverage") == published.metadata
+    assert "verdicts" not in published.metadata
     (line,) = lines(caplog)
     assert "perf.hw.cpu_cycles, perf.sw.task_clock: detached" in line
     assert "hard reboot" in line
+
+
+def test_where_nothing_is_enabled_nothing_is_withheld(host: Host) -> None:
+    assert monitor(host, reading(0, {})).look().published["web"].values == {}
 
 
 def test_recovery_is_said(
@@ -102,7 +114,7 @@ def test_recovery_is_said(
     look()
     (host.proc / "2" / "stat").unlink()
     host.start("instance-1", 3, started=900)
-    assert look().published["web"].values == {CYCLES: 6}
+    assert look().published["web"].values == {CYCLES: 6, "perf.withheld": 0}
     look()
     detached, fine = lines(caplog)
     assert "detached" in detached
@@ -143,7 +155,7 @@ def test_counters_of_the_process_before_are_not_the_new_one_s(
     report = look()
     assert report.published == {}
     assert report.unread["web"].verdict is Verdict.NOT_RUNNING
-    assert look().published["web"].values == {CYCLES: 7}
+    assert look().published["web"].values == {CYCLES: 7, "perf.withheld": 0}
 
 
 def test_forgets_who_is_gone(host: Host) -> None:
@@ -184,5 +196,5 @@ def test_no_process_to_see_is_no_coverage(tmp_path: Path) -> None:
         FakeSource(reading(0, {CLOCK: 5})), Processes(tmp_path), Policy()
     )
     published = watch.look().published["web"]
-    assert published.values == {CLOCK: 5}
+    assert published.values == {CLOCK: 5, "perf.withheld": 0}
     assert published.metadata["coverage"] is None

@@ -401,11 +401,23 @@ def test_more_hardware_events_than_counters() -> None:
         judged = world.judge(gate)
         assert verdict_of(judged) == expected
         assert judged.judgements[CLOCK] is verdicts.OK
+        few = expected == {Verdict.OK}
+        assert judged.withheld() == ({} if few else {"multiplexed": 3})
     judged = world.judge(
         Gate(Policy(hardware_counters=2, withhold_multiplexed=False))
     )
     assert judged.trusted(world.values()) == world.values()
     assert judged.flags() == ["multiplexed"]
+    assert judged.withheld() == {}
+
+
+def test_withheld_by_verdict() -> None:
+    world = World(events=(CYCLES, "perf.instructions"))
+    gate = Gate(Policy(hardware_counters=1))
+    world.run(60)
+    world.judge(gate)
+    world.open_anew(CYCLES)
+    assert world.judge(gate).withheld() == {"detached": 1, "multiplexed": 1}
 
 
 def test_forgets_who_is_gone() -> None:
