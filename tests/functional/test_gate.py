@@ -21,8 +21,12 @@ from tests.lab import Guest, Lab
 REALTIME = """<cputune>
   <vcpusched vcpus='0' scheduler='fifo' priority='1'/>
 </cputune>"""
-EVERYTHING = ("perf.hw.*", "perf.sw.*", "perf.coverage", "perf.derived.*")
+EVERYTHING = (
+    "perf.hw.*", "perf.sw.*", "perf.coverage", "perf.withheld",
+    "perf.derived.*",
+)  # fmt: skip
 CLOCK = "perf.sw.task_clock"
+WITHHELD = "perf.withheld"
 COUNTERS = {meter.name for meter in METERS if meter.key in PERF_KEYS}
 
 Sample = dict[str, Any]
@@ -64,6 +68,16 @@ def since(sample: Sample) -> str:
 
 def detached(agent: Agent) -> list[str]:
     return [line for line in agent.lines() if "detached" in line]
+
+
+def withheld(agent: Agent, guest: Guest) -> list[tuple[int, dict[str, int]]]:
+    """How many counters, and their verdicts, each time that it changed."""
+    said = [
+        (s["counter_volume"], s["resource_metadata"]["perf"]["verdicts"])
+        for s in agent.samples()
+        if (s["counter_name"], s["resource_id"]) == (WITHHELD, guest.uuid)
+    ]
+    return [key for key, _ in itertools.groupby(said)]
 
 
 def clock_samples(agent: Agent, guest: Guest) -> list[Sample]:
@@ -122,11 +136,15 @@ def test_libvirtd_restarted_under_a_spinning_guest(
     assert len({since(s) for s in before}) == 1
     assert len({since(s) for s in after}) == 1
     assert since(before[0]) < since(after[0])
+    # libvirtd may open some before the others.
+    first, *between, last = withheld(agent, guest)
+    assert first == last == (0, {})
+    assert between[-1] == (19, {"detached": 19})
 
 
 def test_event_enabled_live(lab: Lab, tmp_path: Path) -> None:
     guest = lab.start(Guest("spin-1", "spin", events=("task_clock",)))
-    with Agent(tmp_path, lab) as agent:
+    with Agent(tmp_path, lab, meters=EVERYTHING) as agent:
         agent.wait_for_samples(2, counter_name=CLOCK)
         lab.domain(guest).setPerfEvents(
             {"cpu_clock": True}, libvirt.VIR_DOMAIN_AFFECT_LIVE
@@ -136,7 +154,9 @@ def test_event_enabled_live(lab: Lab, tmp_path: Path) -> None:
             len(clock_samples(agent, guest)) + 3, counter_name=CLOCK
         )
     assert "perf.sw.cpu_clock: detached" in line
-    assert {s["counter_name"] for s in agent.samples()} == {CLOCK}
+    names = {s["counter_name"] for s in agent.samples()}
+    assert names == {CLOCK, "perf.coverage", WITHHELD}
+    assert withheld(agent, guest) == [(0, {}), (1, {"detached": 1})]
 
 
 def test_agent_that_comes_after_everything_went_wrong(
@@ -164,7 +184,10 @@ def test_agent_that_comes_after_everything_went_wrong(
         published[sample["resource_id"]].add(sample["counter_name"])
     assert published[right.uuid] >= COUNTERS
     for guest in (restarted, live):
-        assert published[guest.uuid] <= {"perf.coverage"}
+        assert published[guest.uuid] <= {"perf.coverage", WITHHELD}
+    assert withheld(agent, right) == [(0, {})]
+    assert withheld(agent, restarted)[-1] == (19, {"detached": 19})
+    assert withheld(agent, live)[-1] == (2, {"detached": 2})
 
 
 def test_one_hung_guest_among_twenty(lab: Lab, tmp_path: Path) -> None:
@@ -218,15 +241,20 @@ def test_more_hardware_events_than_counters(lab: Lab, tmp_path: Path) -> None:
     few = lab.start(
         Guest("few", "paused", events=("cpu_cycles", "instructions"))
     )
-    with Agent(tmp_path, lab, perf="hardware_counters = 4") as agent:
-        agent.wait_for_samples(4, resource_id=few.uuid)
-        agent.wait_for_samples(18, resource_id=many.uuid)
+    with Agent(
+        tmp_path, lab, perf="hardware_counters = 4", meters=EVERYTHING
+    ) as agent:
+        agent.wait_for_samples(6, resource_id=few.uuid)
+        agent.wait_for_samples(20, resource_id=many.uuid)
     names = {
         s["counter_name"]
         for s in agent.samples()
         if s["resource_id"] == many.uuid
     }
-    assert names == {n for n in COUNTERS if n.startswith("perf.sw.")}
+    software = {n for n in COUNTERS if n.startswith("perf.sw.")}
+    assert names == {*software, WITHHELD}
+    assert withheld(agent, many) == [(10, {"multiplexed": 10})]
+    assert withheld(agent, few) == [(0, {})]
     (line,) = (x for x in agent.lines() if "ceilometer_perf" in x)
     assert "10 hardware events share 4 hardware counters" in line
 
