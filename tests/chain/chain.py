@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Self
 
+import libvirt
+
 from ceilometer_perf.meters import METERS
 from tests.chain.agents import Notification, Polling, by_series, said
 from tests.chain.errors import ChainError
@@ -24,14 +26,19 @@ INTERVAL = 2  # seconds
 PATIENCE = 90.0  # seconds
 
 RDT_EVENTS = ("cmt", "mbmt", "mbml")
+LATE = "alignment_faults"
 
 
 def guests() -> list[Guest]:
-    """One that has all by perf events, one with monitors, one at rest."""
+    """One that has all by perf events, one with monitors, one at rest.
+
+    The last lacks an event, which it gets while it runs: it is withheld.
+    """
+    some = tuple(event for event in EVENTS if event != LATE)
     return [
         Guest("spin-1", "spin", events=EVENTS + RDT_EVENTS),
         Guest("spin-2", "spin", extra=(MONITORS,)),
-        Guest("paused-3", "paused", events=EVENTS + RDT_EVENTS),
+        Guest("paused-3", "paused", events=some + RDT_EVENTS),
     ]
 
 
@@ -105,6 +112,10 @@ class Chain:
             self.prometheus.start()
             self.prometheus.server.wait()
         self.polling.server.wait()
+        self._step("Enabling an event on a guest that runs")
+        self.wait_for_cycles(1)
+        late = self.lab.domain(self.guests[-1])
+        late.setPerfEvents({LATE: True}, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     @property
     def _transport(self) -> str:
