@@ -124,7 +124,8 @@ def _figure(series: list[Sample]) -> str:
     if not series:
         return "-"
     if series[0]["counter_type"] == "cumulative":
-        return f"{_growth_per_second(series):,.0f}"
+        one = len(series) == 1  # of an agent that is slow
+        return "-" if one else f"{_growth_per_second(series):,.0f}"
     return f"{series[-1]['counter_volume']:,.3f}"
 
 
