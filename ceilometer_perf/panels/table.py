@@ -320,13 +320,12 @@ TRUST = Dashboard(
             (_level("perf.coverage"),),
         ),
         Panel(
-            "Counters delivered",
-            "How many perf events are published of each instance. A step "
-            "down: some are withheld.",
+            "Counters withheld",
+            "How many perf counters of each instance are not published, "
+            "because they are wrong or in doubt. 0 is right.",
             NUMBER,
-            (Query("count by (resource_name) (last_over_time("
-                   '{__name__=~"ceilometer_perf_(hw|sw)_.+",'
-                   'instance=~"$host"}[2m]))', VM),),
+            (_of_host("vm:perf_withheld:count"),),
+            (_level("perf.withheld"),),
         ),
         Panel(
             "Instances delivered",

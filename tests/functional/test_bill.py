@@ -392,10 +392,12 @@ def test_renaming_makes_an_hour_that_is_summed_cheap(cloud: Cloud) -> None:
 
 @pytest.fixture(scope="module")
 def watched(cloud: Cloud) -> str:
-    """An instance that holds 50 % of the cache now."""
+    """An instance that holds 50 % of the cache now, and lacks a counter."""
     id_ = str(uuid.uuid4())
     policy = {"archive_policy_name": POLICY}
-    names = {"cpu_l3_cache": 2**24, "cpu_l3_cache.util": 50.0}
+    names = {
+        "cpu_l3_cache": 2**24, "cpu_l3_cache.util": 50.0, "perf.withheld": 1,
+    }  # fmt: skip
     body = {"id": id_, "project_id": PROJECT,
             "metrics": dict.fromkeys(names, policy)}  # fmt: skip
     cloud.send("POST", "resource/instance", body)
@@ -455,15 +457,20 @@ def test_watcher_finds_the_cache_of_an_instance(
     assert json.loads(ran.stdout.splitlines()[-1]) == [2**24, 2**24]
 
 
+ANY_INSTANCE = aodh.GnocchiAggregationResourcesThresholdEvaluator
+ONE_INSTANCE = aodh.GnocchiResourceThresholdEvaluator
+
+
 @pytest.mark.parametrize(
     ("name", "evaluator", "threshold", "state"),
     [
-        (f"l3-of-{which}-instance-gnocchi.json", kind, threshold, state)
-        for which, kind in (
-            ("any", aodh.GnocchiAggregationResourcesThresholdEvaluator),
-            ("one", aodh.GnocchiResourceThresholdEvaluator),
+        (f"{name}-gnocchi.json", kind, threshold, state)
+        for name, kind, thresholds in (
+            ("l3-of-any-instance", ANY_INSTANCE, (40.0, 60.0)),
+            ("l3-of-one-instance", ONE_INSTANCE, (40.0, 60.0)),
+            ("counters-withheld", ANY_INSTANCE, (0.0, 1.0)),
         )
-        for threshold, state in ((40.0, "alarm"), (60.0, "ok"))
+        for threshold, state in zip(thresholds, ("alarm", "ok"), strict=True)
     ],
 )
 def test_aodh_raises_an_alarm(

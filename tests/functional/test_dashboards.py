@@ -122,6 +122,9 @@ def test_the_recorded_series_are_right(prometheus: Prometheus) -> None:
     busy, quiet, live = GUESTS
     # Of what is withheld there is no rate, whatever libvirt says of it.
     assert name(live) not in ratios(prometheus, "vm:perf_cpus:rate10m")
+    assert ratios(prometheus, "vm:perf_withheld:count") == {
+        name(busy): 0, name(quiet): 0, name(live): 2,
+    }  # fmt: skip
     # Both have booted within the window, and one goes on working.
     wait_for(
         lambda: rate(busy) > 10 * rate(quiet), 60, "the busy one stands out"
@@ -130,9 +133,9 @@ def test_the_recorded_series_are_right(prometheus: Prometheus) -> None:
     assert up["metric"]["instance"] == HOST
 
 
-def test_it_says_which_counters_are_detached(prometheus: Prometheus) -> None:
+def test_it_says_whose_counters_are_withheld(prometheus: Prometheus) -> None:
     def pending() -> list[str]:
-        found = prometheus.query('ALERTS{alertname="CountersDetached"}')
+        found = prometheus.query('ALERTS{alertname="CountersWithheld"}')
         return [each["metric"]["resource"] for each in found]
 
     assert wait_for(pending, 30, "the alert") == [GUESTS[2].uuid]
