@@ -44,4 +44,4 @@ def test_every_room_is_on_the_page() -> None:
 def test_who_may_know_whom() -> None:
     assert set(importers("libvirt")) == {"host"}
     assert set(importers("ceilometer")) <= {"pollsters", "discovery"}
-    assert set(importers("keystoneauth1")) == {"slices"}
+    assert set(importers("keystoneauth1")) == {"keystone"}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ceilometer_perf import keystone
 from ceilometer_perf.slices.placement import client, sync
 from ceilometer_perf.slices.placement.errors import PlacementError
 from tests.unit.placement_server import Answer, answering
@@ -144,14 +145,14 @@ def test_settings_are_read_as_nova_reads_them(tmp_path: Path) -> None:
         "endpoint_override = http://127.0.0.1:1/placement\n"
         "region_name = r\nvalid_interfaces = admin\nconnect_retries = 3\n"
     )
-    ksa = client.connect(conf)._ksa
+    ksa = client.connect(conf)._api.ksa
     assert ksa.endpoint_override == "http://127.0.0.1:1/placement"
     assert ksa.region_name == "r"
     assert ksa.interface == ["admin"]
     assert ksa.service_type == "placement"
     assert ksa.default_microversion == "1.39"
     assert ksa.connect_retries == 3
-    assert ksa.session.timeout == client.TIMEOUT
+    assert ksa.session.timeout == keystone.TIMEOUT
 
 
 def test_the_host_has_a_name_of_its_own(tmp_path: Path) -> None:
