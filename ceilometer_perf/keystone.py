@@ -137,7 +137,11 @@ class Api:
         arguments = {} if body is None else {"json": body}
         try:
             response = self.ksa.request(
-                path, method, params=parameters, **arguments
+                path,
+                method,
+                params=parameters,
+                headers={"Accept": "application/json"},
+                **arguments,
             )
         except exceptions.ClientException as error:
             raise ServiceError(

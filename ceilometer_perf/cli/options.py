@@ -5,6 +5,7 @@ import argparse
 import pathlib
 import re
 import sys
+import uuid
 
 from ceilometer_perf.cli import errors
 from ceilometer_perf.guest import xml
@@ -38,8 +39,8 @@ def add_connect(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_agent(parser: argparse.ArgumentParser) -> None:
-    """The agent's configuration files, and a URI in place of theirs."""
+def add_config_file(parser: argparse.ArgumentParser) -> None:
+    """Where Ceilometer's configuration is."""
     parser.add_argument(
         "--config-file",
         action="append",
@@ -48,6 +49,11 @@ def add_agent(parser: argparse.ArgumentParser) -> None:
         help="the agent's ceilometer.conf; may be repeated (default: those "
         "that the agent reads)",
     )
+
+
+def add_agent(parser: argparse.ArgumentParser) -> None:
+    """The agent's configuration files, and a URI in place of theirs."""
+    add_config_file(parser)
     parser.add_argument(
         "--connect",
         "--uri",
@@ -80,6 +86,11 @@ def read_file(option: str, name: str) -> bytes:
             return file.read(MAX_FILE + 1)
     except (OSError, ValueError) as error:
         raise errors.InputError(f"{option} {name}: {error}") from error
+
+
+def instance(word: str) -> str:
+    """The id of an instance on the command line, a UUID."""
+    return str(uuid.UUID(word))
 
 
 def seconds(word: str) -> float:

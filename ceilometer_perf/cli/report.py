@@ -7,16 +7,31 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ceilometer_perf.cli import errors
+from ceilometer_perf import agent_conf
+from ceilometer_perf.cli import errors, options
 from ceilometer_perf.panels.panel import Dashboard
 from ceilometer_perf.panels.table import DASHBOARDS
 from ceilometer_perf.report.answers import Answers, write
 
 URL = "http://localhost:9090"
 WINDOW = "6h"
+INTERVAL = "60s"
 SPAN = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-ASKED = ("url", "window", "save", "host", "instance", "project")
+_ASKED = ("prometheus", "gnocchi")
+# Which options go with which --from.
+GO_WITH = {
+    **dict.fromkeys(
+        ("url", "window", "save", "host", "instance", "project"), _ASKED
+    ),
+    **dict.fromkeys(("config_file", "interval", "granularity"), ("gnocchi",)),
+    "data": ("file",),
+}
+# What to look at where a database has nothing.
+NOTHING = {
+    "prometheus": "are the rules of ceilometer-perf.rules.yml loaded",
+    "gnocchi": "are the meters in gnocchi_resources.yaml",
+}
 PAGES = {page.name: page for page in DASHBOARDS}
 TITLE = "What instances do to their hosts' hardware"
 EXTRA = "pip install 'ceilometer-perf[report]'"
@@ -42,14 +57,15 @@ class Report(errors.Command):
         parser.add_argument(
             "--from",
             dest="origin",
-            choices=("prometheus", "file"),
+            choices=(*_ASKED, "file"),
             default="prometheus",
             help="who has the data (default: prometheus)",
         )
         parser.add_argument(
             "--url",
             metavar="URL",
-            help=f"where Prometheus listens (default: {URL})",
+            help=f"where the database listens (default: {URL} for "
+            "Prometheus, what the catalog says for Gnocchi)",
         )
         parser.add_argument(
             "--window",
@@ -57,6 +73,21 @@ class Report(errors.Command):
             metavar="SPAN",
             help=f"how far to look back, like 30m, 6h or 7d "
             f"(default: {WINDOW})",
+        )
+        options.add_config_file(parser)
+        parser.add_argument(
+            "--interval",
+            type=span,
+            metavar="SPAN",
+            help="with --from gnocchi: the polling interval, by which growth "
+            f"becomes a rate (default: {INTERVAL})",
+        )
+        parser.add_argument(
+            "--granularity",
+            type=span,
+            metavar="SPAN",
+            help="with --from gnocchi: of those in the archive policy "
+            "(default: what suits the window)",
         )
         parser.add_argument(
             "--data",
@@ -70,14 +101,20 @@ class Report(errors.Command):
             metavar="JSON",
             help="keep the data too, for --from file",
         )
-        for option, what in (
-            ("--host", "host, by its label `instance`"),
-            ("--instance", "OpenStack instance, by its id"),
-            ("--project", "project, by its id"),
-        ):
-            parser.add_argument(
-                option, metavar="NAME", help=f"only this {what}"
-            )
+        parser.add_argument(
+            "--host",
+            metavar="NAME",
+            help="only this host, by its label `instance` in Prometheus",
+        )
+        parser.add_argument(
+            "--instance",
+            type=options.instance,
+            metavar="ID",
+            help="only this OpenStack instance",
+        )
+        parser.add_argument(
+            "--project", metavar="ID", help="only this project"
+        )
         parser.add_argument(
             "--page",
             action="append",
@@ -104,9 +141,9 @@ class Report(errors.Command):
         empty = [c.panel.title for c in drawn if not c.lines]
         if len(empty) == len(drawn):
             raise errors.InputError(
-                f"{answers.source} has no data for any panel: are the rules "
-                "of ceilometer-perf.rules.yml loaded, and is the choice of "
-                "host, instance and project right?"
+                f"{answers.source} has no data for any panel: "
+                f"{NOTHING[answers.database]}, and is the choice of host, "
+                "instance and project right?"
             )
         text = page.html(
             pages,
@@ -123,16 +160,14 @@ class Report(errors.Command):
 
 def _check(args: argparse.Namespace) -> None:
     """InputError for options that don't go together."""
-    if args.origin == "file":
-        if args.data is None:
-            raise errors.InputError("--from file: --data says which")
-        for name in ASKED:
-            if getattr(args, name) is not None:
-                raise errors.InputError(
-                    f"--{name} goes with --from prometheus only"
-                )
-    elif args.data is not None:
-        raise errors.InputError("--data goes with --from file only")
+    if args.origin == "file" and args.data is None:
+        raise errors.InputError("--from file: --data says which")
+    for name, origins in GO_WITH.items():
+        if getattr(args, name) and args.origin not in origins:
+            raise errors.InputError(
+                f"--{name.replace('_', '-')} goes with --from "
+                f"{' or '.join(origins)} only"
+            )
 
 
 @contextlib.contextmanager
@@ -158,9 +193,21 @@ def _chosen(args: argparse.Namespace) -> dict[str, str]:
 def _answers(args: argparse.Namespace, shown: list[Dashboard]) -> Answers:
     if args.origin == "file":
         return Answers.load(args.data)
+    window = args.window or span(WINDOW)
+    if args.origin == "gnocchi":
+        from ceilometer_perf.report import gnocchi
+
+        conf = agent_conf.read(args.config_file)
+        return gnocchi.ask(
+            gnocchi.connect(conf, args.url),
+            shown,
+            _chosen(args),
+            window=window,
+            interval=args.interval or span(INTERVAL),
+            granularity=args.granularity,
+        )
     from ceilometer_perf.report import prometheus
 
-    window = span(WINDOW) if args.window is None else args.window
     return prometheus.ask(args.url or URL, window, shown, _chosen(args))
 
 

@@ -3,7 +3,6 @@
 
 import argparse
 import json
-import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -163,10 +162,6 @@ class Flavors(errors.Command):
         self.app.stdout.writelines(f"{line}\n" for line in shown)
 
 
-def _uuid(word: str) -> str:
-    return str(uuid.UUID(word))
-
-
 class Choose(errors.ShowOne):
     """Show which slice an instance gets that Placement gave one."""
 
@@ -178,7 +173,7 @@ class Choose(errors.ShowOne):
         parser.add_argument(
             "--consumer",
             required=True,
-            type=_uuid,
+            type=options.instance,
             metavar="UUID",
             help="the instance, which is Placement's consumer",
         )

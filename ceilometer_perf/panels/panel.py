@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a panel is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+Database = Literal["prometheus", "gnocchi"]
 Kind = Literal["lines", "stacked", "top"]
 
 
@@ -38,6 +40,10 @@ class Query:
     legend: str
     limit: bool = False
 
+    def key(self, page: "Dashboard") -> str:
+        """Who asks for it on a page finds the answer by this."""
+        return self.promql
+
 
 @dataclass(frozen=True, slots=True)
 class Measures:
@@ -52,6 +58,13 @@ class Measures:
     operations: str
     legend: str = "$display_name"
     group_by: str = ""
+    limit: ClassVar[bool] = False
+
+    def key(self, page: "Dashboard") -> str:
+        """As that of a query; pages ask the same of other instances."""
+        return f"{self.operations} where {page.search}" + (
+            f" by {self.group_by}" if self.group_by else ""
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +77,10 @@ class Panel:
     prometheus: tuple[Query, ...]
     gnocchi: tuple[Measures, ...] = ()
     kind: Kind = "lines"
+
+    def queries(self, database: Database) -> Sequence[Query | Measures]:
+        """Those to one database."""
+        return self.prometheus if database == "prometheus" else self.gnocchi
 
 
 @dataclass(frozen=True, slots=True)

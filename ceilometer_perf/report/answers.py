@@ -3,13 +3,20 @@
 
 import json
 import math
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
+
+from ceilometer_perf.panels.panel import Database
 
 Labels = Mapping[str, str]
 Point = tuple[float, float]
+Chosen = Mapping[str, str]
+"""What variables stand for; one that is missing, for everything."""
+
+POINTS = 240  # of a line, about
 
 
 class ReportError(Exception):
@@ -26,13 +33,14 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """All answers by the panels' PromQL, variables as they stand there.
+    """All answers, by the keys of the panels' queries to a ``database``.
 
     ``start``, ``end`` and ``step`` are in seconds; points are ``step`` apart
     and missing where there was no value. ``source`` says who answered.
     """
 
     source: str
+    database: Database
     start: float
     end: float
     step: float
@@ -42,18 +50,19 @@ class Answers:
         """Keep them as JSON, series as Prometheus' API has them."""
         kept = {
             "source": self.source,
+            "database": self.database,
             "start": self.start,
             "end": self.end,
             "step": self.step,
             "answers": {
-                promql: [
+                key: [
                     {
                         "metric": dict(each.labels),
                         "values": [[at, str(v)] for at, v in each.points],
                     }
                     for each in series
                 ]
-                for promql, series in self.series.items()
+                for key, series in self.series.items()
             },
         }
         write(path, json.dumps(kept, indent=1) + "\n")
@@ -65,12 +74,14 @@ class Answers:
             kept = json.loads(path.read_text())
             answers = cls(
                 source=str(kept["source"]),
+                # Prometheus was the only one once.
+                database=_database(kept.get("database", "prometheus")),
                 start=_number(kept["start"]),
                 end=_number(kept["end"]),
                 step=_number(kept["step"]),
                 series={
-                    str(promql): parse(result)
-                    for promql, result in kept["answers"].items()
+                    str(key): parse(result)
+                    for key, result in kept["answers"].items()
                 },
             )
         except OSError as error:
@@ -95,7 +106,7 @@ def parse(result: Any) -> list[Series]:
     return [
         Series(
             {str(k): str(v) for k, v in each["metric"].items()},
-            _points(each.get("values") or [each["value"]]),
+            _points(each["values"] if "values" in each else [each["value"]]),
         )
         for each in result
     ]
@@ -111,6 +122,19 @@ def _number(value: Any) -> float:
     if not math.isfinite(number):
         raise ValueError(value)
     return number
+
+
+def _database(name: Any) -> Database:
+    if name not in get_args(Database):
+        raise ValueError(name)
+    return name  # type: ignore[no-any-return]
+
+
+def shown(url: str) -> str:
+    """The URL for everybody's eyes, without user and password."""
+    parts = urllib.parse.urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host).geturl()
 
 
 def write(path: Path, text: str) -> None:

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ceilometer_perf.panels.panel import Dashboard, Panel, Query
+from ceilometer_perf.panels.panel import Dashboard, Measures, Panel, Query
+from ceilometer_perf.panels.table import TOP
 from ceilometer_perf.report.answers import Answers, Series
 
 MOST = 15  # lines that a chart has room for
 LONGEST = 60  # letters of a name
-LABEL = re.compile(r"{{([a-z_]+)}}")
+#: In the legends of Prometheus' queries, and of Gnocchi's.
+LABEL = re.compile(r"{{([a-z_]+)}}|\$([a-z_]+)")
 GAP = math.nan
 
 
@@ -43,24 +45,32 @@ class Page:
 
 
 def pages(dashboards: Iterable[Dashboard], answers: Answers) -> list[Page]:
-    """All charts, also those without a line."""
+    """All charts that the database can answer, also those without a line."""
     return [
-        Page(each, tuple(_chart(panel, answers) for panel in each.panels))
-        for each in dashboards
+        Page(
+            page,
+            tuple(
+                _chart(page, panel, answers)
+                for panel in page.panels
+                if panel.queries(answers.database)
+            ),
+        )
+        for page in dashboards
     ]
 
 
-def _chart(panel: Panel, answers: Answers) -> Chart:
+def _chart(page: Dashboard, panel: Panel, answers: Answers) -> Chart:
     times = (answers.end,) if panel.kind == "top" else _times(answers)
     lines = [
         Line(_name(query, each.labels), _values(each, times), query.limit)
-        for query in panel.prometheus
-        for each in answers.series.get(query.promql, ())
+        for query in panel.queries(answers.database)
+        for each in answers.series.get(query.key(page), ())
         if each.points
     ]
     lines.sort(key=lambda line: (line.limit, -_mean(line)))
     limits = [line for line in lines if line.limit]
-    shown = lines[: len(lines) - len(limits)][:MOST]
+    room = TOP if panel.kind == "top" else MOST
+    shown = lines[: len(lines) - len(limits)][:room]
     left_out = len(lines) - len(limits) - len(shown)
     return Chart(panel, times, (*shown, *limits[:MOST]), left_out)
 
@@ -83,11 +93,11 @@ def _mean(line: Line) -> float:
     return sum(known) / len(known) if known else 0.0
 
 
-def _name(query: Query, labels: Mapping[str, str]) -> str:
+def _name(query: Query | Measures, labels: Mapping[str, str]) -> str:
     """What people read; names are chosen by whoever made the instance."""
 
     def value(match: re.Match[str]) -> str:
-        return labels.get(match[1], "-")
+        return labels.get(match[1] or match[2], "-")
 
     name = LABEL.sub(value, query.legend)
     name = "".join(c if c.isprintable() else "?" for c in name)

@@ -4,22 +4,25 @@
 import json
 import re
 import time
-import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import requests
 
 from ceilometer_perf.panels.panel import Dashboard, Panel, Query
-from ceilometer_perf.report.answers import Answers, ReportError, Series, parse
+from ceilometer_perf.report.answers import (
+    POINTS,
+    Answers,
+    Chosen,
+    ReportError,
+    Series,
+    parse,
+    shown,
+)
 
-POINTS = 240  # of a line
 TIMEOUT = 30.0  # seconds
 ALL = ".*"
 VARIABLES = ("host", "vm", "project")
-
-Chosen = Mapping[str, str]
-"""What variables stand for; one that is missing, for everything."""
 
 
 def promql(query: Query, chosen: Chosen) -> str:
@@ -31,13 +34,6 @@ def promql(query: Query, chosen: Chosen) -> str:
             f'"${name}"', json.dumps(value, ensure_ascii=False)
         )
     return text
-
-
-def shown(url: str) -> str:
-    """The URL for everybody's eyes, without user and password."""
-    parts = urllib.parse.urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=host).geturl()
 
 
 def ask(
@@ -53,10 +49,12 @@ def ask(
             for panel in page.panels:
                 for query in panel.prometheus:
                     text = promql(query, chosen)
-                    series[query.promql] = _series(
+                    series[query.key(page)] = _series(
                         session, url, text, panel, span
                     )
-    return Answers(source=shown(url), series=series, **span)
+    return Answers(
+        source=shown(url), database="prometheus", series=series, **span
+    )
 
 
 def _series(

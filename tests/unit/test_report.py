@@ -14,7 +14,7 @@ import pytest
 
 from ceilometer_perf.panels.table import DASHBOARDS
 from ceilometer_perf.report import charts, prometheus
-from ceilometer_perf.report.answers import Answers, Series
+from ceilometer_perf.report.answers import Answers, Series, shown
 from tests.unit.shell import run
 
 QUERIES = {
@@ -37,6 +37,7 @@ def answers(*names: str, start: float = 1000, end: float = 1100) -> Answers:
     """Each query has a series for each name."""
     return Answers(
         source="somebody",
+        database="prometheus",
         start=start,
         end=end,
         step=10,
@@ -227,7 +228,7 @@ def test_a_password_is_not_shown(tmp_path: Path) -> None:
     ran = run("report", "--url", url, str(tmp_path / "report.html"))
     refused(ran.code, ran.err)
     assert "secret" not in ran.err
-    assert prometheus.shown(f"{url}/x") == "http://127.0.0.1:9/x"
+    assert shown(f"{url}/x") == "http://127.0.0.1:9/x"
 
 
 @pytest.mark.parametrize("word", ["", "0h", "1", "h", "-1h", "1 h", "1w"])
