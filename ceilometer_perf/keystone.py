@@ -7,7 +7,7 @@ owner works here: ``auth_type``, ``endpoint_override``, ``cafile``...
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,16 +51,13 @@ class Service:
     remedies: Mapping[int, str]
 
 
-def opts(service: Service, interfaces: Sequence[str] | None) -> list[cfg.Opt]:
-    """Those of a section, except for the authentication plugin's own.
-
-    Without ``interfaces`` there is the older ``interface``, too.
-    """
-    opts = loading.get_adapter_conf_options(
-        include_deprecated=interfaces is None
-    )
+def opts(service: Service, *interfaces: str) -> list[cfg.Opt]:
+    """Those of a section, except for the authentication plugin's own."""
+    opts = loading.get_adapter_conf_options(include_deprecated=False)
     cfg.set_defaults(
-        opts, valid_interfaces=interfaces, service_type=service.type
+        opts,
+        valid_interfaces=list(interfaces),
+        service_type=service.type,
     )
     session = loading.get_session_conf_options()
     return [*session, *loading.get_auth_common_conf_options(), *opts]
@@ -136,13 +133,14 @@ class Api:
         """
         arguments = {} if body is None else {"json": body}
         try:
-            response = self.ksa.request(
-                path,
-                method,
-                params=parameters,
-                headers={"Accept": "application/json"},
-                **arguments,
-            )
+            with _quiet("keystoneauth.identity"):
+                response = self.ksa.request(
+                    path,
+                    method,
+                    params=parameters,
+                    headers={"Accept": "application/json"},
+                    **arguments,
+                )
         except exceptions.ClientException as error:
             raise ServiceError(
                 f"{self._service.name}: no answer to {method} {path}: "

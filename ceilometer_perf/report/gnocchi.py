@@ -30,6 +30,7 @@ LABELS = ("id", "display_name", "host", "project_id")
 RECENT = 3  # spans in which a bar's value may be
 #: Ceilometer's, of ``ceilometer.keystone_client``.
 AUTH_SECTION = cfg.StrOpt("auth_section", default="service_credentials")
+INTERFACE = cfg.StrOpt("interface", default="public")
 #: A dashboard's filter.
 SEARCH = re.compile(r"(\w+) (=|like) '\$(\w+)'")
 #: As Gnocchi writes how long something is.
@@ -63,7 +64,7 @@ def connect(conf: cfg.ConfigOpts, url: str | None) -> keystone.Api:
             404: "does the endpoint lead to Gnocchi?",
         },
     )
-    conf.register_opts(keystone.opts(service, None), group=group)
+    conf.register_opts([*keystone.opts(service), INTERFACE], group=group)
     arguments = {} if url is None else {"endpoint_override": url}
     try:
         return keystone.connect(

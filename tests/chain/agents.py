@@ -122,7 +122,7 @@ class Notification:
         self, folder: Path, transport: str, gnocchi: str, resources: Path
     ) -> None:
         """``resources``: the gnocchi_resources.yaml to use."""
-        self._config = folder / "ceilometer.conf"
+        self.config = folder / "ceilometer.conf"
         self.log = folder / "ceilometer.log"
         folder.mkdir()
         pipeline = yaml.safe_load((ETC / "pipeline.yaml").read_text())
@@ -137,7 +137,7 @@ class Notification:
         for sink in pipeline["sinks"]:
             sink["publishers"] = [f"gnocchi://?{options}"]
         (folder / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
-        self._config.write_text(
+        self.config.write_text(
             f"""\
 [DEFAULT]
 host = {HOST}
@@ -155,7 +155,7 @@ endpoint = {gnocchi}
         self.server = Server(
             "ceilometer-agent-notification",
             [BIN / "ceilometer-agent-notification",
-             "--config-file", self._config, "--config-file", MESSAGING],
+             "--config-file", self.config, "--config-file", MESSAGING],
             folder / "out",
             ready=lambda: True,
         )  # fmt: skip
@@ -176,7 +176,7 @@ endpoint = {gnocchi}
         """Have Gnocchi know Ceilometer's types of resources."""
         run(
             "ceilometer-upgrade",
-            [BIN / "ceilometer-upgrade", "--config-file", self._config,
+            [BIN / "ceilometer-upgrade", "--config-file", self.config,
              "--log-file", self.log.with_name("upgrade.log")],
         )  # fmt: skip
 

@@ -1,21 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every query of the dashboards for Gnocchi, as Grafana's plugin asks it."""
+"""Every query for Gnocchi, as Grafana's plugin and reports ask it."""
 
 import json
 import math
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
 from ceilometer_perf.meters import METERS
+from ceilometer_perf.panels.table import DASHBOARDS
+from ceilometer_perf.report.answers import Answers
 from tests.chain.chain import Chain
 from tests.chain.gnocchi import Gnocchi
 from tests.functional.agent import wait_for
 from tools import dashboards, gnocchi_query
 
+COMMAND = Path(sys.executable).with_name("ceilometer-perf")
 TIMEOUT = 30  # seconds
 ADMIN = ("admin", "")
 #: How the plugin is asked for what there is to choose from.
@@ -32,8 +38,8 @@ def targets() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def gnocchi() -> Iterator[Gnocchi]:
-    """It has the samples of some cycles."""
+def chain() -> Iterator[Chain]:
+    """Its Gnocchi has the samples of some cycles."""
     with Chain(prometheus=False) as chain:
         assert chain.gnocchi
         chain.wait_for_cycles(4)
@@ -42,7 +48,13 @@ def gnocchi() -> Iterator[Gnocchi]:
         wait_for(
             lambda: METERS[-1].name in known(chain, uuid), 60, "all meters"
         )
-        yield chain.gnocchi
+        yield chain
+
+
+@pytest.fixture(scope="module")
+def gnocchi(chain: Chain) -> Gnocchi:
+    assert chain.gnocchi
+    return chain.gnocchi
 
 
 def known(chain: Chain, uuid: str) -> dict[str, str]:
@@ -155,3 +167,76 @@ def test_a_legend_names_what_there_is(
             assert all(attribute in each["group"] for each in answer)
         else:
             assert all(attribute in each for each in answer["references"])
+
+
+def report(chain: Chain, *words: str | Path) -> str:
+    """What the command says, of what Ceilometer may read."""
+    assert chain.notification
+    done = subprocess.run(
+        [COMMAND, "report", "--from", "gnocchi",
+         "--config-file", chain.notification.config,
+         "--interval", "2s", "--window", "10m", *words],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    return done.stdout + done.stderr
+
+
+def test_a_report_has_every_panel(chain: Chain, tmp_path: Path) -> None:
+    page, data = tmp_path / "report.html", tmp_path / "data.json"
+    panels = [p for d in DASHBOARDS for p in d.panels if p.gnocchi]
+    # A span of a minute has to be over, and Gnocchi done with it.
+    wait_for(
+        lambda: (
+            report(chain, "--save", data, page)
+            == f"{page}: {len(panels)} panels\n"
+        ),
+        300,
+        "data for all panels",
+    )
+    names = {guest.name for guest in chain.guests}
+    text = page.read_text()
+    assert all(name in text for name in names)
+    answers = Answers.load(data)
+    assert answers.step == 60
+    for measures, kept in answers.series.items():
+        assert kept, measures
+        for series in kept:
+            labels = series.labels
+            assert "id" not in labels or labels["display_name"] in names
+            assert all(value >= 0 for _, value in series.points)
+    # A guest of one vCPU that spins uses one CPU at most.
+    page_of_one = DASHBOARDS[1]
+    (cpus,) = page_of_one.panels[0].gnocchi
+    for series in answers.series[cpus.key(page_of_one)]:
+        assert all(value < 1.1 for _, value in series.points)
+
+
+def test_a_report_of_one_instance(chain: Chain, tmp_path: Path) -> None:
+    page, data = tmp_path / "report.html", tmp_path / "data.json"
+    guest = chain.guests[0]
+    said = report(chain, "--page", "instance", "--instance", guest.uuid,
+                  "--save", data, page)  # fmt: skip
+    assert said == f"{page}: 8 panels\n"
+    assert {
+        series.labels["display_name"]
+        for kept in Answers.load(data).series.values()
+        for series in kept
+    } == {guest.name}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--granularity", "5m"), "doesn't keep, of each instance, "),
+        (("--granularity", "7s"), "they have 1 s, 60 s, 300 s, 3600 s"),
+        (("--host", "no 'such' host", "--page", "host"), "no data"),
+        (("--project", "nobody's", "--page", "overview"), "no data"),
+    ],
+)
+def test_what_gnocchi_does_not_have_is_one_line(
+    chain: Chain, tmp_path: Path, words: tuple[str, ...], says: str
+) -> None:
+    said = report(chain, *words, tmp_path / "report.html")
+    assert says in said
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

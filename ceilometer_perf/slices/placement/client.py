@@ -57,7 +57,7 @@ def connect(path: str | pathlib.Path) -> "Client":
     :raises ConfigurationError: nova.conf can't be read.
     :raises PlacementError: ``[placement]`` leads nowhere.
     """
-    opts = keystone.opts(SERVICE, INTERFACES)
+    opts = keystone.opts(SERVICE, *INTERFACES)
     with nova_conf.opened(path, {GROUP: opts}) as conf, _refusals(f"{path}: "):
         return Client(
             keystone.connect(
