@@ -46,7 +46,7 @@ def chain() -> Iterator[Chain]:
         uuid = chain.guests[0].uuid
         # The last of a cycle's samples.
         wait_for(
-            lambda: METERS[-1].name in known(chain, uuid), 60, "all meters"
+            lambda: METERS[-1].name in known(chain, uuid), 180, "all meters"
         )
         yield chain
 
