@@ -64,7 +64,8 @@ class Client:
         return [pid for pid in self._running() if pid not in self._others]
 
     def _running(self) -> list[int]:
-        words = self._helper.removeprefix("sudo ")
+        # Without what starts it: sudo stays, oslo.rootwrap doesn't.
+        words = "".join(self._helper.rpartition("privsep-helper")[1:])
         done = subprocess.run(
             ["pgrep", "-f", f"^[^ ]*python[^ ]* [^ ]*{words}"],
             capture_output=True,

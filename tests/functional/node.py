@@ -16,6 +16,7 @@ VENV = CHECKOUT / ".venv" / "bin"
 USER = "ceilometer"
 UID = 64055
 CONFIG = Path("/etc/ceilometer/ceilometer.conf")
+ROOTWRAP = "/usr/bin/ceilometer-rootwrap /etc/ceilometer/rootwrap.conf"
 
 # "slave": what the lab mounts and unmounts meanwhile happens here, too.
 UNSHARE = ("unshare", "--mount", "--propagation", "slave", "sh", "-ec")
@@ -59,6 +60,23 @@ class Node:
     def config(self) -> Path:
         """What is at CONFIG there; root's."""
         return self._folder / CONFIG.relative_to("/")
+
+    def use_rootwrap(self) -> None:
+        """Have oslo.rootwrap, without a filter, instead of our sudoers file.
+
+        What sudo allows then is what each OpenStack service has it allow.
+        """
+        etc = self._folder / "etc"
+        (etc / "ceilometer/rootwrap.d").mkdir()
+        (etc / "ceilometer/rootwrap.conf").write_text(
+            "[DEFAULT]\nfilters_path = /etc/ceilometer/rootwrap.d\n"
+            "exec_dirs = /usr/bin\n"
+        )
+        sudoers = etc / "sudoers.d" / "ceilometer-perf"
+        sudoers.write_text(f"{USER} ALL = (root) NOPASSWD: {ROOTWRAP} *\n")
+        (self._folder / "bin" / "ceilometer-rootwrap").symlink_to(
+            VENV / "ceilometer-rootwrap"
+        )
 
     def give(self, folder: Path) -> None:
         """Make a folder, and what is in it, the agent's."""
