@@ -5,7 +5,10 @@ The agent asks no plugin for its ``oslo.config.opts`` (only the generator of
 sample files does), so whoever needs the options calls :func:`register`.
 """
 
+import math
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from oslo_config import cfg
@@ -17,6 +20,7 @@ OPTS: list[cfg.Opt] = [
         "libvirt_timeout",
         default=10.0,
         min=0.1,
+        max=3600.0,
         help="Seconds that libvirt may take to answer a call, opening the "
         "connection included. After that the polling cycle goes on without "
         "perf samples, and the next cycle asks again; a late answer is "
@@ -170,13 +174,36 @@ def get(conf: cfg.ConfigOpts, name: str) -> Any:
         its value and what would be right.
     """
     try:
-        return conf[GROUP][name]
-    except ValueError as exc:
+        value = conf[GROUP][name]
+        _check(name, value)
+    except (ValueError, cfg.Error, RecursionError) as exc:
         default = next(opt.default for opt in OPTS if opt.name == name)
-        wrong = exc.__context__ or exc
         raise ValueError(
-            f"[{GROUP}] {name}: {wrong} (the default is {default})"
+            f"[{GROUP}] {name}: {_wrong(exc)} (the default is {default})"
         ) from exc
+    return value
+
+
+def _check(name: str, value: Any) -> None:
+    """ValueError for what oslo.config takes, and nothing could work with."""
+    if value is None or value == "":
+        raise ValueError("it has no value")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no number that anything can reach")
+    if name in PATHS and not Path(value).is_absolute():
+        raise ValueError(f"{value!r} is no path from / on")
+    if name == "privsep_helper" and not shlex.split(value):
+        raise ValueError("it has no value")
+
+
+PATHS = frozenset({"qemu_run_dir", "resctrl_path"})
+
+
+def _wrong(exc: Exception) -> object:
+    """What is wrong, in the innermost words."""
+    if isinstance(exc, RecursionError):
+        return "its value refers to itself"
+    return exc.__context__ or exc if isinstance(exc, ValueError) else exc
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from oslo_config import cfg
 
-from ceilometer_perf import options
+from ceilometer_perf import agent_conf, options, wiring
+from ceilometer_perf.reading import SourceUnavailableError
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,3 +35,41 @@ def test_registering_twice_is_harmless() -> None:
     options.register(conf)
     conf([])
     assert options.get(conf, "libvirt_timeout") == 10.0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "libvirt_timeout = nan",
+        "libvirt_timeout = inf",
+        "libvirt_timeout = 1e9",
+        "libvirt_timeout =",
+        "inventory_interval = inf",
+        "min_coverage = nan",
+        "min_coverage = $nope",
+        "coverage_floor = nan",
+        "coverage_floor = inf",
+        "withhold_in_doubt =",
+        "hardware_counters =",
+        "qemu_run_dir =",
+        "qemu_run_dir = run/libvirt",
+        "qemu_run_dir = $qemu_run_dir",
+        "resctrl_path =",
+        "rdt_source =",
+        "privsep_helper =",
+        "privsep_helper = '\"'",
+        "privsep_helper = sudo 'privsep-helper",
+    ],
+)
+def test_an_agent_says_which_option_is_wrong(
+    line: str, tmp_path: Path
+) -> None:
+    """In one line, and it makes the pollsters all the same."""
+    (tmp_path / "a.conf").write_text(f"[perf]\n{line}\n")
+    conf = agent_conf.read([str(tmp_path / "a.conf")])
+    with pytest.raises(SourceUnavailableError) as caught:
+        wiring.agent(conf, {}).look()
+    said = str(caught.value)
+    assert f"[perf] {line.partition(' ')[0]}: " in said
+    assert "(the default is " in said
+    assert "\n" not in said
