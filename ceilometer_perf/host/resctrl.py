@@ -7,6 +7,7 @@ itself being the default one; *monitoring groups* are below each one's
 ``mon_groups``. Ours are named after the instance that they are for.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,8 @@ def monitors(control: Path) -> list[Path]:
 
 def threads(group: Path) -> frozenset[int]:
     """Those in a group; of a control group also those monitored in it."""
-    return frozenset(map(int, (_text(group / "tasks") or "").split()))
+    found = map(_parse, (_text(group / "tasks") or "").split())
+    return frozenset(tid for tid in found if tid is not None)
 
 
 def count(group: Path) -> Count | None:
@@ -126,7 +128,7 @@ def _folders(folder: Path) -> list[Path]:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text().strip()
+        return path.read_text(errors="replace").strip()
     except OSError:
         return None
 
@@ -136,4 +138,8 @@ def _number(path: Path) -> int | None:
 
 
 def _parse(text: str) -> int | None:
-    return int(text) if text.isdecimal() else None
+    """A number of the kernel's, which has 64 bits."""
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
+_NUMBER = re.compile("[0-9]{1,20}")

@@ -24,11 +24,19 @@ def perf_stats(
     if not domains:  # libvirt would take that for an error
         return {}
     return {
-        domain.UUIDString(): stats
+        domain.UUIDString(): {k: v for k, v in stats.items() if is_count(v)}
         for domain, stats in session.conn.domainListGetStats(
             domains, libvirt.VIR_DOMAIN_STATS_PERF, _nowait(session)
         )
     }
+
+
+def is_count(value: object) -> bool:
+    """Whether it is what libvirt counts in: whole, and no less than 0."""
+    return type(value) is int and 0 <= value <= MOST
+
+
+MOST = (1 << 64) - 1
 
 
 def monitor_stats(

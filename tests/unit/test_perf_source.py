@@ -118,3 +118,14 @@ def test_old_libvirt_is_not_asked_what_it_does_not_know() -> None:
 def test_new_enough_is_silent(caplog: pytest.LogCaptureFixture) -> None:
     source(Libvirt((3, 2, 0), a={})).read()
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("value", [-1, "7", float("nan"), None, 1 << 64])
+def test_what_is_no_count_is_left_out(value: Any) -> None:
+    host = Libvirt((9, 0, 0), good={}, odd={})
+    answers = {"good": {"perf.cmt": 7}, "odd": {"perf.cmt": value}}
+    host.domainListGetStats = lambda handles, *_: [  # type: ignore[method-assign]
+        (handle, answers[handle.uuid]) for handle in handles
+    ]
+    source = PerfSource(host, host)  # type: ignore[arg-type]
+    assert source.read().instances == {"good": {"perf.cmt": 7}, "odd": {}}

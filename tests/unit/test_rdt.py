@@ -191,3 +191,13 @@ def test_xml_of_instances_that_come_and_go_is_not_kept() -> None:
 def test_xml_that_can_not_be_read_says_nothing(broken: str) -> None:
     assert not tune.has_monitors(broken)
     assert tune.reserved(broken) == {}
+
+
+def test_a_reserved_part_of_no_size_is_none() -> None:
+    cache = "<cache id='{}' level='3' size='{}'/>"
+    document = (
+        "<domain><cputune><cachetune vcpus='0'>"
+        + cache.format(0, "x") + cache.format("", 5) + cache.format(1, 7)
+        + "</cachetune></cputune></domain>"
+    )  # fmt: skip
+    assert tune.reserved(document) == {1: 7}

@@ -8,8 +8,9 @@ import pytest
 
 from ceilometer_perf import verdicts
 from ceilometer_perf.reading import Counters, Guest, Reading
+from ceilometer_perf.sources.rdt import monitors
 from ceilometer_perf.sources.rdt.choice import Choice
-from ceilometer_perf.sources.rdt.usage import Origin, Usage
+from ceilometer_perf.sources.rdt.usage import TOTAL, Origin, Usage
 from ceilometer_perf.verdicts import Judgement, Verdict
 from tests.unit.fakes import FakeGuest, unavailable
 
@@ -150,6 +151,34 @@ def test_a_part_of_the_vcpus_is_not_the_instance(
     assert read_guests(Choice(Libvirt(xml=stats), Groups()), guests) == {
         "xml": answer
     }
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"memory.bandwidth.monitor.count": 1 << 32},
+        {"memory.bandwidth.monitor.count": "one"},
+        {"memory.bandwidth.monitor.0.vcpus": "x"},
+        {"memory.bandwidth.monitor.0.node.0.id": None},
+        {"memory.bandwidth.monitor.0.node.count": 2},
+    ],
+)
+def test_monitor_that_is_not_libvirts_costs_its_own_only(
+    wrong: Mapping[str, Any],
+) -> None:
+    assert read(Choice(Libvirt(xml={**STATS, **wrong}), Groups())) == {
+        "old": "perf",
+        "xml": Verdict.STALE,
+        "new": "resctrl",
+    }
+
+
+@pytest.mark.parametrize("value", [-1, "5", 5.0, 1 << 64, None])
+def test_monitor_without_a_number(value: object) -> None:
+    stats = {**STATS, "memory.bandwidth.monitor.0.node.0.bytes.total": value}
+    usage = monitors.usage(1, stats)
+    assert usage is not None
+    assert usage.banks[TOTAL] == {0: None}
 
 
 def test_libvirt_is_not_asked_where_no_xml_has_a_monitor() -> None:

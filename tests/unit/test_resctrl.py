@@ -197,3 +197,19 @@ def test_pid_file_that_somebody_else_wrote(
     os.chown(tmp_path / "run" / "web.pid", 65534, 65534)
     with pytest.raises(PermissionError):
         watched.watch("web", ONE)
+
+
+@pytest.mark.parametrize(
+    "text", ["9" * 21, "9" * 5000, "\u0663", "\udcff", ""]
+)
+def test_garbage_is_no_number(tmp_path: Path, text: str) -> None:
+    """Nor is it an error, which would cost all instances their samples."""
+    bank = tmp_path / "mon_data" / "mon_L3_00"
+    bank.mkdir(parents=True)
+    data = text.encode(errors="surrogateescape")
+    (bank / OCCUPANCY).write_bytes(data)
+    found = resctrl.count(tmp_path)
+    assert found is not None
+    assert found.banks == {OCCUPANCY: {0: None}}
+    (tmp_path / "tasks").write_bytes(b"1\n" + data + b"\n2\n")
+    assert resctrl.threads(tmp_path) == {1, 2}

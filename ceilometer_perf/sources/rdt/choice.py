@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from ceilometer_perf import verdicts
+from ceilometer_perf.guest import errors
 from ceilometer_perf.meters import RDT_EVENTS
 from ceilometer_perf.reading import (
     Guest,
@@ -91,12 +92,14 @@ class Choice:
 
 
 def _monitored(guest: Guest, stats: monitors.Stats) -> Usage | Judgement:
-    usage = monitors.usage(guest.id, stats)
+    try:
+        usage = monitors.usage(guest.id, stats)
+        whole = monitors.covers(stats, tune.vcpus(guest.xml))
+    except (ValueError, TypeError, KeyError, errors.GuestError):
+        return verdicts.MONITOR_UNREAD
     if usage is None:
         return verdicts.MONITOR_UNREAD
-    if not monitors.covers(stats, tune.vcpus(guest.xml)):
-        return verdicts.PARTLY_MONITORED
-    return usage
+    return usage if whole else verdicts.PARTLY_MONITORED
 
 
 def _missed(reading: Reading, judged: Judgements) -> set[str]:

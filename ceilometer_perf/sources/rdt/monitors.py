@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ceilometer_perf.guest import cpus
+from ceilometer_perf.host.stats import is_count
 from ceilometer_perf.sources.rdt.usage import (
     LOCAL,
     OCCUPANCY,
@@ -36,7 +37,10 @@ class _Monitor:
 
 
 def usage(boot: int, stats: Stats) -> Usage | None:
-    """What an instance uses by all of its monitors; None without any."""
+    """What an instance uses by all of its monitors; None without any.
+
+    ValueError, TypeError, KeyError or InvalidError if that isn't libvirt's.
+    """
     found = [
         Usage("libvirt", (boot, monitor.name), monitor.banks)
         for kind in (_CACHE, _MEMORY)
@@ -65,13 +69,22 @@ def _outermost(monitors: list[_Monitor]) -> Iterator[_Monitor]:
 def _monitors(
     stats: Stats, prefix: str, unit: str, features: Mapping[str, str]
 ) -> Iterator[_Monitor]:
-    for number in range(stats.get(f"{prefix}.count", 0)):
+    for number in _numbered(stats, prefix):
         monitor = f"{prefix}.{number}"
         banks: dict[str, dict[int, int | None]] = {f: {} for f in features}
-        for n in range(stats.get(f"{monitor}.{unit}.count", 0)):
+        for n in _numbered(stats, f"{monitor}.{unit}"):
             bank = f"{monitor}.{unit}.{n}"
             for feature, key in features.items():
                 value = stats.get(f"{bank}.{key}")
-                banks[feature][stats[f"{bank}.id"]] = value
+                cache = int(stats[f"{bank}.id"])
+                banks[feature][cache] = value if is_count(value) else None
         vcpus = cpus.parse_libvirt(stats.get(f"{monitor}.vcpus", ""))
         yield _Monitor(str(stats.get(f"{monitor}.name", number)), vcpus, banks)
+
+
+def _numbered(stats: Stats, prefix: str) -> range:
+    """The numbers of what libvirt says it has told."""
+    count = stats.get(f"{prefix}.count", 0)
+    if count > len(stats):
+        raise ValueError(f"{prefix}.count is {count}")
+    return range(count)

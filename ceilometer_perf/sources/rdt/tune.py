@@ -5,6 +5,7 @@ The elements are those of libvirt's domain XML: ``cachetune`` reserves a part
 of a cache (CAT), and, like ``memorytune``, may hold monitors.
 """
 
+import contextlib
 import functools
 from collections import Counter
 from collections.abc import Mapping
@@ -51,9 +52,10 @@ def _reserved(document: str) -> Mapping[int, int]:
     found: Counter[int] = Counter()
     if tune is not None:
         for cache in tune.iterfind("cachetune/cache[@level='3']"):
-            size = int(cache.get("size", "0"))
-            unit = UNITS.get(cache.get("unit", "B"), 1)
-            found[int(cache.get("id", "0"))] += size * unit
+            with contextlib.suppress(ValueError):  # libvirt has numbers there
+                size = int(cache.get("size", "0"))
+                unit = UNITS.get(cache.get("unit", "B"), 1)
+                found[int(cache.get("id", "0"))] += size * unit
     return dict(found)
 
 
