@@ -2,10 +2,14 @@
 """How commands fail: one line on stderr, exit code 2, no traceback."""
 
 import argparse
+import errno
 import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cliff import command, lister, show
+
+from ceilometer_perf.cli.values import Value, printable
 
 BAD_INPUT = 2
 
@@ -33,16 +37,33 @@ class Reports:
             if self.app.options.debug:
                 raise
             as_json = getattr(parsed_args, "formatter", None) == "json"
-            self.app.stderr.write(_line(error, as_json=as_json) + "\n")
+            self.app.stderr.write(line(error, as_json=as_json) + "\n")
             return BAD_INPUT
 
 
-def _line(error: Exception, *, as_json: bool) -> str:
+def line(error: Exception, *, as_json: bool = False) -> str:
+    """How a command ends, in one line that is fit for a terminal."""
     name = getattr(error, "nova_class", None) or type(error).__name__
-    message = " ".join(str(error).split())
+    message = printable(" ".join(_told(error).split()))
     if as_json:
         return json.dumps({"error": name, "message": message})
     return f"{name}: {message}"
+
+
+def _told(error: Exception) -> str:
+    """What happened; only what a command writes to has no name."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        if error.filename is None:
+            return f"standard output: {error.strerror}"
+    if isinstance(error, UnicodeEncodeError):
+        return (
+            f"standard output takes no {error.object[error.start]!a} in "
+            f"{error.encoding}: set PYTHONIOENCODING=utf-8, or use -f json"
+        )
+    return str(error) or "no more is known"
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 class Command(Reports, command.Command):
@@ -51,6 +72,20 @@ class Command(Reports, command.Command):
 
 class Lister(Reports, lister.Lister):
     """A command that writes a table."""
+
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[Any]],
+    ) -> int:
+        """What stands in a table can't move the cursor of who reads it."""
+        if parsed_args.formatter == "table":
+            data = [
+                [Value(c) if isinstance(c, str) else c for c in row]
+                for row in data
+            ]
+        return int(super().produce_output(parsed_args, column_names, data))
 
 
 class ShowOne(Reports, show.ShowOne):

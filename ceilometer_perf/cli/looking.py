@@ -61,11 +61,6 @@ def summary(judgements: Mapping[str, Judgement]) -> str:
     )
 
 
-def printable(text: str) -> str:
-    """A name that somebody chose, fit for a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
 def ratio(value: float | None) -> str:
     """For people."""
     return "-" if value is None else f"{value:.3f}"

@@ -81,6 +81,8 @@ def read_file(option: str, name: str) -> bytes:
     """
     try:
         if name == "-":
+            if sys.stdin is None:
+                raise OSError("standard input is closed")
             return sys.stdin.buffer.read(MAX_FILE + 1)
         with pathlib.Path(name).open("rb") as file:
             return file.read(MAX_FILE + 1)
@@ -101,6 +103,14 @@ def seconds(word: str) -> float:
     return value
 
 
+def page_size(word: str) -> int:
+    """A size on the command line that there are pages of, in KiB."""
+    size = kibibytes(word)
+    if size not in PAGES:
+        raise ValueError(word)
+    return size
+
+
 def kibibytes(word: str) -> int:
     """A size on the command line, as 2M or 1GiB, in KiB."""
     match = _SIZE.fullmatch(word)
@@ -114,4 +124,5 @@ def kibibytes(word: str) -> int:
 
 _SIZE = re.compile(r"([0-9]{1,12})([a-zA-Z]+)")
 MOST_BYTES = 1 << 50
+PAGES = frozenset(1 << n for n in range(2, 25))  # KiB
 MOST_SECONDS = 86400.0

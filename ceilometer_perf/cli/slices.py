@@ -351,7 +351,7 @@ class Generate(errors.Lister):
         )
         parser.add_argument(
             "--page-size",
-            type=options.kibibytes,
+            type=options.page_size,
             metavar="SIZE",
             help="of the guests' memory, as 4K, 2M or 1G (default: the "
             "largest that every NUMA node has)",

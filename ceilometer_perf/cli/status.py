@@ -11,7 +11,7 @@ from typing import Any
 from cliff.formatters.table import TableFormatter
 
 from ceilometer_perf.cli import errors, looking, options
-from ceilometer_perf.cli.values import Value
+from ceilometer_perf.cli.values import Value, printable
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.status import Instance, Lacks, Status, host_lacks
 from ceilometer_perf.verdicts import Judgement
@@ -137,7 +137,7 @@ def _headline(host: dict[str, Any], status: Status) -> str:
 def _row(instance: Instance) -> tuple[str, ...]:
     return (
         instance.id,
-        looking.printable(instance.name),
+        printable(instance.name),
         f"{instance.state}, realtime" if instance.realtime
         else instance.state,
         looking.ratio(instance.coverage),
@@ -169,6 +169,6 @@ def _below(status: Status) -> Iterator[str]:
 
 
 def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(map(looking.printable, names[:NAMED]))
+    shown = ", ".join(map(printable, names[:NAMED]))
     others = len(names) - NAMED
     return f"{shown} and {others} others" if others > 0 else shown

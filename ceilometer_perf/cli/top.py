@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ceilometer_perf.cli import errors, looking, options
+from ceilometer_perf.cli.values import printable
 from ceilometer_perf.meters import BANDWIDTH_TOTAL, IPC, L3_CACHE, Meter
 from ceilometer_perf.reading import SHORTEST
 from ceilometer_perf.status import Instance, Status, Watch
@@ -65,7 +66,7 @@ def _rate(event: str) -> Callable[[Line], Cell]:
 
 
 COLUMNS = {
-    "name": Column("name", lambda x: looking.printable(x.instance.name)),
+    "name": Column("name", lambda x: printable(x.instance.name)),
     "state": Column("state", lambda x: x.instance.state),
     "cycles": Column("cycles/s", _rate("cpu_cycles"), count),
     "instructions": Column("instructions/s", _rate("instructions"), count),

@@ -24,7 +24,14 @@ class Value(FormattableColumn[Any]):
             return _list(value)
         if isinstance(value, bool):
             return str(value).lower()
-        return "-" if value is None else str(value)
+        if value is None:
+            return "-"
+        return "\n".join(map(printable, str(value).split("\n")))
+
+
+def printable(text: str) -> str:
+    """A name that somebody chose, fit for a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _list(value: list[Any]) -> str:

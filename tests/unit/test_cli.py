@@ -3,10 +3,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from ceilometer_perf.cli import app
+from ceilometer_perf.cli import app, values
 
 
 def test_no_command_is_help_and_not_a_shell(
@@ -34,3 +35,69 @@ def test_libraries_say_nothing_on_stderr() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True
     )
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+COMMAND = Path(sys.executable).with_name("ceilometer-perf")
+
+
+def sh(words: str) -> subprocess.CompletedProcess[str]:
+    """What a shell makes of the command with these words after it."""
+    return subprocess.run(
+        ["sh", "-c", f"'{COMMAND}' {words}"], capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("meters >/dev/full", "OSError: standard output: No space left"),
+        ("meters -f json >/dev/full", "standard output: No space left"),
+        ("--version >/dev/full", "OSError: standard output: No space left"),
+        ("guest resolve --vcpus 1 >/dev/full", "standard output: No space"),
+        ("meters >&-", "standard output is closed"),
+        ("guest check --xml - <&-", "--xml -: standard input is closed"),
+        ("meters -c nope", "No recognized column names in ['nope']"),
+        ("--log-file /no/such meters", "--log-file /no/such: No such file"),
+        ("guest check --xml $(printf '\\033[31mno')", "--xml ?[31mno: "),
+    ],
+)
+def test_one_line_says_what_is_wrong(words: str, said: str) -> None:
+    ran = sh(words)
+    assert said in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+    assert ran.returncode == 2
+
+
+def test_errors_that_nobody_reads() -> None:
+    assert sh("guest check --xml /no/such 2>&-").returncode == 2
+
+
+def test_a_reader_that_has_seen_enough() -> None:
+    ran = sh("meters | head -1")
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_text_that_the_terminal_can_not_show(tmp_path: Path) -> None:
+    path = tmp_path / "domain.xml"
+    path.write_text("<domain><name>\u263a</name></domain>")
+    ran = subprocess.run(
+        [COMMAND, "guest", "apply", "--xml", path, "--flavor", "hw:pmu=on"],
+        env={"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "standard output takes no '\\u263a' in ascii" in ran.stderr
+
+
+def test_warnings_do_not_colour_the_terminal() -> None:
+    ran = sh(
+        "guest check --xml tests/unit/golden/pmu-on/before.xml "
+        "--flavor hw:pmu=$(printf '\\033')on"
+    )
+    assert "hw:pmu=?on is no boolean" in ran.stderr
+
+
+def test_names_in_tables_do_not_either() -> None:
+    cell = values.Value("a\u009b31m\nb\u202e")
+    assert cell.human_readable() == "a?31m\nb?"
