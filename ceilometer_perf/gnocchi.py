@@ -23,6 +23,7 @@ RATE_POLICY = "ceilometer-low-rate"
 """Of core's policies, the one with ``rate:mean``, for what only grows."""
 
 KEY = "archive_policy_name"
+MOST_ENTRIES = 100_000  # core's file has a few hundred
 MAX_WIDTH = 10_000  # of a line, so that a name is never folded
 
 
@@ -98,14 +99,38 @@ class _Composer(yaml.SafeLoader):
 
 def _load(text: str) -> Any:
     try:
+        _count(yaml.compose(text, yaml.SafeLoader), {})
         return yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise MappingError(
             mark.line + 1 if mark else 1, f"not YAML: {error.problem}"
         ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise MappingError(
+            1, "not YAML: it is nested too deeply, or in itself"
+        ) from error
+    except (yaml.YAMLError, ValueError) as error:
         raise MappingError(1, f"not YAML: {error}") from error
+
+
+def _count(node: Any, known: dict[int, int]) -> int:
+    """How many entries a node has with all that its aliases stand for."""
+    number = known.get(id(node))
+    if number is None:
+        number = 1
+        if isinstance(node, yaml.CollectionNode):
+            for item in node.value:
+                for each in item if isinstance(item, tuple) else (item,):
+                    number += _count(each, known)
+        known[id(node)] = number
+        if number > MOST_ENTRIES:
+            raise MappingError(
+                node.start_mark.line + 1,
+                f"its aliases make more than {MOST_ENTRIES} entries of it: "
+                "write them out",
+            )
+    return number
 
 
 def _resources(found: Any) -> list[Any]:
@@ -210,8 +235,8 @@ def _check(
 def _warnings(found: Mapping[str, Any], policies: Policies) -> Iterator[str]:
     """What Ceilometer or Gnocchi would make otherwise of what was asked."""
     defined = {
-        str(each.get("name")): map(str, each.get("aggregation_methods") or ())
-        for each in found.get("archive_policies") or ()
+        str(each.get("name")): map(str, _list(each, "aggregation_methods"))
+        for each in _list(found, "archive_policies")
         if isinstance(each, dict)
     }
     for name in policies.named():
@@ -231,6 +256,15 @@ def _warnings(found: Mapping[str, Any], policies: Policies) -> Iterator[str]:
             f"archive_policy of resource_type {RESOURCE_TYPE} goes before "
             "those of its metrics: remove it"
         )
+
+
+def _list(found: Mapping[str, Any], key: str) -> list[Any]:
+    listed = found.get(key) or []
+    if not isinstance(listed, list):
+        raise MappingError(
+            1, f"{key} is no list: write it as core's {NAME} has it"
+        )
+    return listed
 
 
 def _instances(found: Any) -> list[Any]:

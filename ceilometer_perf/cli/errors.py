@@ -52,9 +52,12 @@ def line(error: Exception, *, as_json: bool = False) -> str:
 
 def _told(error: Exception) -> str:
     """What happened; only what a command writes to has no name."""
-    if isinstance(error, OSError) and error.errno in _FULL:
-        if error.filename is None:
-            return f"standard output: {error.strerror}"
+    if (
+        isinstance(error, OSError)
+        and error.errno in _FULL
+        and error.filename is None
+    ):
+        return f"standard output: {error.strerror}"
     if isinstance(error, UnicodeEncodeError):
         return (
             f"standard output takes no {error.object[error.start]!a} in "

@@ -2,16 +2,18 @@
 """Files that commands write over."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 BACKUP = ".bak"
 
 
-def replace(name: str, data: bytes) -> pathlib.Path:
-    """Replace a file's contents atomically, and keep the old ones.
+def replace(name: str, before: bytes, data: bytes) -> pathlib.Path:
+    """Replace a file's contents atomically, and keep those of ``before``.
 
     Mode, owner, extended attributes and symbolic links to it stay.
 
@@ -22,26 +24,31 @@ def replace(name: str, data: bytes) -> pathlib.Path:
     if path.is_symlink():
         path = path.resolve()
     backup = path.with_name(path.name + BACKUP)
-    _put(path, backup, path.read_bytes())
-    _put(path, path, data)
+    with _beside(path, data) as new, _beside(path, before) as old:
+        if path.read_bytes() != before:
+            raise BlockingIOError(
+                errno.EAGAIN, "it has changed meanwhile: run this again"
+            )
+        old.replace(backup)
+        new.replace(path)
     return backup
 
 
-def _put(like: pathlib.Path, path: pathlib.Path, data: bytes) -> None:
-    """Write a file, with the mode, owner and attributes of ``like``."""
+@contextlib.contextmanager
+def _beside(path: pathlib.Path, data: bytes) -> Iterator[pathlib.Path]:
+    """Write a temporary file with a file's mode, owner and attributes."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            shutil.copystat(like, name)
+            shutil.copystat(path, name)
             # Giving a file away takes root, who alone finds others' files.
-            owner = like.stat()
+            owner = path.stat()
             os.fchown(handle, owner.st_uid, owner.st_gid)
             os.fchmod(handle, owner.st_mode & 0o7777)
             file.write(data)
             file.flush()
             os.fsync(handle)
-        pathlib.Path(name).replace(path)
-    except BaseException:
+        yield pathlib.Path(name)
+    finally:
         with contextlib.suppress(OSError):
             pathlib.Path(name).unlink()
-        raise

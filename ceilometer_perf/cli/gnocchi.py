@@ -53,12 +53,13 @@ class Resources(errors.Command):
         if parsed_args.in_place and parsed_args.file in (None, "-"):
             raise errors.InputError("--in-place: name the FILE to write anew")
         name = parsed_args.file or str(agent_conf.core(gnocchi.CORE))
-        merged = _merged(name, parsed_args)
+        before = _text(name)
+        merged = _merged(name, before, parsed_args)
         for warning in merged.warnings:
             LOG.warning("%s: %s", name, warning)
         backup = None
         if parsed_args.in_place and merged.added:
-            backup = _replaced(name, merged.text)
+            backup = _replaced(name, before, merged.text)
         if parsed_args.formatter == "json":
             self._print_json(name, merged, backup)
         elif parsed_args.in_place:
@@ -89,10 +90,17 @@ class Resources(errors.Command):
         self.app.stdout.write(json.dumps(shown) + "\n")
 
 
-def _merged(name: str, args: argparse.Namespace) -> gnocchi.Merged:
+def _merged(name: str, text: str, args: argparse.Namespace) -> gnocchi.Merged:
+    for option in ("rate_policy", "gauge_policy"):
+        given = getattr(args, option)
+        if given is not None and not (given and given.isprintable()):
+            raise errors.InputError(
+                f"--{option.replace('_', '-')} {given!r}: no name of an "
+                "archive policy"
+            )
     policies = gnocchi.Policies(args.rate_policy, args.gauge_policy)
     try:
-        return gnocchi.merge(_text(name), policies)
+        return gnocchi.merge(text, policies)
     except gnocchi.MappingError as error:
         raise errors.InputError(f"{name}:{error.line}: {error}") from error
 
@@ -110,9 +118,9 @@ def _text(name: str) -> str:
         raise errors.InputError(f"{name}: {error}; save as UTF-8") from error
 
 
-def _replaced(name: str, text: str) -> pathlib.Path:
+def _replaced(name: str, before: str, text: str) -> pathlib.Path:
     try:
-        return files.replace(name, text.encode())
+        return files.replace(name, before.encode(), text.encode())
     except OSError as error:
         raise errors.InputError(f"FILE {name}: {error}") from error
 

@@ -227,6 +227,8 @@ def test_a_full_disk(
 ) -> None:
     """Whether at the backup or at the file."""
     left = [None] * at
+    backup = path.with_name(f"{path.name}.bak")
+    backup.write_text("of the run before")
 
     def fsync(_: int) -> None:
         left.pop()
@@ -239,8 +241,37 @@ def test_a_full_disk(
     assert ran.err.splitlines()[-1].startswith(f"InputError: FILE {path}: ")
     assert path.read_bytes() == CORE.read_bytes()
     assert not list(path.parent.glob(".*"))
+    assert backup.read_text() == "of the run before"
 
 
+def test_a_file_that_changed_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another run, say, whose backup this one's would replace."""
+    text = CORE.read_text()
+
+    def merged_late(*_: object) -> gnocchi.Merged:
+        path.write_text("another's")
+        return gnocchi.Merged(text + "#", ("a",), ())
+
+    monkeypatch.setattr(gnocchi, "merge", merged_late)
+    ran = run("gnocchi-resources", str(path), "--in-place")
+    assert ran.code == 2
+    assert "changed meanwhile: run this again" in ran.err
+    assert [each.read_text() for each in path.parent.iterdir()] == [
+        "another's"
+    ]
+
+
+def _bomb(value: str) -> str:
+    """What nine aliases a line make of a few lines."""
+    lines = [f"a0: &a0 {value}"]
+    for n in range(1, 9):
+        lines.append(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]")
+    return "\n".join([*lines, f"{INSTANCE}  metrics:\n    a:\n"])
+
+
+METHODS = "[{aggregation_methods: 5}]"
 INSTANCE = "resources:\n- resource_type: instance\n"
 BAD = {
     "not YAML": ("resources: [\n", ":2: not YAML: "),
@@ -267,6 +298,19 @@ BAD = {
         ":1: the metrics",
     ),
     "deep": ("[" * 5000, ":1: not YAML: "),
+    "aliases of aliases": (_bomb("[1, 2, 3]"), ":6: its aliases make more"),
+    "part of itself": (
+        f"{INSTANCE}  self: &a [*a]\n  metrics:\n    a:\n",
+        ":1: not YAML: it is nested too deeply, or in itself",
+    ),
+    "no list of policies": (
+        f"archive_policies: 5\n{INSTANCE}  metrics:\n    a:\n",
+        ":1: archive_policies is no list",
+    ),
+    "no list of methods": (
+        f"{INSTANCE}  metrics:\n    a:\narchive_policies: {METHODS}\n",
+        ":1: aggregation_methods is no list",
+    ),
     "shared": (
         f"{INSTANCE}  metrics: &a\n    a:\n- metrics: *a\n",
         ":1: it is written in a way",
@@ -300,6 +344,8 @@ def test_too_much(path: Path) -> None:
         (("--in-place",), "--in-place: name the FILE"),
         (("-", "--in-place"), "--in-place: name the FILE"),
         (("/no/such",), "FILE /no/such: "),
+        (("--rate-policy", ""), "--rate-policy '': no name"),
+        (("--gauge-policy", "a\nb"), "--gauge-policy 'a\\nb': no name"),
         (("/proc/self/status", "--in-place"), "/proc/self/status:"),
     ],
 )
