@@ -11,6 +11,7 @@ from pathlib import Path
 from oslo_config import cfg
 
 from ceilometer_perf import options
+from ceilometer_perf.guest import nova_conf
 
 #: Of ``ceilometer.compute.virt.libvirt.utils``.
 URIS = {"parallels": "parallels:///system", "lxc": "lxc:///"}
@@ -39,6 +40,11 @@ def read(files: Sequence[str] = (), uri: str | None = None) -> cfg.ConfigOpts:
     conf.register_opts(PIPELINE_OPTS)
     conf.register_opts(POLLING_OPTS, group="polling")
     options.register(conf)
+    for file in files:
+        try:
+            nova_conf.refuse_endless(file)
+        except (ValueError, OSError) as error:
+            raise cfg.Error(f"--config-file {file}: {error}") from error
     words = [word for file in files for word in ("--config-file", file)]
     conf(words, project="ceilometer", prog="ceilometer-polling")
     if uri is not None:

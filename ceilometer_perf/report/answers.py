@@ -3,6 +3,7 @@
 
 import json
 import math
+import os
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -138,13 +139,20 @@ def shown(url: str) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """All of it or nothing; ReportError if it can't be written."""
-    unfinished = path.with_name(f".{path.name}.new")
+    """All of it or nothing; ReportError if it can't be written.
+
+    Links stay, and so do devices and pipes, which take it as it comes.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
+        path = path.resolve()
+        unfinished = path.with_name(unfinished.name)
         unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(path)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         unfinished.unlink(missing_ok=True)
-        raise ReportError(
-            f"{path}: can't be written: {error.strerror}"
-        ) from error
+        reason = getattr(error, "strerror", None) or error
+        raise ReportError(f"{path}: can't be written: {reason}") from error

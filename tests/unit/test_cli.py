@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ceilometer_perf.cli import app, values
+from ceilometer_perf.cli import app, options, values
 
 
 def test_no_command_is_help_and_not_a_shell(
@@ -101,3 +101,15 @@ def test_warnings_do_not_colour_the_terminal() -> None:
 def test_names_in_tables_do_not_either() -> None:
     cell = values.Value("a\u009b31m\nb\u202e")
     assert cell.human_readable() == "a?31m\nb?"
+
+
+@pytest.mark.parametrize("word", ["0K", "3K", "1T", "2K", "2"])
+def test_no_size_of_a_page(word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        options.page_size(word)
+
+
+def test_sizes_of_pages() -> None:
+    assert [options.page_size(s) for s in ("4K", "2M", "1G")] == [
+        4, 2048, 1048576,
+    ]  # fmt: skip
