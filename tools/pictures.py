@@ -85,7 +85,7 @@ def main() -> None:
     try:
         find(BROWSER, BROWSER)
     except LabError as error:
-        sys.exit(f"pictures: {error}")
+        parser.exit(2, f"pictures: {error}\n")
     with TemporaryDirectory(prefix="pictures-") as name:
         folder = Path(name)
         _measure(folder, seconds)
