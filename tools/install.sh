@@ -27,6 +27,14 @@ quietly() {
 
 services=(epmd.service epmd.socket postgresql.service prometheus.service rabbitmq-server.service)
 
+# Which of these the next boot starts.
+enabled() {
+    local service
+    for service in "${services[@]}"; do
+        ! systemctl is-enabled --quiet "$service" 2>/dev/null || echo "$service"
+    done
+}
+
 packages() { sed -e 's/#.*//' -e '/platform:dpkg/!d' -e 's/ .*//' bindep.txt; }
 
 missing=()
@@ -38,11 +46,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     echo "Installing ${missing[*]}" >&2
     export DEBIAN_FRONTEND=noninteractive
     quietly apt-get update
-    disabled=()
-    for service in "${services[@]}"; do
-        systemctl is-enabled --quiet "$service" 2>/dev/null ||
-            disabled+=("$service")
-    done
+    before=$(enabled)
     # What packages ask before they start a service; 101 is no.
     policy=/usr/sbin/policy-rc.d
     ours=
@@ -52,10 +56,14 @@ if [ ${#missing[@]} -gt 0 ]; then
         printf '#!/bin/sh\nexit 101\n' >$ours
         chmod 755 $ours
     fi
-    quietly apt-get install -y --no-install-recommends "${missing[@]}"
+    # New machines update themselves at first, and hold the lock.
+    quietly apt-get install -y --no-install-recommends \
+        -o DPkg::Lock::Timeout=300 "${missing[@]}"
     rm -f $ours
     # Packages enable them; those that already were stay so.
-    [ ${#disabled[@]} = 0 ] || quietly systemctl disable "${disabled[@]}"
+    for service in $(enabled | grep -vxF "$before"); do
+        quietly systemctl disable "$service"
+    done
 fi
 
 # What the environment was made from; any change makes it anew.
