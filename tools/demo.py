@@ -25,7 +25,7 @@ from tools.usage import demo as usage
 
 GUESTS_PER_TABLE = 3
 SETTLING = 0.5  # seconds for the last cycle's remaining meters to come
-PATIENCE = 30.0  # seconds beyond the cycles' own time until it gives up
+PATIENCE = 90.0  # seconds beyond the cycles' own time until it gives up
 
 Sample = dict[str, Any]
 Series = dict[tuple[str, str], list[Sample]]  # by (instance name, meter)

@@ -15,7 +15,17 @@ import pytest
 from ceilometer import service
 from ceilometer.compute import discovery
 
-from tests.lab import EVENTS, Guest, Lab, LabError, cleaning, pmu, processes
+from tests.lab import (
+    EVENTS,
+    Guest,
+    Hardware,
+    Lab,
+    LabError,
+    cleaning,
+    pmu,
+    processes,
+    requirements,
+)
 from tests.lab.fixtures import LabFixture
 
 Starter = Callable[[Guest], Guest]
@@ -496,3 +506,10 @@ def test_command_line_names_missing_packages(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("lab.sh: libvirtd is missing: apt install")
     assert done.stderr.count("\n") == 1
+
+
+def test_no_fuse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    device = tmp_path / "fuse"
+    monkeypatch.setattr(requirements, "FUSE_DEVICE", device)
+    with pytest.raises(LabError, match=f"^{device} is missing: modprobe fuse"):
+        Lab(resctrl=Hardware()).up()

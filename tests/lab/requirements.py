@@ -25,6 +25,7 @@ DRIVER = "libvirt/connection-driver/libvirt_driver_qemu.so"
 DRIVER_PLACES = ("lib/*", "lib64", "lib")
 COMPILER = {"gcc": "gcc and libc6-dev"}
 FUSE = {"fusermount3": "fuse3"}
+FUSE_DEVICE = Path("/dev/fuse")
 
 
 def check(*, compiler: bool = False, fuse: bool = False) -> None:
@@ -40,6 +41,11 @@ def check(*, compiler: bool = False, fuse: bool = False) -> None:
     for command, package in needed.items():
         find(command, package)
     qemu_driver()
+    if fuse and not FUSE_DEVICE.exists():
+        raise LabError(
+            f"{FUSE_DEVICE} is missing: modprobe fuse, or, in a container, "
+            "have it given the device"
+        )
 
 
 def check_root() -> None:
