@@ -149,7 +149,7 @@ def tunes(draw: st.DrawFn, vcpus: int) -> list[str]:
                 st.lists(
                     st.sampled_from(parts or [group]),
                     min_size=least,
-                    unique_by=tuple,
+                    unique_by=frozenset,
                 )
             )
             inside[name] += [
