@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.lab import Lab
+from ceilometer_perf.host.resctrl import Resctrl
+from tests.functional.machine import tasks
+from tests.lab import Guest, Lab
 
 #: The helper's other end; says what became of each call.
 CLIENT = """
@@ -75,3 +77,19 @@ class Client:
 
     def end(self) -> None:
         self._process.communicate()
+
+
+def watches_and_releases(lab: Lab, client: Client, name: str) -> None:
+    """Assert that a helper of root's makes a group, and removes it."""
+    guest = lab.start(Guest(name, "paused", events=()))
+    # Another agent's may be about to end.
+    before = client.helpers()
+    assert client.ask("watch", guest.domain_name, guest.uuid) is None
+    (path,) = Resctrl(lab.resctrl_path).ours()[guest.uuid]
+    threads = Path(f"/proc/{lab.qemu_pid(guest)}/task").iterdir()
+    assert set(tasks(path)) == {int(task.name) for task in threads}
+    (helper,) = set(client.helpers()) - set(before)
+    assert Path(f"/proc/{helper}").stat().st_uid == 0
+    assert client.ask("release", guest.uuid) is None
+    assert not path.exists()
+    lab.remove(guest)

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from ceilometer_perf.host.resctrl import Resctrl
-from tests.functional.helper import Client, configuration
-from tests.functional.machine import open_to_all, tasks
+from tests.functional.helper import (
+    Client,
+    configuration,
+    watches_and_releases,
+)
+from tests.functional.machine import open_to_all
 from tests.functional.node import CHECKOUT, Node
-from tests.lab import Guest, Hardware, Lab
+from tests.lab import Hardware, Lab
 
 PAGE = CHECKOUT / "doc/source/cache-and-bandwidth.rst"
 THEIRS = "--config-file /etc/ceilometer/ceilometer.conf"
@@ -46,19 +49,9 @@ def lab() -> Iterator[Lab]:
 
 def test_helper_by_rootwrap(lab: Lab, node: Node, tmp_path: Path) -> None:
     node.config.write_text(configuration(lab))
-    guest = lab.start(Guest("by-rootwrap", "paused", events=()))
     client = Client(tmp_path, command(), within=node.command())
-    before = client.helpers()
-    assert client.ask("watch", guest.domain_name, guest.uuid) is None
-    (path,) = Resctrl(lab.resctrl_path).ours()[guest.uuid]
-    threads = Path(f"/proc/{lab.qemu_pid(guest)}/task").iterdir()
-    assert set(tasks(path)) == {int(task.name) for task in threads}
-    (helper,) = set(client.helpers()) - set(before)
-    assert Path(f"/proc/{helper}").stat().st_uid == 0
-    assert client.ask("release", guest.uuid) is None
-    assert not path.exists()
+    watches_and_releases(lab, client, "by-rootwrap")
     client.end()
-    lab.remove(guest)
 
 
 def rootwrap(node: Node, words: str) -> subprocess.CompletedProcess[str]:

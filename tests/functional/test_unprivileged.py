@@ -11,8 +11,12 @@ from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.meters import RDT
 from ceilometer_perf.options import OPTS
 from tests.functional.agent import Agent
-from tests.functional.helper import Client, configuration
-from tests.functional.machine import open_to_all, tasks
+from tests.functional.helper import (
+    Client,
+    configuration,
+    watches_and_releases,
+)
+from tests.functional.machine import open_to_all
 from tests.functional.node import UID, Node
 from tests.lab import Guest, Hardware, Lab
 
@@ -75,18 +79,7 @@ def test_agent_polls(lab: Lab, node: Node, tmp_path: Path) -> None:
 
 
 def test_helper_by_sudo(lab: Lab, client: Client) -> None:
-    guest = lab.start(Guest("by-sudo", "paused", events=()))
-    # Another agent's may be about to end.
-    before = client.helpers()
-    assert client.ask("watch", guest.domain_name, guest.uuid) is None
-    (path,) = Resctrl(lab.resctrl_path).ours()[guest.uuid]
-    threads = Path(f"/proc/{lab.qemu_pid(guest)}/task").iterdir()
-    assert set(tasks(path)) == {int(task.name) for task in threads}
-    (helper,) = set(client.helpers()) - set(before)
-    assert Path(f"/proc/{helper}").stat().st_uid == 0
-    assert client.ask("release", guest.uuid) is None
-    assert not path.exists()
-    lab.remove(guest)
+    watches_and_releases(lab, client, "by-sudo")
 
 
 def sudo(node: Node, words: str) -> subprocess.CompletedProcess[str]:

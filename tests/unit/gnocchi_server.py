@@ -4,13 +4,13 @@
 import contextlib
 import json
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from http import server
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.unit import serving
 
 METRIC = re.compile(r"\(metric (\S+) ([^\s()]+)\)")
 Answered = tuple[int, Any]
@@ -99,7 +99,7 @@ def refused(code: int, description: Any) -> Answered:
 def having(had: Had) -> Iterator[str]:
     """Where one listens that has this."""
 
-    class Handler(server.BaseHTTPRequestHandler):
+    class Handler(serving.Handler):
         def do_GET(self) -> None:
             assert self.path == "/v1/archive_policy"
             self._answer(*had.policies())
@@ -117,23 +117,7 @@ def having(had: Had) -> Iterator[str]:
             self._answer(*had.aggregates(body, parameters))
 
         def _answer(self, status: int, answer: Any) -> None:
-            data = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            self.reply(status, json.dumps(answer).encode())
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as serving:
-        thread = threading.Thread(
-            target=serving.serve_forever, args=(0.01,), daemon=True
-        )
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{serving.server_port}"
-        finally:
-            serving.shutdown()
-            thread.join()
+    with serving.serving(Handler) as url:
+        yield url

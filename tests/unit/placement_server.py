@@ -5,7 +5,8 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Iterator
-from http import server
+
+from tests.unit import serving
 
 
 @dataclasses.dataclass
@@ -23,7 +24,7 @@ def answering(answer: Answer) -> Iterator[str]:
     """The address of a server that gives this answer."""
     ended = threading.Event()
 
-    class Handler(server.BaseHTTPRequestHandler):
+    class Handler(serving.Handler):
         def handle_one_request(self) -> None:
             self.raw_requestline = self.rfile.readline(65537)
             self.close_connection = True
@@ -32,24 +33,12 @@ def answering(answer: Answer) -> Iterator[str]:
             if answer.status is None:
                 ended.wait(30)
                 return
-            self.send_response(answer.status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(answer.body)))
-            self.end_headers()
+            self.head(answer.status, len(answer.body))
             ended.wait(answer.late)
             self.wfile.write(answer.body)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as serving:
-        thread = threading.Thread(
-            target=serving.serve_forever, args=(0.01,), daemon=True
-        )
-        thread.start()
+    with serving.serving(Handler) as url:
         try:
-            yield f"http://127.0.0.1:{serving.server_port}"
+            yield url
         finally:
             ended.set()
-            serving.shutdown()
-            thread.join()

@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reports: what is drawn, what a page must not do, and bad input."""
 
-import http.server
 import math
 import re
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ceilometer_perf.panels.table import DASHBOARDS
 from ceilometer_perf.report import charts, prometheus
 from ceilometer_perf.report.answers import Answers, Series, shown
+from tests.unit import serving
 from tests.unit.shell import run
 
 QUERIES = {
@@ -267,28 +265,19 @@ def test_without_the_library(
     assert "pip install 'ceilometer-perf[report]'" in ran.err
 
 
-class Wrong(http.server.BaseHTTPRequestHandler):
+class Wrong(serving.Handler):
     """Answers what ``body`` says."""
 
     body = b""
 
     def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(self.body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+        self.reply(200, self.body)
 
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    with http.server.HTTPServer(("127.0.0.1", 0), Wrong) as made:
-        thread = threading.Thread(target=made.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{made.server_port}"
-        made.shutdown()
-        thread.join()
+    with serving.serving(Wrong) as url:
+        yield url
 
 
 @pytest.mark.parametrize(
