@@ -16,7 +16,9 @@ from ceilometer_perf.guest import cpus, errors, xml
 
 LIBVIRT_OPTS = [
     cfg.ListOpt("enabled_perf_events", default=[]),
-    cfg.IntOpt("realtime_scheduler_priority", default=1),
+    # The limits are SCHED_FIFO's; Nova takes any number, and libvirt then
+    # starts no such guest.
+    cfg.IntOpt("realtime_scheduler_priority", default=1, min=1, max=99),
 ]
 COMPUTE_OPTS = [
     cfg.StrOpt("cpu_dedicated_set"),

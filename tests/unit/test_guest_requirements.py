@@ -49,6 +49,8 @@ def test_an_empty_nova_conf_has_novas_defaults(
     [
         "no section = 1\n[",
         "[libvirt]\nrealtime_scheduler_priority = high\n",
+        "[libvirt]\nrealtime_scheduler_priority = 0\n",
+        "[libvirt]\nrealtime_scheduler_priority = 100\n",
         "[compute]\ncpu_dedicated_set = 0-3\ncpu_shared_set = 3-4\n",
     ],
 )
