@@ -28,6 +28,7 @@ from tests.lab import MONITORS, Guest, Hardware, Lab, LabError
 from tools.variants import Variant, measured, ratios
 
 TIMEOUT = 60.0  # seconds
+REFRESH = 600.0  # seconds, the default: not amid a measurement
 RATIOS = (
     ("rdt_perf", "look"),
     ("rdt_libvirt", "look"),
@@ -70,7 +71,7 @@ def _variants(uri: str, lab: Lab) -> Mapping[str, Variant]:
     connection = Connection(uri, TIMEOUT)
     run_dir = lab.run_dir / "qemu"
     processes = Processes(run_dir)
-    source = PerfSource(connection, Inventory(connection, TIMEOUT))
+    source = PerfSource(connection, Inventory(connection, REFRESH))
     monitor = Monitor(source, processes, Policy())
     report = monitor.look()
     by_perf = _part(report, lambda counters: "perf.cmt" in counters)
