@@ -99,8 +99,10 @@ class _Composer(yaml.SafeLoader):
 
 def _load(text: str) -> Any:
     try:
-        _count(yaml.compose(text, yaml.SafeLoader), {})
-        return yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        _count(node, {})
+        return None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise MappingError(
