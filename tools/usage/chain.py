@@ -11,7 +11,7 @@ comes out of both databases. The exit code is 0 if all is equal. Needs root.
 
 import argparse
 
-from tools.usage.numbers import at_least
+from tools.usage.numbers import add_polling
 
 PARTS = ("gnocchi", "prometheus")
 
@@ -30,12 +30,5 @@ def parser() -> argparse.ArgumentParser:
         help=f"leave out one of {', '.join(PARTS)}; without gnocchi there is "
         "no RabbitMQ, notification agent and PostgreSQL either",
     )  # fmt: skip
-    parser.add_argument(
-        "--cycles", type=at_least(2), default=5, metavar="N",
-        help="polling cycles, at least 2: rates need two (default: 5)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--interval", type=at_least(1), default=2, metavar="SECONDS",
-        help="time between cycles (default: 2)",
-    )  # fmt: skip
+    add_polling(parser, cycles=5)
     return parser

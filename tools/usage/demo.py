@@ -9,7 +9,7 @@ grew. Needs root, stops all that it started, leaves any other libvirtd alone.
 import argparse
 from typing import Literal
 
-from tools.usage.numbers import at_least
+from tools.usage.numbers import add_polling, at_least
 
 KINDS: tuple[Literal["spin", "idle", "paused"], ...] = (
     "spin",
@@ -28,16 +28,9 @@ def parser() -> argparse.ArgumentParser:
         "--json", action="store_true",
         help="one Ceilometer sample a line on stdout, and nothing else there",
     )  # fmt: skip
-    parser.add_argument(
-        "--cycles", type=at_least(2), default=3, metavar="N",
-        help="polling cycles, at least 2: rates need two (default: 3)",
-    )  # fmt: skip
+    add_polling(parser, cycles=3)
     parser.add_argument(
         "--guests", type=at_least(1), default=3, metavar="N",
         help=f"guests, by turns {', '.join(KINDS)} (default: 3)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--interval", type=at_least(1), default=2, metavar="SECONDS",
-        help="time between cycles (default: 2)",
     )  # fmt: skip
     return parser
