@@ -15,21 +15,21 @@ from typing import cast
 from oslo_config import cfg
 
 from ceilometer_perf import options
+from ceilometer_perf.counters.libvirt import PerfSource
+from ceilometer_perf.counters.monitor import Monitor, Report
+from ceilometer_perf.counters.trust import Policy
 from ceilometer_perf.host.caches import Caches
 from ceilometer_perf.host.connection import Connection
 from ceilometer_perf.host.inventory import Inventory
 from ceilometer_perf.host.monitors import Monitors
 from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.host.resctrl import Resctrl
-from ceilometer_perf.monitor import Monitor, Report
 from ceilometer_perf.options import Settings
-from ceilometer_perf.rdt import Rdt, RdtReport
+from ceilometer_perf.rdt.choice import Choice
+from ceilometer_perf.rdt.groups import Groups, Watches
+from ceilometer_perf.rdt.look import Rdt, RdtReport
+from ceilometer_perf.rdt.usage import Origin
 from ceilometer_perf.reading import SourceUnavailableError
-from ceilometer_perf.sources.perf import PerfSource
-from ceilometer_perf.sources.rdt.choice import Choice
-from ceilometer_perf.sources.rdt.groups import Groups, Watches
-from ceilometer_perf.sources.rdt.usage import Origin
-from ceilometer_perf.trust import Policy
 
 Uris = Mapping[str, str]
 """libvirt's URIs by ``[DEFAULT] libvirt_type``."""

@@ -16,15 +16,16 @@ from ceilometer.compute.pollsters import GenericComputePollster, util
 from ceilometer.compute.pollsters import instance_stats as core
 from ceilometer.compute.virt import inspector
 
-from ceilometer_perf import options, pollsters
-from ceilometer_perf.discovery import PerfInstances
+from ceilometer_perf import options
+from ceilometer_perf.agent import pollsters
+from ceilometer_perf.agent.discovery import PerfInstances
+from ceilometer_perf.counters.libvirt import PerfSource
+from ceilometer_perf.counters.monitor import Monitor, Report
+from ceilometer_perf.counters.trust import Policy
 from ceilometer_perf.host.connection import Connection
 from ceilometer_perf.host.inventory import Domains, Inventory
 from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.meters import METERS, RDT
-from ceilometer_perf.monitor import Monitor, Report
-from ceilometer_perf.sources.perf import PerfSource
-from ceilometer_perf.trust import Policy
 from tests.lab import EVENTS, Guest, Lab, LabError
 from tools import bench_rdt
 from tools.progress import stderr, steps

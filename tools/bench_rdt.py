@@ -8,6 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ceilometer_perf.counters.libvirt import PerfSource
+from ceilometer_perf.counters.monitor import Monitor, Report
+from ceilometer_perf.counters.trust import Policy
+from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.host.caches import Caches
 from ceilometer_perf.host.connection import Connection
 from ceilometer_perf.host.inventory import Inventory
@@ -15,15 +19,11 @@ from ceilometer_perf.host.monitors import Monitors
 from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.host.watching import Watching
-from ceilometer_perf.monitor import Monitor, Report
-from ceilometer_perf.rdt import Rdt
+from ceilometer_perf.rdt.choice import Choice
+from ceilometer_perf.rdt.groups import Groups
+from ceilometer_perf.rdt.look import Rdt
+from ceilometer_perf.rdt.usage import Origin
 from ceilometer_perf.reading import Counters
-from ceilometer_perf.sources.perf import PerfSource
-from ceilometer_perf.sources.rdt.choice import Choice
-from ceilometer_perf.sources.rdt.groups import Groups
-from ceilometer_perf.sources.rdt.usage import Origin
-from ceilometer_perf.trust import Policy
-from ceilometer_perf.verdicts import Verdict
 from tests.lab import MONITORS, Guest, Hardware, Lab, LabError
 from tools.variants import Variant, measured, ratios
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ceilometer_perf import agent_conf, doctor
+from ceilometer_perf import doctor
 from ceilometer_perf.cli import errors, looking, options
+from ceilometer_perf.doctor import agent_conf
 
 NOVA_CONF = Path("/etc/nova/nova.conf")
 

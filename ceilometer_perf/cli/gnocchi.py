@@ -7,8 +7,10 @@ import pathlib
 
 from oslo_log import log
 
-from ceilometer_perf import agent_conf, gnocchi
 from ceilometer_perf.cli import errors, files, options
+from ceilometer_perf.doctor import agent_conf
+from ceilometer_perf.report import gnocchi_resources
+from ceilometer_perf.report.gnocchi_resources import Merged
 
 LOG = log.getLogger(__name__)
 
@@ -23,8 +25,8 @@ class Resources(errors.Command):
             "file",
             nargs="?",
             metavar="FILE",
-            help=f"your {gnocchi.NAME}; - is standard input (default: that "
-            "of the Ceilometer that is installed)",
+            help=f"your {gnocchi_resources.NAME}; - is standard input "
+            "(default: that of the Ceilometer that is installed)",
         )
         parser.add_argument(
             "--in-place",
@@ -34,10 +36,10 @@ class Resources(errors.Command):
         )
         parser.add_argument(
             "--rate-policy",
-            default=gnocchi.RATE_POLICY,
+            default=gnocchi_resources.RATE_POLICY,
             metavar="NAME",
             help="the archive policy of counters that grow, with rate:mean "
-            f"(default: {gnocchi.RATE_POLICY})",
+            f"(default: {gnocchi_resources.RATE_POLICY})",
         )
         parser.add_argument(
             "--gauge-policy",
@@ -52,7 +54,7 @@ class Resources(errors.Command):
         """Write the file, or print it."""
         if parsed_args.in_place and parsed_args.file in (None, "-"):
             raise errors.InputError("--in-place: name the FILE to write anew")
-        name = parsed_args.file or str(agent_conf.core(gnocchi.CORE))
+        name = parsed_args.file or str(agent_conf.core(gnocchi_resources.CORE))
         before = _text(name)
         merged = _merged(name, before, parsed_args)
         for warning in merged.warnings:
@@ -78,7 +80,10 @@ class Resources(errors.Command):
             buffer.flush()
 
     def _print_json(
-        self, name: str, merged: gnocchi.Merged, backup: pathlib.Path | None
+        self,
+        name: str,
+        merged: Merged,
+        backup: pathlib.Path | None,
     ) -> None:
         shown = {
             "file": name,
@@ -90,7 +95,7 @@ class Resources(errors.Command):
         self.app.stdout.write(json.dumps(shown) + "\n")
 
 
-def _merged(name: str, text: str, args: argparse.Namespace) -> gnocchi.Merged:
+def _merged(name: str, text: str, args: argparse.Namespace) -> Merged:
     for option in ("rate_policy", "gauge_policy"):
         given = getattr(args, option)
         if given is not None and not (given and given.isprintable()):
@@ -98,10 +103,10 @@ def _merged(name: str, text: str, args: argparse.Namespace) -> gnocchi.Merged:
                 f"--{option.replace('_', '-')} {given!r}: no name of an "
                 "archive policy"
             )
-    policies = gnocchi.Policies(args.rate_policy, args.gauge_policy)
+    policies = gnocchi_resources.Policies(args.rate_policy, args.gauge_policy)
     try:
-        return gnocchi.merge(text, policies)
-    except gnocchi.MappingError as error:
+        return gnocchi_resources.merge(text, policies)
+    except gnocchi_resources.MappingError as error:
         raise errors.InputError(f"{name}:{error.line}: {error}") from error
 
 
@@ -110,7 +115,7 @@ def _text(name: str) -> str:
     if len(data) > options.MAX_FILE:
         raise errors.InputError(
             f"{name}: more than {options.MAX_FILE} bytes, which is no "
-            f"{gnocchi.NAME}"
+            f"{gnocchi_resources.NAME}"
         )
     try:
         return data.decode()
@@ -125,7 +130,7 @@ def _replaced(name: str, before: str, text: str) -> pathlib.Path:
         raise errors.InputError(f"FILE {name}: {error}") from error
 
 
-def _told(merged: gnocchi.Merged, backup: pathlib.Path | None) -> str:
+def _told(merged: Merged, backup: pathlib.Path | None) -> str:
     if backup is None:
         return "all meters are mapped already; nothing was written"
     count = len(merged.added)

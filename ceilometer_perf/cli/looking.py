@@ -7,9 +7,10 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from ceilometer_perf import agent_conf, wiring
-from ceilometer_perf.status import Lacks, Watch, host_lacks
-from ceilometer_perf.verdicts import Judgement
+from ceilometer_perf import wiring
+from ceilometer_perf.counters.verdicts import Judgement
+from ceilometer_perf.doctor import agent_conf
+from ceilometer_perf.doctor.status import Lacks, Watch, host_lacks
 from ceilometer_perf.wiring import Parts
 
 
@@ -30,8 +31,8 @@ def watch(parts: Parts, lacks: Lacks | None = None) -> Watch:
 #: and that all is well is no news.
 _SHOWN = {
     "ceilometer_perf": logging.WARNING,
-    "ceilometer_perf.monitor": logging.ERROR,
-    "ceilometer_perf.rdt": logging.ERROR,
+    "ceilometer_perf.counters.monitor": logging.ERROR,
+    "ceilometer_perf.rdt.look": logging.ERROR,
 }
 #: For a screen that nothing else may write on.
 SILENT = {"ceilometer_perf": logging.CRITICAL}

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ceilometer_perf import agent_conf
 from ceilometer_perf.cli import errors, options
+from ceilometer_perf.doctor import agent_conf
 from ceilometer_perf.panels.panel import Dashboard
 from ceilometer_perf.panels.table import DASHBOARDS
 from ceilometer_perf.report.answers import Answers, write

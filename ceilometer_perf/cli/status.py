@@ -12,9 +12,9 @@ from cliff.formatters.table import TableFormatter
 
 from ceilometer_perf.cli import errors, looking, options
 from ceilometer_perf.cli.values import Value, printable
+from ceilometer_perf.counters.verdicts import Judgement
+from ceilometer_perf.doctor.status import Instance, Lacks, Status, host_lacks
 from ceilometer_perf.host.resctrl import Resctrl
-from ceilometer_perf.status import Instance, Lacks, Status, host_lacks
-from ceilometer_perf.verdicts import Judgement
 from ceilometer_perf.wiring import Parts
 
 WITHHELD = 1  # the exit code if a counter is withheld; 2 is bad input

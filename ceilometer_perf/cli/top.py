@@ -14,9 +14,9 @@ from rich.text import Text
 
 from ceilometer_perf.cli import errors, looking, options
 from ceilometer_perf.cli.values import printable
+from ceilometer_perf.doctor.status import Instance, Status, Watch
 from ceilometer_perf.meters import BANDWIDTH_TOTAL, IPC, L3_CACHE, Meter
 from ceilometer_perf.reading import SHORTEST
-from ceilometer_perf.status import Instance, Status, Watch
 
 PIPE_WIDTH = 160  # columns where there is no terminal to ask
 STEP = 1000.0

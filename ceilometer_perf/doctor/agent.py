@@ -10,8 +10,7 @@ from pathlib import Path
 
 from stevedore import NamedExtensionManager
 
-from ceilometer_perf import agent_conf
-from ceilometer_perf.doctor import definitions
+from ceilometer_perf.doctor import agent_conf, definitions
 from ceilometer_perf.doctor.definitions import Source
 from ceilometer_perf.doctor.finding import (
     BrokenError,

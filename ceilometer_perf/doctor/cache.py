@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The link of L3 occupancy and memory bandwidth, past the gate."""
 
+from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.doctor import agent
 from ceilometer_perf.doctor.finding import (
     BrokenError,
@@ -11,7 +12,6 @@ from ceilometer_perf.doctor.finding import (
 from ceilometer_perf.doctor.host import commonest
 from ceilometer_perf.doctor.patient import Patient
 from ceilometer_perf.meters import RDT_NAMES
-from ceilometer_perf.verdicts import Verdict
 
 _GOOD = (Verdict.OK, Verdict.NEW)
 

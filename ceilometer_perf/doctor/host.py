@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ceilometer_perf import guest
+from ceilometer_perf.counters.verdicts import REBOOT, Judgement, Verdict
 from ceilometer_perf.doctor import agent
 from ceilometer_perf.doctor.finding import (
     BrokenError,
@@ -17,13 +18,12 @@ from ceilometer_perf.doctor.finding import (
 )
 from ceilometer_perf.doctor.names import meant
 from ceilometer_perf.doctor.patient import Patient, counted
+from ceilometer_perf.doctor.status import COUNTERS, Instance
 from ceilometer_perf.guest import errors, events
 from ceilometer_perf.guest import nova_conf as nova
 from ceilometer_perf.host.probe import machine
 from ceilometer_perf.meters import HARDWARE_KEYS
 from ceilometer_perf.reading import SourceUnavailableError
-from ceilometer_perf.status import COUNTERS, Instance
-from ceilometer_perf.verdicts import REBOOT, Judgement, Verdict
 
 SAFE = (
     "take what 'ceilometer-perf host probe --nova-conf' prints, restart "

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from oslo_config import cfg
 
-from ceilometer_perf import agent_conf, wiring
-from ceilometer_perf.reading import SourceUnavailableError
-from ceilometer_perf.status import (
+from ceilometer_perf import wiring
+from ceilometer_perf.counters.verdicts import Verdict
+from ceilometer_perf.doctor import agent_conf
+from ceilometer_perf.doctor.status import (
     COUNTERS,
     Instance,
     Lacks,
@@ -16,7 +17,7 @@ from ceilometer_perf.status import (
     Watch,
     host_lacks,
 )
-from ceilometer_perf.verdicts import Verdict
+from ceilometer_perf.reading import SourceUnavailableError
 from ceilometer_perf.wiring import Parts
 
 _NOT_COUNTED = (Verdict.NOT_ENABLED, Verdict.HOST_LACKS)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ceilometer_perf import agent_conf, gnocchi
-from ceilometer_perf.doctor import definitions
+from ceilometer_perf.doctor import agent_conf, definitions
 from ceilometer_perf.doctor.agent import polled
 from ceilometer_perf.doctor.definitions import Source
 from ceilometer_perf.doctor.finding import (
@@ -22,6 +21,7 @@ from ceilometer_perf.doctor.finding import (
     warning,
 )
 from ceilometer_perf.doctor.patient import Patient
+from ceilometer_perf.report import gnocchi_resources
 
 ETC = Path("/etc/ceilometer")
 LET_THROUGH = (
@@ -114,16 +114,16 @@ def _mappings(
         url = urlsplit(publisher if "://" in publisher else f"{publisher}://")
         if url.scheme == "gnocchi":
             asked = parse_qs(url.query).get("resources_definition_file")
-            name = asked[-1] if asked else gnocchi.NAME
+            name = asked[-1] if asked else gnocchi_resources.NAME
             yield (
                 ETC / name,
-                agent_conf.find(patient.conf, name, gnocchi.CORE),
+                agent_conf.find(patient.conf, name, gnocchi_resources.CORE),
             )
 
 
 def _command(asked: Path, path: Path) -> str:
     """What adds the meters; core's own file is left as it is."""
-    if path == agent_conf.core(gnocchi.CORE):
+    if path == agent_conf.core(gnocchi_resources.CORE):
         return f"ceilometer-perf gnocchi-resources > {asked}"
     return f"ceilometer-perf gnocchi-resources --in-place {path}"
 

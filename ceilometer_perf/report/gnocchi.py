@@ -13,8 +13,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from ceilometer_perf import keystone
-from ceilometer_perf.gnocchi import RATE_POLICY, RESOURCE_TYPE
+from ceilometer_perf import openstack
 from ceilometer_perf.panels.panel import Dashboard, Measures, Panel
 from ceilometer_perf.report.answers import (
     POINTS,
@@ -25,6 +24,7 @@ from ceilometer_perf.report.answers import (
     Series,
     shown,
 )
+from ceilometer_perf.report.gnocchi_resources import RATE_POLICY, RESOURCE_TYPE
 
 LABELS = ("id", "display_name", "host", "project_id")
 RECENT = 3  # spans in which a bar's value may be
@@ -41,7 +41,7 @@ class _NotKeptError(Exception):
     """A metric is not kept in spans of this length; its name."""
 
 
-def connect(conf: cfg.ConfigOpts, url: str | None) -> keystone.Api:
+def connect(conf: cfg.ConfigOpts, url: str | None) -> openstack.Api:
     """Who can be asked; nothing is sent yet.
 
     ``url`` takes the place of the endpoint that the catalog has.
@@ -53,7 +53,7 @@ def connect(conf: cfg.ConfigOpts, url: str | None) -> keystone.Api:
     section = f"[{group}] of ceilometer.conf"
     if url is not None and url != shown(url):
         raise ReportError(f"--url: user and password belong in {section}")
-    service = keystone.Service(
+    service = openstack.Service(
         "Gnocchi",
         "metric",
         section,
@@ -64,13 +64,13 @@ def connect(conf: cfg.ConfigOpts, url: str | None) -> keystone.Api:
             404: "does the endpoint lead to Gnocchi?",
         },
     )
-    conf.register_opts([*keystone.opts(service), INTERFACE], group=group)
+    conf.register_opts([*openstack.opts(service), INTERFACE], group=group)
     arguments = {} if url is None else {"endpoint_override": url}
     try:
-        return keystone.connect(
+        return openstack.connect(
             conf, group, service, "ceilometer-agent-notification", **arguments
         )
-    except keystone.ServiceError as error:
+    except openstack.ServiceError as error:
         raise ReportError(f"ceilometer.conf: {error}") from error
 
 
@@ -82,7 +82,7 @@ def _detail(answer: Any) -> object:
 
 
 def ask(
-    api: keystone.Api,
+    api: openstack.Api,
     pages: Sequence[Dashboard],
     chosen: Chosen,
     *,
@@ -113,7 +113,7 @@ def ask(
                 series=series,
                 **span,
             )
-    except keystone.ServiceError as error:
+    except openstack.ServiceError as error:
         raise ReportError(str(error)) from error
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ReportError(
@@ -126,11 +126,11 @@ def ask(
     )
 
 
-def _endpoint(api: keystone.Api) -> str:
+def _endpoint(api: openstack.Api) -> str:
     return shown(api.ksa.get_endpoint() or "Gnocchi")
 
 
-def _kept(api: keystone.Api) -> set[float]:
+def _kept(api: openstack.Api) -> set[float]:
     """Seconds of the spans that archive policies have."""
     return {
         _seconds(definition["granularity"])
@@ -191,7 +191,7 @@ def _span(window: float, step: float) -> dict[str, float]:
 
 
 def _all(
-    api: keystone.Api,
+    api: openstack.Api,
     pages: Iterable[Dashboard],
     values: Mapping[str, str],
     span: Mapping[str, float],
@@ -269,7 +269,7 @@ def _iso(at: float) -> str:
 
 
 def _series(
-    api: keystone.Api, body: Mapping[str, Any], parameters: Mapping[str, Any]
+    api: openstack.Api, body: Mapping[str, Any], parameters: Mapping[str, Any]
 ) -> list[Series]:
     grouped = "groupby" in parameters
     try:
@@ -280,7 +280,7 @@ def _series(
             parameters,
             kind=list if grouped else dict,
         )
-    except keystone.ServiceError as error:
+    except openstack.ServiceError as error:
         if _is_none(error, body["operations"]):
             return []
         raise
@@ -288,7 +288,7 @@ def _series(
     return [each for each in series if each.points]
 
 
-def _is_none(error: keystone.ServiceError, operations: str) -> bool:
+def _is_none(error: openstack.ServiceError, operations: str) -> bool:
     """Whether it says that no instance has the metric.
 
     :raises _NotKeptError: one isn't kept in spans of that length.

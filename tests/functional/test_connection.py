@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from ceilometer_perf.counters.libvirt import PerfSource
 from ceilometer_perf.host.connection import Connection, Session
 from ceilometer_perf.host.inventory import Inventory
 from ceilometer_perf.reading import SourceUnavailableError
-from ceilometer_perf.sources.perf import PerfSource
 from tests.functional.agent import wait_for
 from tests.lab import Guest, Lab
 

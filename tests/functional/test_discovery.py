@@ -18,7 +18,7 @@ from ceilometer.compute.discovery import InstanceDiscovery
 from novaclient import exceptions
 from oslo_config import cfg
 
-from ceilometer_perf.discovery import PerfInstances
+from ceilometer_perf.agent.discovery import PerfInstances
 from tests.functional.agent import wait_for
 from tests.lab import Guest, Lab
 from tests.lab.guests import NOVA_URI

@@ -10,8 +10,8 @@ import pytest
 from ceilometer_perf.host.connection import Session
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.host.stats import monitor_stats
-from ceilometer_perf.sources.rdt import monitors
-from ceilometer_perf.sources.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
+from ceilometer_perf.rdt import monitors
+from ceilometer_perf.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
 from tests.functional.companion import apply, on, run
 from tests.lab import Guest, Hardware, Lab
 

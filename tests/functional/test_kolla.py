@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ceilometer_perf import agent_conf, options
-from ceilometer_perf.doctor import agent, publishing
+from ceilometer_perf import options
+from ceilometer_perf.doctor import agent, agent_conf, publishing
 from ceilometer_perf.doctor.finding import State
 from ceilometer_perf.doctor.patient import Patient
 from ceilometer_perf.guest import nova_conf

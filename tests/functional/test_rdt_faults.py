@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.host.watching import Watching
+from ceilometer_perf.rdt.groups import Groups
+from ceilometer_perf.rdt.usage import Usage
 from ceilometer_perf.reading import Guest
-from ceilometer_perf.sources.rdt.groups import Groups
-from ceilometer_perf.sources.rdt.usage import Usage
-from ceilometer_perf.verdicts import Judgement, Verdict
 from tests.functional.machine import Machine
 from tests.lab.resctrl import mount
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
+from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host import probe
 from ceilometer_perf.host.connection import Connection, Session
 from ceilometer_perf.host.monitors import Monitors
@@ -21,14 +22,13 @@ from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.host.stats import monitor_stats, perf_stats
 from ceilometer_perf.host.watching import Watching
+from ceilometer_perf.rdt import monitors
+from ceilometer_perf.rdt.choice import Choice
+from ceilometer_perf.rdt.groups import Groups
+from ceilometer_perf.rdt.rates import Figures, Rates
+from ceilometer_perf.rdt.usage import OCCUPANCY, TOTAL, Origin, Usage
 from ceilometer_perf.reading import Guest as Polled
 from ceilometer_perf.reading import Reading
-from ceilometer_perf.sources.rdt import monitors
-from ceilometer_perf.sources.rdt.choice import Choice
-from ceilometer_perf.sources.rdt.groups import Groups
-from ceilometer_perf.sources.rdt.rates import Figures, Rates
-from ceilometer_perf.sources.rdt.usage import OCCUPANCY, TOTAL, Origin, Usage
-from ceilometer_perf.verdicts import Judgement, Verdict
 from tests.functional.agent import wait_for
 from tests.lab import MONITORS, Guest, Hardware, Lab
 

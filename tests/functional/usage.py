@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from ceilometer_perf.counters.trust import Evidence, Gate, Policy
 from ceilometer_perf.host.processes import Process
-from ceilometer_perf.trust import Evidence, Gate, Policy
 
 HZ = 1_000_000_000  # cycles in a second
 TICKS = os.sysconf("SC_CLK_TCK")

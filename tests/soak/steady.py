@@ -8,8 +8,9 @@ from typing import Any
 
 from ceilometer import service
 
-from ceilometer_perf import options, pollsters
-from ceilometer_perf.discovery import PerfInstances
+from ceilometer_perf import options
+from ceilometer_perf.agent import pollsters
+from ceilometer_perf.agent.discovery import PerfInstances
 from ceilometer_perf.meters import METERS
 from tests.functional.agent import Agent
 from tests.lab import Guest, Lab

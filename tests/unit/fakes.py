@@ -12,8 +12,8 @@ import libvirt
 from ceilometer.compute.discovery import NovaLikeServer
 from oslo_config import cfg
 
-from ceilometer_perf.monitor import Report
-from ceilometer_perf.rdt import RdtReport
+from ceilometer_perf.counters.monitor import Report
+from ceilometer_perf.rdt.look import RdtReport
 from ceilometer_perf.reading import (
     Counters,
     Moment,

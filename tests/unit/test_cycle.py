@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ceilometer_perf import cycle
+from ceilometer_perf.agent import cycle
 from ceilometer_perf.changes import Changes
-from ceilometer_perf.monitor import EMPTY
+from ceilometer_perf.counters.monitor import EMPTY
 from tests.unit.fakes import FakeMonitor, report, unavailable
 
 REPORT = report(1.0, {"uuid": {"perf.cpu_clock": 1}})
@@ -49,7 +49,7 @@ def test_trouble_is_said_when_it_changes(
 ) -> None:
     down, hung = unavailable("down"), unavailable("hung")
     monitor = FakeMonitor(down, down, hung, REPORT, REPORT, down)
-    with caplog.at_level(logging.INFO, "ceilometer_perf.cycle"):
+    with caplog.at_level(logging.INFO, "ceilometer_perf.agent.cycle"):
         for _ in range(6):
             cycle.current({}, monitor).report()
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [

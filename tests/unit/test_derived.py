@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ceilometer_perf.derived import FORMULAS, Derived
+from ceilometer_perf.counters.derived import FORMULAS, Derived
 from ceilometer_perf.meters import METERS, PERF_KEYS
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)

@@ -31,13 +31,13 @@ def test_files(page: str) -> None:
     [
         ("_perf", "meters.py"),
         ("_computed", "meters.py"),
-        ("Formula", "derived.py"),
-        ("Published", "monitor.py"),
+        ("Formula", "counters/derived.py"),
+        ("Published", "counters/monitor.py"),
         ("SourceUnavailableError", "reading.py"),
         ("Reading", "reading.py"),
-        ("Usage", "sources/rdt/usage.py"),
+        ("Usage", "rdt/usage.py"),
         ("Connection", "host/connection.py"),
-        ("read", "sources/rdt/choice.py"),
+        ("read", "rdt/choice.py"),
     ],
 )
 def test_names(name: str, file: str) -> None:

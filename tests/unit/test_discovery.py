@@ -15,8 +15,9 @@ from ceilometer.compute import discovery as core
 from ceilometer.compute.virt.libvirt import utils
 from oslo_config import cfg
 
-from ceilometer_perf import pollsters, wiring
-from ceilometer_perf.discovery import PerfInstances
+from ceilometer_perf import wiring
+from ceilometer_perf.agent import pollsters
+from ceilometer_perf.agent.discovery import PerfInstances
 from ceilometer_perf.host.inventory import Domain
 from ceilometer_perf.reading import SourceUnavailableError
 from tests.lab.guests import Guest

@@ -11,15 +11,16 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from ceilometer_perf import agent_conf, gnocchi, guest
+from ceilometer_perf import guest
 from ceilometer_perf import options as perf_options
 from ceilometer_perf.cli.top import COLUMNS
-from ceilometer_perf.doctor import LINKS
+from ceilometer_perf.counters.verdicts import Verdict
+from ceilometer_perf.doctor import LINKS, agent_conf
 from ceilometer_perf.host.probe import advice
 from ceilometer_perf.host.probe.events import EVENTS
+from ceilometer_perf.report import gnocchi_resources
 from ceilometer_perf.slices import context, rendering, spec
 from ceilometer_perf.slices.breach import RULES
-from ceilometer_perf.verdicts import Verdict
 from tests.unit.probe_cases import FakeKernel, probed
 from tests.unit.shell import run
 
@@ -73,7 +74,7 @@ def test_gnocchi_resources_says_what_is_shown(
     core = run("gnocchi-resources").out
     assert core
     (tmp_path / "gnocchi_resources.yaml").write_bytes(
-        agent_conf.core(gnocchi.CORE).read_bytes()
+        agent_conf.core(gnocchi_resources.CORE).read_bytes()
     )
     monkeypatch.chdir(tmp_path)
     lines = [s for s in shown() if s[0].startswith("gnocchi-resources")]

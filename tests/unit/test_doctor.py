@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ceilometer_perf import agent_conf, doctor
-from ceilometer_perf.doctor import agent, definitions
+from ceilometer_perf import doctor
+from ceilometer_perf.counters.verdicts import Verdict
+from ceilometer_perf.doctor import agent, agent_conf, definitions
 from ceilometer_perf.doctor.finding import BrokenError
-from ceilometer_perf.verdicts import Verdict
 from tests.unit.compute_host import (
     GNOCCHI,
     PIPELINE,

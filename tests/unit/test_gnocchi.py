@@ -10,14 +10,14 @@ import pytest
 import yaml
 from ceilometer.publisher import gnocchi as core_gnocchi
 
-from ceilometer_perf import gnocchi
 from ceilometer_perf.meters import METERS
+from ceilometer_perf.report import gnocchi_resources
 from tests.unit.shell import run
 
 SPEC = importlib.util.find_spec("ceilometer")
 assert SPEC is not None
 assert SPEC.origin is not None
-CORE = Path(SPEC.origin).parent / gnocchi.CORE
+CORE = Path(SPEC.origin).parent / gnocchi_resources.CORE
 
 #: What operators do to the file: the last metric, however it is written.
 MINE = """\
@@ -53,8 +53,8 @@ LASTS = {
 }
 
 
-def merge(text: str) -> gnocchi.Merged:
-    return gnocchi.merge(text, gnocchi.Policies())
+def merge(text: str) -> gnocchi_resources.Merged:
+    return gnocchi_resources.merge(text, gnocchi_resources.Policies())
 
 
 def instance(text: str) -> dict[str, dict[str, str] | None]:
@@ -81,7 +81,7 @@ def policies(path: Path) -> dict[str, str]:
 
 
 def test_ceilometer_makes_of_it_what_is_meant(tmp_path: Path) -> None:
-    path = tmp_path / gnocchi.NAME
+    path = tmp_path / gnocchi_resources.NAME
     path.write_text(merge(CORE.read_text()).text)
     found = policies(path)
     for meter in METERS:
@@ -102,7 +102,7 @@ def test_nothing_of_cores_file_is_lost() -> None:
 def test_a_second_time_changes_nothing(text: str) -> None:
     once = merge(text)
     assert once.added
-    assert merge(once.text) == gnocchi.Merged(once.text, (), ())
+    assert merge(once.text) == gnocchi_resources.Merged(once.text, (), ())
 
 
 @pytest.mark.parametrize("last", LASTS.values(), ids=LASTS.keys())
@@ -146,7 +146,9 @@ def test_what_another_resource_type_maps_is_not_mapped_twice() -> None:
 
 @pytest.mark.parametrize("name", ["high", "1", "yes", "a: b", "a b" * 99])
 def test_other_policies(name: str) -> None:
-    merged = gnocchi.merge(CORE.read_text(), gnocchi.Policies(name, name))
+    merged = gnocchi_resources.merge(
+        CORE.read_text(), gnocchi_resources.Policies(name, name)
+    )
     found = instance(merged.text)
     for meter in METERS:
         assert found[meter.name] == {"archive_policy_name": name}
@@ -157,8 +159,8 @@ def test_other_policies(name: str) -> None:
 def test_doubts() -> None:
     core = CORE.read_text()
     assert merge(core).warnings == ()
-    low = gnocchi.Policies("ceilometer-low")
-    (warning,) = gnocchi.merge(core, low).warnings
+    low = gnocchi_resources.Policies("ceilometer-low")
+    (warning,) = gnocchi_resources.merge(core, low).warnings
     assert "rate" in warning
     overridden = core.replace(
         "type: instance\n", "type: instance\n    archive_policy: low\n"
@@ -172,7 +174,7 @@ def test_doubts() -> None:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = tmp_path / gnocchi.NAME
+    path = tmp_path / gnocchi_resources.NAME
     path.write_bytes(CORE.read_bytes())
     return path
 
@@ -201,7 +203,7 @@ def test_in_place(path: Path, tmp_path: Path) -> None:
     link = tmp_path / "link.yaml"
     link.symlink_to(path)
     ran = run("gnocchi-resources", str(link), "--in-place")
-    backup = tmp_path / f"{gnocchi.NAME}.bak"
+    backup = tmp_path / f"{gnocchi_resources.NAME}.bak"
     assert ran.out == (
         f"{link}: 29 meters added; what it was before is in {backup}\n"
     )
@@ -250,11 +252,11 @@ def test_a_file_that_changed_meanwhile(
     """By another run, say, whose backup this one's would replace."""
     text = CORE.read_text()
 
-    def merged_late(*_: object) -> gnocchi.Merged:
+    def merged_late(*_: object) -> gnocchi_resources.Merged:
         path.write_text("another's")
-        return gnocchi.Merged(text + "#", ("a",), ())
+        return gnocchi_resources.Merged(text + "#", ("a",), ())
 
-    monkeypatch.setattr(gnocchi, "merge", merged_late)
+    monkeypatch.setattr(gnocchi_resources, "merge", merged_late)
     ran = run("gnocchi-resources", str(path), "--in-place")
     assert ran.code == 2
     assert "changed meanwhile: run this again" in ran.err

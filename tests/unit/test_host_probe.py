@@ -13,7 +13,8 @@ from oslo_config import cfg
 
 from ceilometer_perf.guest import events as guest_events
 from ceilometer_perf.guest import nova_conf
-from ceilometer_perf.host.probe import Report, advice, perf_event, verdicts
+from ceilometer_perf.host import perf_event
+from ceilometer_perf.host.probe import Report, advice, verdicts
 from ceilometer_perf.host.probe import machine as machines
 from ceilometer_perf.host.probe.counters import MOST
 from ceilometer_perf.host.probe.events import EVENTS

@@ -11,7 +11,7 @@ import pytest
 from ceilometer import sample
 from ceilometer.polling import plugin_base
 
-from ceilometer_perf import pollsters
+from ceilometer_perf.agent import pollsters
 from ceilometer_perf.cli import meters as cli
 from ceilometer_perf.meters import HARDWARE_KEYS, METERS, PERF_KEYS
 
@@ -66,7 +66,7 @@ def test_names_are_not_core_meters() -> None:
 
 def test_setup_cfg_has_the_table() -> None:
     assert entry_points("ceilometer.poll.compute") == {
-        meter.name: f"ceilometer_perf.pollsters:{meter.pollster}"
+        meter.name: f"ceilometer_perf.agent.pollsters:{meter.pollster}"
         for meter in METERS
     }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ceilometer_perf.derived import FORMULAS
+from ceilometer_perf.counters.derived import FORMULAS
 from ceilometer_perf.meters import METERS, RDT, Meter
 
 PAGE = Path(__file__).parents[2] / "doc" / "source" / "meters.rst"

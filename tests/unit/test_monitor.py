@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from ceilometer_perf.counters.monitor import Monitor
+from ceilometer_perf.counters.trust import Policy
+from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.host.processes import Processes
-from ceilometer_perf.monitor import Monitor
 from ceilometer_perf.reading import Counters, Reading
-from ceilometer_perf.trust import Policy
-from ceilometer_perf.verdicts import Verdict
 from tests.unit.fakes import FakeGuest, FakeSource, unavailable
 from tests.unit.test_processes import Host
 

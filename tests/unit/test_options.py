@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from oslo_config import cfg
 
-from ceilometer_perf import agent_conf, options, wiring
+from ceilometer_perf import options, wiring
+from ceilometer_perf.doctor import agent_conf
 from ceilometer_perf.reading import SourceUnavailableError
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import libvirt
 import pytest
 
+from ceilometer_perf.counters.libvirt import PerfSource
 from ceilometer_perf.host.connection import Session
-from ceilometer_perf.sources.perf import PerfSource
 
 T = TypeVar("T")
 

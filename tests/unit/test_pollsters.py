@@ -11,7 +11,7 @@ from ceilometer.compute.pollsters import util
 from oslo_config import cfg
 from oslo_utils import uuidutils
 
-from ceilometer_perf import pollsters
+from ceilometer_perf.agent import pollsters
 from ceilometer_perf.meters import METERS, RDT_KEYS, Meter
 from ceilometer_perf.wiring import Misconfigured
 from tests.unit.fakes import (

@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ceilometer_perf import verdicts
+from ceilometer_perf.counters import verdicts
+from ceilometer_perf.counters.monitor import Report
+from ceilometer_perf.counters.trust import Judged
+from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.meters import RDT_KEYS
-from ceilometer_perf.monitor import Report
-from ceilometer_perf.rdt import Rdt, RdtReport
+from ceilometer_perf.rdt import tune
+from ceilometer_perf.rdt.choice import Answers
+from ceilometer_perf.rdt.look import Rdt, RdtReport
+from ceilometer_perf.rdt.usage import OCCUPANCY, TOTAL, Usage
 from ceilometer_perf.reading import Reading
-from ceilometer_perf.sources.rdt import tune
-from ceilometer_perf.sources.rdt.choice import Answers
-from ceilometer_perf.sources.rdt.usage import OCCUPANCY, TOTAL, Usage
-from ceilometer_perf.trust import Judged
-from ceilometer_perf.verdicts import Judgement, Verdict
 from tests.unit.fakes import FakeGuest
 
 TUNED = """

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from ceilometer_perf import verdicts
+from ceilometer_perf.counters import verdicts
+from ceilometer_perf.counters.verdicts import Judgement, Verdict
+from ceilometer_perf.rdt import monitors
+from ceilometer_perf.rdt.choice import Choice
+from ceilometer_perf.rdt.usage import TOTAL, Origin, Usage
 from ceilometer_perf.reading import Counters, Guest, Reading
-from ceilometer_perf.sources.rdt import monitors
-from ceilometer_perf.sources.rdt.choice import Choice
-from ceilometer_perf.sources.rdt.usage import TOTAL, Origin, Usage
-from ceilometer_perf.verdicts import Judgement, Verdict
 from tests.unit.fakes import FakeGuest, unavailable
 
 MONITORED = """

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from ceilometer_perf.sources.rdt.rates import Figures, Rates
-from ceilometer_perf.sources.rdt.usage import (
+from ceilometer_perf.rdt.rates import Figures, Rates
+from ceilometer_perf.rdt.usage import (
     LOCAL,
     OCCUPANCY,
     TOTAL,

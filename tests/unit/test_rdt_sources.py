@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host.resctrl import PREFIX, Resctrl
-from ceilometer_perf.sources.rdt import monitors, perf
-from ceilometer_perf.sources.rdt.groups import Groups
-from ceilometer_perf.sources.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
-from ceilometer_perf.verdicts import Judgement, Verdict
+from ceilometer_perf.rdt import monitors, perf
+from ceilometer_perf.rdt.groups import Groups
+from ceilometer_perf.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
 from tests.unit.fakes import FakeGuest
 from tests.unit.test_processes import Host
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from oslo_config import cfg
 
-from ceilometer_perf import keystone
+from ceilometer_perf import openstack
 from ceilometer_perf.panels.table import DASHBOARDS, TOP
 from ceilometer_perf.report import charts, gnocchi
 from ceilometer_perf.report.answers import Answers, ReportError
@@ -61,7 +61,7 @@ def ask(
         )
 
 
-def connect(path: Path, url: str | None = None) -> keystone.Api:
+def connect(path: Path, url: str | None = None) -> openstack.Api:
     conf = cfg.ConfigOpts()
     conf([], default_config_files=[str(path)])
     return gnocchi.connect(conf, url)

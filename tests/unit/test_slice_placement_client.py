@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ceilometer_perf import keystone
+from ceilometer_perf import openstack
 from ceilometer_perf.slices.placement import client, sync
 from ceilometer_perf.slices.placement.errors import PlacementError
 from tests.unit.placement_server import Answer, answering
@@ -152,7 +152,7 @@ def test_settings_are_read_as_nova_reads_them(tmp_path: Path) -> None:
     assert ksa.service_type == "placement"
     assert ksa.default_microversion == "1.39"
     assert ksa.connect_retries == 3
-    assert ksa.session.timeout == keystone.TIMEOUT
+    assert ksa.session.timeout == openstack.TIMEOUT
 
 
 def test_the_host_has_a_name_of_its_own(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from oslo_config import cfg
 
-from ceilometer_perf import startup
+from ceilometer_perf.agent import startup
 from tests.unit.fakes import agent_conf
 
 SOURCES = """\

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from ceilometer_perf.cli import top
+from ceilometer_perf.doctor.status import Instance, Status
 from ceilometer_perf.meters import IPC
-from ceilometer_perf.status import Instance, Status
 from tests.unit.compute_host import ComputeHost, domain, host
 from tests.unit.shell import Ran, run
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ceilometer_perf import verdicts
+from ceilometer_perf.counters import verdicts
+from ceilometer_perf.counters.trust import Evidence, Gate, Judged, Policy
+from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.host.processes import Process
-from ceilometer_perf.trust import Evidence, Gate, Judged, Policy
-from ceilometer_perf.verdicts import Verdict
 
 SECOND = 1_000_000_000
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from ceilometer_perf.guest import events as libvirt_events
 from ceilometer_perf.guest.host_facts import HostFacts, Version
+from ceilometer_perf.host.perf_event import PerfEvents
 from ceilometer_perf.host.probe.events import TYPES, Event
 from ceilometer_perf.host.probe.machine import Machine
-from ceilometer_perf.host.probe.perf_event import PerfEvents
 
 FORBIDDEN = (errno.EACCES, errno.EPERM)
 UNSUPPORTED = (errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV)

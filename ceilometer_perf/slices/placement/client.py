@@ -9,7 +9,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from ceilometer_perf import keystone
+from ceilometer_perf import openstack
 from ceilometer_perf.guest import nova_conf
 from ceilometer_perf.slices.placement import answers
 from ceilometer_perf.slices.placement.errors import (
@@ -25,7 +25,7 @@ INTERFACES = ("internal", "public")
 
 HOST_OPTS = [cfg.StrOpt("host")]
 
-SERVICE = keystone.Service(
+SERVICE = openstack.Service(
     "Placement",
     GROUP,
     "[placement] of nova.conf",
@@ -57,10 +57,10 @@ def connect(path: str | pathlib.Path) -> "Client":
     :raises ConfigurationError: nova.conf can't be read.
     :raises PlacementError: ``[placement]`` leads nowhere.
     """
-    opts = keystone.opts(SERVICE, *INTERFACES)
+    opts = openstack.opts(SERVICE, *INTERFACES)
     with nova_conf.opened(path, {GROUP: opts}) as conf, _refusals(f"{path}: "):
         return Client(
-            keystone.connect(
+            openstack.connect(
                 conf,
                 GROUP,
                 SERVICE,
@@ -74,7 +74,7 @@ def connect(path: str | pathlib.Path) -> "Client":
 def _refusals(before: str = "") -> Iterator[None]:
     try:
         yield
-    except keystone.ServiceError as error:
+    except openstack.ServiceError as error:
         kind = _ERRORS.get(error.status, PlacementError)
         raise kind(f"{before}{error}") from error
 
@@ -82,7 +82,7 @@ def _refusals(before: str = "") -> Iterator[None]:
 class Client:
     """Calls whose every failure is one line."""
 
-    def __init__(self, api: keystone.Api) -> None:
+    def __init__(self, api: openstack.Api) -> None:
         self._api = api
 
     def get(self, path: str, key: str) -> Any:
@@ -98,7 +98,7 @@ class Client:
         if fault is not None:
             raise PlacementError(
                 f"The {key} in the answer to GET {path} are unlike "
-                f"Placement's: {keystone.short(fault, 100)}; does the "
+                f"Placement's: {openstack.short(fault, 100)}; does the "
                 "endpoint lead to Placement?"
             )
         return value

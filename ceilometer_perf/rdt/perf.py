@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The perf events of kernels before 4.14, as the bulk read has them."""
 
+from ceilometer_perf.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
 from ceilometer_perf.reading import Counters
-from ceilometer_perf.sources.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
 
 KEYS = {"perf.cmt": OCCUPANCY, "perf.mbmt": TOTAL, "perf.mbml": LOCAL}
 

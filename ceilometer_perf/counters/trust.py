@@ -23,7 +23,8 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ceilometer_perf import verdicts
+from ceilometer_perf.counters import verdicts
+from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host.processes import Process
 from ceilometer_perf.meters import (
     HARDWARE_KEYS,
@@ -32,7 +33,6 @@ from ceilometer_perf.meters import (
     RDT_EVENTS,
 )
 from ceilometer_perf.reading import Counters
-from ceilometer_perf.verdicts import Judgement, Verdict
 
 CLOCKS = ("perf.task_clock", "perf.cpu_clock")
 

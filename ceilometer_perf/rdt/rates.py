@@ -11,8 +11,8 @@ from ceilometer_perf.meters import (
     L3_CACHE,
     L3_CACHE_UTIL,
 )
+from ceilometer_perf.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
 from ceilometer_perf.reading import SHORTEST
-from ceilometer_perf.sources.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
 
 # A freed RMID keeps its tag on cache lines, so that the next group that has
 # it begins with another's occupancy; and what the instance holds has other

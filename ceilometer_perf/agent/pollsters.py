@@ -17,7 +17,8 @@ from ceilometer.polling import plugin_base
 from oslo_config import cfg
 from oslo_log import log
 
-from ceilometer_perf import cycle, wiring
+from ceilometer_perf import wiring
+from ceilometer_perf.agent import cycle
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.meters import METERS, RDT_KEYS, Meter
 

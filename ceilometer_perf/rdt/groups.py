@@ -13,13 +13,13 @@ from typing import Protocol
 
 from oslo_log import log
 
-from ceilometer_perf import verdicts
+from ceilometer_perf.counters import verdicts
+from ceilometer_perf.counters.verdicts import Judgement
 from ceilometer_perf.host import resctrl
 from ceilometer_perf.host.processes import Process, Processes
 from ceilometer_perf.host.resctrl import Resctrl
+from ceilometer_perf.rdt.usage import Usage, added
 from ceilometer_perf.reading import Guest
-from ceilometer_perf.sources.rdt.usage import Usage, added
-from ceilometer_perf.verdicts import Judgement
 
 LOG = log.getLogger(__name__)
 

@@ -15,16 +15,16 @@ from typing import Protocol
 
 from oslo_log import log
 
-from ceilometer_perf import verdicts
 from ceilometer_perf.changes import Changes
+from ceilometer_perf.counters import verdicts
+from ceilometer_perf.counters.monitor import Report, about
+from ceilometer_perf.counters.verdicts import Judgement
 from ceilometer_perf.meters import L3_CACHE_UTIL, RDT_KEYS
-from ceilometer_perf.monitor import Report, about
+from ceilometer_perf.rdt import tune
+from ceilometer_perf.rdt.choice import Choice
+from ceilometer_perf.rdt.rates import FEATURES, Figures, Rates, Sizes
+from ceilometer_perf.rdt.usage import Usage
 from ceilometer_perf.reading import Guest, Moment, Published, utc_now
-from ceilometer_perf.sources.rdt import tune
-from ceilometer_perf.sources.rdt.choice import Choice
-from ceilometer_perf.sources.rdt.rates import FEATURES, Figures, Rates, Sizes
-from ceilometer_perf.sources.rdt.usage import Usage
-from ceilometer_perf.verdicts import Judgement
 
 _EVERYBODY = "every instance"
 

@@ -10,17 +10,17 @@ from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from ceilometer_perf import verdicts
+from ceilometer_perf.counters import verdicts
+from ceilometer_perf.counters.monitor import Report
+from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.guest import errors, nova_metadata
 from ceilometer_perf.guest.elements import perf
 from ceilometer_perf.host import probe
 from ceilometer_perf.host.inventory import Domain
 from ceilometer_perf.host.probe import virt
 from ceilometer_perf.meters import METERS, PERF_KEYS, RDT, Meter
-from ceilometer_perf.monitor import Report
-from ceilometer_perf.rdt import RdtReport
+from ceilometer_perf.rdt.look import RdtReport
 from ceilometer_perf.reading import SourceUnavailableError
-from ceilometer_perf.verdicts import Judgement, Verdict
 from ceilometer_perf.wiring import Parts
 
 COUNTERS = tuple(meter for meter in METERS if meter.key in PERF_KEYS)

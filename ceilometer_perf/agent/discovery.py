@@ -18,7 +18,8 @@ from lxml import etree
 from oslo_config import cfg
 from oslo_log import log
 
-from ceilometer_perf import startup, wiring
+from ceilometer_perf import wiring
+from ceilometer_perf.agent import startup
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.guest import xml
 from ceilometer_perf.host.inventory import Domain, Domains

@@ -3,5 +3,5 @@
 
 The perf events cmt, mbmt and mbml, on kernels older than 4.14; the monitors
 that an instance's XML asks libvirt for; resctrl groups of our own. All of
-them answer with the same :class:`ceilometer_perf.sources.rdt.usage.Usage`.
+them answer with the same :class:`ceilometer_perf.rdt.usage.Usage`.
 """

@@ -39,7 +39,7 @@ class PerfSource:
         self._changes = Changes(log.getLogger(__name__))
 
     def read(self) -> Reading:
-        """One bulk call; see :class:`ceilometer_perf.sources.Source`."""
+        """One bulk call; see :class:`.source.Source`."""
         domains = self._inventory.domains()
         wanted = [
             domain.handle

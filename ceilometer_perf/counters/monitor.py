@@ -11,15 +11,15 @@ from typing import Any
 
 from oslo_log import log
 
-from ceilometer_perf import verdicts
 from ceilometer_perf.changes import Changes
-from ceilometer_perf.derived import Derived
+from ceilometer_perf.counters import verdicts
+from ceilometer_perf.counters.derived import Derived
+from ceilometer_perf.counters.source import Source
+from ceilometer_perf.counters.trust import Evidence, Gate, Judged, Policy
+from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host.processes import Process, Processes
 from ceilometer_perf.meters import COVERAGE, METERS, RDT_EVENTS, WITHHELD
 from ceilometer_perf.reading import Guest, Published, Reading
-from ceilometer_perf.sources import Source
-from ceilometer_perf.trust import Evidence, Gate, Judged, Policy
-from ceilometer_perf.verdicts import Judgement, Verdict
 
 _NAMES = {meter.key: meter.name for meter in METERS} | RDT_EVENTS
 

@@ -5,17 +5,17 @@ import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from ceilometer_perf import verdicts
+from ceilometer_perf.counters import verdicts
+from ceilometer_perf.counters.verdicts import Judgement
 from ceilometer_perf.guest import errors
 from ceilometer_perf.meters import RDT_EVENTS
+from ceilometer_perf.rdt import monitors, perf, tune
+from ceilometer_perf.rdt.usage import Origin, Usage
 from ceilometer_perf.reading import (
     Guest,
     Reading,
     SourceUnavailableError,
 )
-from ceilometer_perf.sources.rdt import monitors, perf, tune
-from ceilometer_perf.sources.rdt.usage import Origin, Usage
-from ceilometer_perf.verdicts import Judgement
 
 Answers = Mapping[str, Usage | Judgement]
 """By instance UUID: what it uses, or why that isn't known."""
@@ -32,7 +32,7 @@ class ReadsMonitors(Protocol):
 
 
 class ReadsGroups(Protocol):
-    """See :class:`ceilometer_perf.sources.rdt.groups.Groups`."""
+    """See :class:`ceilometer_perf.rdt.groups.Groups`."""
 
     def read(
         self, guests: Mapping[str, Guest], keep: Collection[str] = ()

@@ -8,15 +8,15 @@ from typing import Any, Protocol, TypeVar
 from oslo_log import log
 
 from ceilometer_perf.changes import Changes
-from ceilometer_perf.monitor import EMPTY, Report
-from ceilometer_perf.rdt import RdtReport
+from ceilometer_perf.counters.monitor import EMPTY, Report
+from ceilometer_perf.rdt.look import RdtReport
 from ceilometer_perf.reading import SourceUnavailableError
 
 LOG = log.getLogger(__name__)
 
 T = TypeVar("T")
 
-_KEY = "ceilometer_perf.cycle"
+_KEY = "ceilometer_perf.agent.cycle"
 _changes = Changes(LOG)
 
 
@@ -24,10 +24,10 @@ class Looks(Protocol):
     """What a cycle reads from: see :func:`ceilometer_perf.wiring.agent`."""
 
     def look(self) -> Report:
-        """See :meth:`ceilometer_perf.monitor.Monitor.look`."""
+        """See :meth:`ceilometer_perf.counters.monitor.Monitor.look`."""
 
     def look_at_rdt(self, report: Report) -> RdtReport:
-        """See :meth:`ceilometer_perf.rdt.Rdt.look`."""
+        """See :meth:`ceilometer_perf.rdt.look.Rdt.look`."""
 
 
 class Cycle:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ceilometer_perf.guest import cpus
 from ceilometer_perf.host.stats import is_count
-from ceilometer_perf.sources.rdt.usage import (
+from ceilometer_perf.rdt.usage import (
     LOCAL,
     OCCUPANCY,
     TOTAL,
