@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The vocabulary: every meter is one row of one table.
 
-Nothing else in this project spells a meter's name, unit or type. Names are
+Nothing else in this project spells a meter's name or type. Names are
 Ceilometer sample names and, as Ceilometer tells pollsters apart by name
 only, the names of the entry points too; none of them is one of core's.
 """
 
 from dataclasses import dataclass
 from typing import Literal
+
+from ceilometer_perf.events import EVENTS, Event, Version
 
 MeterType = Literal["cumulative", "gauge"]
 
@@ -29,7 +31,7 @@ class Meter:
     unit: str
     key: str
     description: str
-    since: tuple[int, int, int] = (0, 0, 0)
+    since: Version = (0, 0, 0)
 
     @property
     def pollster(self) -> str:
@@ -38,24 +40,18 @@ class Meter:
         return "".join(word.capitalize() for word in words)
 
 
-_V2_3, _V3_0, _V3_2 = (2, 3, 0), (3, 0, 0), (3, 2, 0)
+_GROUPS = {"hardware": "hw", "software": "sw"}
 
 
-def _perf(
-    group: Literal["hw", "sw"],
-    event: str,
-    unit: str,
-    since: tuple[int, int, int],
-    description: str,
-) -> Meter:
-    """A perf event that only grows, named after libvirt's event."""
+def _counted(event: Event) -> Meter:
+    """The meter of a perf event that only grows."""
     return Meter(
-        name=f"perf.{group}.{event}",
+        name=f"perf.{_GROUPS[event.kind]}.{event.name}",
         type="cumulative",
-        unit=unit,
-        key=f"perf.{event}",
-        description=description,
-        since=since,
+        unit=event.unit,
+        key=event.key,
+        description=event.description,
+        since=event.since,
     )
 
 
@@ -120,40 +116,7 @@ Core's former names, under which dashboards and Watcher ask for them.
 """
 
 METERS: tuple[Meter, ...] = (
-    _perf("hw", "cpu_cycles", "cycle", _V2_3, "CPU cycles"),
-    _perf("hw", "ref_cpu_cycles", "cycle", _V3_0,
-          "CPU cycles again: libvirt opens no other event"),
-    _perf("hw", "bus_cycles", "cycle", _V3_0, "Bus cycles"),
-    _perf("hw", "stalled_cycles_frontend", "cycle", _V3_0,
-          "Cycles in which no instruction could be issued"),
-    _perf("hw", "stalled_cycles_backend", "cycle", _V3_0,
-          "Cycles in which no instruction could be retired"),
-    _perf("hw", "instructions", "instruction", _V2_3,
-          "Retired instructions"),
-    _perf("hw", "cache_references", "reference", _V2_3,
-          "Accesses to the last-level cache"),
-    _perf("hw", "cache_misses", "miss", _V2_3,
-          "Last-level cache accesses that went to memory"),
-    _perf("hw", "branch_instructions", "branch", _V3_0,
-          "Retired branch instructions"),
-    _perf("hw", "branch_misses", "miss", _V3_0, "Mispredicted branches"),
-    _perf("sw", "cpu_clock", "ns", _V3_2,
-          "Time on a CPU, by the CPU's clock"),
-    _perf("sw", "task_clock", "ns", _V3_2,
-          "Time on a CPU, by the task's clock"),
-    _perf("sw", "page_faults", "fault", _V3_2,
-          "Page faults, minor and major"),
-    _perf("sw", "page_faults_min", "fault", _V3_2,
-          "Page faults without disk I/O"),
-    _perf("sw", "page_faults_maj", "fault", _V3_2,
-          "Page faults with disk I/O"),
-    _perf("sw", "alignment_faults", "fault", _V3_2,
-          "Unaligned accesses that the kernel mended"),
-    _perf("sw", "emulation_faults", "fault", _V3_2,
-          "Instructions that the kernel emulated"),
-    _perf("sw", "context_switches", "switch", _V3_2, "Context switches"),
-    _perf("sw", "cpu_migrations", "migration", _V3_2,
-          "Moves to another CPU"),
+    *(_counted(e) for e in EVENTS.values() if e.kind in _GROUPS),
     COVERAGE,
     WITHHELD,
     IPC,
@@ -161,13 +124,13 @@ METERS: tuple[Meter, ...] = (
     BRANCH_MISS_RATIO,
     CACHE_MPKI,
     *RDT,
-)  # fmt: skip
+)
 
-PERF_KEYS = frozenset(m.key for m in METERS if m.since > (0, 0, 0))
-"""The keys of libvirt's perf events."""
+PERF_KEYS = frozenset(e.key for e in EVENTS.values() if e.kind in _GROUPS)
+"""The keys of libvirt's perf events that have a meter each."""
 
 HARDWARE_KEYS = frozenset(
-    m.key for m in METERS if m.name.startswith("perf.hw.")
+    e.key for e in EVENTS.values() if e.kind == "hardware"
 )
 """Those among them that need one of the PMU's counters each."""
 

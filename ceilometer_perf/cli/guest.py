@@ -20,7 +20,7 @@ from ceilometer_perf.cli.values import Value
 from ceilometer_perf.guest import (
     cpus,
     domain,
-    events,
+    enabled_events,
     nova_conf,
     nova_metadata,
     xml,
@@ -295,7 +295,7 @@ class Enable(errors.Lister):
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], list[Row]]:
         """A row for each event of each domain."""
-        names = list(events.normalized(parsed_args.event))
+        names = list(enabled_events.normalized(parsed_args.event))
         if not names:
             raise errors.InputError("name an event")
         _warn(parsed_args, names)

@@ -19,10 +19,10 @@ from ceilometer_perf.doctor.finding import (
 from ceilometer_perf.doctor.names import meant
 from ceilometer_perf.doctor.patient import Patient, counted
 from ceilometer_perf.doctor.status import COUNTERS, Instance
-from ceilometer_perf.guest import errors, events
+from ceilometer_perf.events import EVENTS
+from ceilometer_perf.guest import enabled_events, errors
 from ceilometer_perf.guest import nova_conf as nova
 from ceilometer_perf.host.probe import machine
-from ceilometer_perf.meters import HARDWARE_KEYS
 from ceilometer_perf.reading import SourceUnavailableError
 
 SAFE = (
@@ -50,7 +50,7 @@ def nova_conf(patient: Patient) -> Finding:
     facts = guest.HostFacts(
         intel_cqm=machine.cqm_type(Path("/sys")) is not None
     )
-    chosen, ignored = events.choose(names, facts)
+    chosen, ignored = enabled_events.choose(names, facts)
     _possible(patient, chosen)
     if not chosen:
         raise BrokenError("; ".join(ignored), SAFE)
@@ -69,12 +69,12 @@ def _spelled(names: Sequence[str]) -> None:
             "that",
             "name each event once, in small letters",
         )
-    unknown = [name for name in names if name not in events.SINCE]
+    unknown = [name for name in names if name not in EVENTS]
     if unknown:
         raise BrokenError(
             "[libvirt] enabled_perf_events: libvirt knows no event "
             f"{listed(unknown)}",
-            f"did you mean {listed(meant(unknown, events.SINCE))}?",
+            f"did you mean {listed(meant(unknown, EVENTS))}?",
         )
 
 
@@ -175,7 +175,7 @@ def pmu(patient: Patient) -> Finding:
 
 
 def _room(patient: Patient) -> Finding:
-    hardware = {key.removeprefix("perf.") for key in HARDWARE_KEYS}
+    hardware = {e.name for e in EVENTS.values() if e.kind == "hardware"}
     if patient.counted & hardware and not (
         patient.parts.settings.hardware_counters
     ):

@@ -3,7 +3,7 @@
 
 import dataclasses
 
-Version = tuple[int, int, int]
+from ceilometer_perf.events import Version
 
 
 @dataclasses.dataclass(frozen=True)

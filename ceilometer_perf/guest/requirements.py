@@ -10,7 +10,7 @@ import dataclasses
 
 from oslo_log import log
 
-from ceilometer_perf.guest import cpu_policy, events, memory
+from ceilometer_perf.guest import cpu_policy, enabled_events, memory
 from ceilometer_perf.guest import pmu as guest_pmu
 from ceilometer_perf.guest import realtime as guest_realtime
 from ceilometer_perf.guest.asked import Asked
@@ -55,7 +55,7 @@ def resolve(
     locked = memory.locked(asked)
     host = host or HostFacts()
     realtime = guest_realtime.realtime(asked, vcpus, conf, host)
-    perf_events, ignored = events.choose(
+    perf_events, ignored = enabled_events.choose(
         conf.perf_events if conf else (), host
     )
     notes = asked.notes() + ignored

@@ -21,8 +21,9 @@ import tenacity
 from oslo_log import log
 
 from ceilometer_perf.changes import Changes
+from ceilometer_perf.events import Version
 from ceilometer_perf.host import deadline
-from ceilometer_perf.host.events import Events, loop_runs
+from ceilometer_perf.host.event_loop import Events, loop_runs
 from ceilometer_perf.reading import SourceUnavailableError
 
 LOG = log.getLogger(__name__)
@@ -30,8 +31,6 @@ LOG = log.getLogger(__name__)
 _changes = Changes(LOG)
 
 T = TypeVar("T")
-
-Version = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import libvirt
 
-from ceilometer_perf.guest.events import SINCE
-from ceilometer_perf.guest.host_facts import Version
+from ceilometer_perf.events import EVENTS, Version
 from ceilometer_perf.host.connection import quieten, version_of
 from ceilometer_perf.host.deadline import within
 
@@ -105,7 +104,7 @@ def _enable(
 ) -> Outcome:
     """Set one event, or say only that it would be set."""
     outcome = Outcome(domain.UUIDString(), domain.name(), event)
-    if event not in SINCE:
+    if event not in EVENTS:
         return dataclasses.replace(outcome, refused=UNKNOWN)
     if dry_run:
         return outcome

@@ -21,8 +21,8 @@ from ceilometer_perf import options
 from ceilometer_perf.doctor import agent, agent_conf, publishing
 from ceilometer_perf.doctor.finding import State
 from ceilometer_perf.doctor.patient import Patient
+from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import nova_conf
-from ceilometer_perf.host.probe.events import EVENTS
 
 CHECKOUT = Path(__file__).parents[2]
 KOLLA = CHECKOUT / "etc" / "kolla"

@@ -19,10 +19,10 @@ from nova.virt import hardware
 from oslo_utils import strutils
 
 from ceilometer_perf import guest
+from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import (
     cpus,
     errors,
-    events,
     nova_conf,
     nova_metadata,
 )
@@ -250,7 +250,7 @@ def test_cpu_sets_as_text(chosen: set[int]) -> None:
 
 @given(
     st.lists(
-        st.sampled_from([*events.SINCE, "nope", "cpu_cycle", "emulation"]),
+        st.sampled_from([*EVENTS, "nope", "cpu_cycle", "emulation"]),
         unique=True,
     )
 )

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from ceilometer_perf import guest
-from ceilometer_perf.guest import cpus, events
+from ceilometer_perf.events import EVENTS
+from ceilometer_perf.guest import cpus
 
 #: Top-level elements that nobody here knows, in no order.
 FOREIGN = (
@@ -57,7 +58,7 @@ def cpu_sets(highest: int) -> st.SearchStrategy[frozenset[int]]:
 
 @st.composite
 def perf(draw: st.DrawFn) -> list[str]:
-    names = draw(some(tuple(events.SINCE)))
+    names = draw(some(tuple(EVENTS)))
     if not names:
         return []
     states = (
@@ -219,7 +220,7 @@ def realtimes(vcpus: int) -> st.SearchStrategy[guest.Realtime]:
 def requirements(vcpus: int) -> st.SearchStrategy[guest.Requirements]:
     return st.builds(
         guest.Requirements,
-        perf_events=some(tuple(events.SINCE)).map(tuple),
+        perf_events=some(tuple(EVENTS)).map(tuple),
         pmu=st.sampled_from([None, False, True]),
         locked=st.booleans(),
         realtime=st.none() | realtimes(vcpus),

@@ -6,9 +6,9 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from ceilometer_perf.events import EVENTS
 from ceilometer_perf.host.perf_event import Pair
 from ceilometer_perf.host.probe import Report, probe
-from ceilometer_perf.host.probe.events import EVENTS
 from ceilometer_perf.host.probe.virt import Virt, caches
 
 HOSTS = pathlib.Path(__file__).with_name("hosts")

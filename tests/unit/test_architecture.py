@@ -5,6 +5,7 @@ import ast
 import itertools
 import pathlib
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 
 import ceilometer_perf
@@ -82,3 +83,12 @@ def test_who_may_know_whom() -> None:
     assert importers("libvirt") == {"host"}
     assert importers("ceilometer") == {"agent"}
     assert importers("keystoneauth1") == {"openstack"}
+
+
+def test_the_tables_know_nobody_else() -> None:
+    known: defaultdict[str, set[str]] = defaultdict(set)
+    for room, names in modules():
+        known[room] |= known_rooms(names) - {room}
+    assert known["events"] == set()
+    assert known["meters"] == {"events"}
+    assert known["guest"] == {"events"}

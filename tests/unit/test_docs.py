@@ -16,8 +16,8 @@ from ceilometer_perf import options as perf_options
 from ceilometer_perf.cli.top import COLUMNS
 from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.doctor import LINKS, agent_conf
+from ceilometer_perf.events import EVENTS
 from ceilometer_perf.host.probe import advice
-from ceilometer_perf.host.probe.events import EVENTS
 from ceilometer_perf.report import gnocchi_resources
 from ceilometer_perf.slices import context, rendering, spec
 from ceilometer_perf.slices.breach import RULES

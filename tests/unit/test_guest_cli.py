@@ -11,9 +11,9 @@ from typing import Any
 import libvirt
 import pytest
 
+from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import nova_metadata
 from ceilometer_perf.host import deadline, domains, probe
-from ceilometer_perf.host.probe.events import EVENTS
 from tests.unit import shell
 from tests.unit.guest_cases import GOLDEN
 from tests.unit.shell import Ran

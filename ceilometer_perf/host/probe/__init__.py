@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ceilometer_perf.events import EVENTS, Event
 from ceilometer_perf.host.perf_event import Kernel, PerfEvents
 from ceilometer_perf.host.probe import counters, machine, rdt, verdicts, virt
 from ceilometer_perf.host.probe.counters import Counters
-from ceilometer_perf.host.probe.events import EVENTS, Event
 from ceilometer_perf.host.probe.machine import Machine
 from ceilometer_perf.host.probe.verdicts import Asker, Verdict
 from ceilometer_perf.host.probe.virt import Virt

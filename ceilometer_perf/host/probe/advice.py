@@ -7,8 +7,8 @@ name in ``enabled_perf_events`` keeps every guest of the host from booting.
 
 from collections.abc import Iterator, Mapping
 
+from ceilometer_perf.events import EVENTS
 from ceilometer_perf.host.probe import Report
-from ceilometer_perf.host.probe.events import EVENTS
 from ceilometer_perf.host.probe.verdicts import Verdict
 
 

@@ -8,8 +8,8 @@ turns are counted too low, and nothing shows it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ceilometer_perf.events import TYPES, Event
 from ceilometer_perf.host.perf_event import Pair, PerfEvents
-from ceilometer_perf.host.probe.events import TYPES, Event
 from ceilometer_perf.host.probe.verdicts import Verdict
 
 MOST = 32  # more than any CPU has

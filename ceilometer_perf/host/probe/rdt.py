@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ceilometer_perf.guest.events import INTEL_CQM
 from ceilometer_perf.host.probe.machine import Machine
 from ceilometer_perf.host.probe.verdicts import Verdict
 from ceilometer_perf.host.probe.virt import Virt
@@ -41,7 +40,7 @@ def sources(
 
 
 def _perf(machine: Machine, verdicts: Sequence[Verdict]) -> Source:
-    found = [v for v in verdicts if v.event.name in INTEL_CQM]
+    found = [v for v in verdicts if v.event.kind == "intel_cqm"]
     if any(verdict.works for verdict in found):
         return Source("perf", works=True)
     others = "use one of the others"

@@ -4,10 +4,10 @@
 import errno
 from dataclasses import dataclass
 
-from ceilometer_perf.guest import events as libvirt_events
-from ceilometer_perf.guest.host_facts import HostFacts, Version
+from ceilometer_perf.events import TYPES, Event, Version
+from ceilometer_perf.guest import enabled_events
+from ceilometer_perf.guest.host_facts import HostFacts
 from ceilometer_perf.host.perf_event import PerfEvents
-from ceilometer_perf.host.probe.events import TYPES, Event
 from ceilometer_perf.host.probe.machine import Machine
 
 FORBIDDEN = (errno.EACCES, errno.EPERM)
@@ -39,7 +39,7 @@ class Verdict:
 
 def judge(event: Event, asker: Asker) -> Verdict:
     """Try an event the way libvirt opens it."""
-    known = libvirt_events.objection(
+    known = enabled_events.objection(
         event.name,
         HostFacts(asker.libvirt, asker.machine.cqm_type is not None),
     )

@@ -4,8 +4,8 @@
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from ceilometer_perf.events import Version
 from ceilometer_perf.guest import xml
-from ceilometer_perf.guest.host_facts import Version
 from ceilometer_perf.host import domains
 from ceilometer_perf.host.deadline import within
 
