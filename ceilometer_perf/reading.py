@@ -109,7 +109,7 @@ class Published:
 
 
 class SourceUnavailableError(Exception):
-    """A source gave no reading.
+    """A source, or libvirt, did not answer, or not with what was asked for.
 
     The message is one line: which source, what it said, what to look at.
     """

@@ -34,6 +34,11 @@ from ceilometer_perf.reading import SourceUnavailableError
 Uris = Mapping[str, str]
 """libvirt's URIs by ``[DEFAULT] libvirt_type``."""
 
+HINT = (
+    "; no perf samples until it answers (does libvirtd run, are [DEFAULT] "
+    "libvirt_uri and [perf] libvirt_timeout right?)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -111,7 +116,10 @@ def parts(
 
 @functools.cache
 def _parts(uri: str, settings: Settings, makes_groups: bool) -> Parts:
-    connection = Connection(uri, settings.libvirt_timeout)
+    connect = functools.partial(
+        Connection, uri, settings.libvirt_timeout, hint=HINT
+    )
+    connection = connect()
     inventory = Inventory(connection, settings.inventory_interval)
     source = PerfSource(
         connection, inventory, realtime=settings.poll_realtime_guests
@@ -126,7 +134,7 @@ def _parts(uri: str, settings: Settings, makes_groups: bool) -> Parts:
     processes = Processes(Path(settings.qemu_run_dir))
     resctrl = Resctrl(Path(settings.resctrl_path))
     choice = Choice(
-        Monitors(lambda: Connection(uri, settings.libvirt_timeout)),
+        Monitors(connect),
         Groups(
             resctrl,
             processes,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A read-only libvirt connection that survives libvirtd.
+"""A libvirt connection that survives libvirtd: the one way to ask it.
 
 Opened at the first call, so after the agent has forked; opened again when
 it broke. Every call has a deadline, and keepalive ends what hangs.
@@ -14,37 +14,44 @@ import weakref
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import libvirt
 import tenacity
-from oslo_log import log
 
-from ceilometer_perf.changes import Changes
 from ceilometer_perf.events import Version
-from ceilometer_perf.host import deadline
 from ceilometer_perf.host.event_loop import Events, loop_runs
 from ceilometer_perf.reading import SourceUnavailableError
 
-LOG = log.getLogger(__name__)
-
-_changes = Changes(LOG)
-
 T = TypeVar("T")
+
+PATIENCE = 15.0  # seconds, of a command
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An open connection, the version of the libvirt behind it, its events."""
+    """An open connection, the version of the libvirt behind it, its events.
+
+    ``in_loop``: libvirt's event loop runs, without which there are none.
+    """
 
     conn: libvirt.virConnect
     version: Version
     events: Events = field(default_factory=Events)
+    in_loop: bool = False
 
     @property
     def version_text(self) -> str:
         """For people: ``9.0.0``."""
         return ".".join(map(str, self.version))
+
+    def listen(self) -> None:
+        """Hear of every change from now on, where that is possible.
+
+        :raises libvirt.libvirtError: this libvirt does not tell them all.
+        """
+        if self.in_loop:
+            self.events.listen(self.conn)
 
     def close(self) -> None:
         """Let go of all that it holds, whether libvirtd is there or not."""
@@ -64,16 +71,38 @@ class Session:
 class Connection:
     """One connection, opened when first used.
 
-    It stays open until :meth:`close` or the end of the process.
+    It stays open until :meth:`close` or the end of the process; as a context
+    manager, until the end of the block.
     """
 
-    def __init__(self, uri: str, timeout: float) -> None:
-        """``timeout``: seconds that one call may take, opening included."""
+    def __init__(
+        self,
+        uri: str,
+        timeout: float = PATIENCE,
+        *,
+        read_only: bool = True,
+        hint: str = "",
+    ) -> None:
+        """``timeout``: seconds that one call may take, opening included.
+
+        ``hint`` ends each message of a failure: what to look at.
+        """
         self.uri = uri
         self._timeout = timeout
+        self._read_only = read_only
+        self._hint = hint
         self._session: Session | None = None
         self._reset()
         _connections.add(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self.is_busy:  # closing what hangs would hang as well
+            self.start_over()
+        else:
+            self.close()
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
@@ -123,7 +152,7 @@ class Connection:
         except TimeoutError:
             raise self._unavailable(
                 f"no answer within {self._timeout:g} s "
-                "([perf] libvirt_timeout)"
+                "(is libvirtd stopped or stuck?)"
             ) from None
         except libvirt.libvirtError as exc:
             raise self._unavailable(str(exc)) from exc
@@ -134,7 +163,7 @@ class Connection:
         if self.is_busy:
             raise self._unavailable("still no answer to an earlier call")
         # Set only then: where no thread can be started is nothing to wait for.
-        answer = self._pending = deadline.start(work)
+        answer = self._pending = _in_thread(work)
         return answer
 
     def _ask(self, question: Callable[[Session], T]) -> T:
@@ -160,14 +189,28 @@ class Connection:
         session = self._session
         if session is None or not session.conn.isAlive():
             self._close()
-            session = self._session = _open(self.uri, self._timeout)
+            session = self._session = self._open()
         return session
 
+    def _open(self) -> Session:
+        # Else libvirt writes to stderr what it raises as well.
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)
+        in_loop = loop_runs()
+        connect = libvirt.openReadOnly if self._read_only else libvirt.open
+        conn = connect(self.uri)
+        if in_loop:
+            # Sent after one interval of silence; no answer for another is
+            # the end.
+            interval = max(1, math.ceil(self._timeout / 2))
+            # What is not remote can't do it, and has nobody who could hang.
+            with contextlib.suppress(libvirt.libvirtError):
+                conn.setKeepAlive(interval, 1)
+        version = version_of(conn.getLibVersion())
+        return Session(conn, version, in_loop=in_loop)
+
     def _unavailable(self, why: str) -> SourceUnavailableError:
-        return SourceUnavailableError(
-            f"libvirt at {self.uri}: {why}; no perf samples until it "
-            "answers (does libvirtd run, is [DEFAULT] libvirt_uri right?)"
-        )
+        told = " ".join(f"libvirt at {self.uri}: {why}".split())
+        return SourceUnavailableError(told + self._hint)
 
 
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -182,46 +225,27 @@ os.register_at_fork(after_in_child=_start_over)
 atexit.register(_start_over)
 
 
-def _open(uri: str, timeout: float) -> Session:
-    quieten()
-    watched = loop_runs()
-    conn = libvirt.openReadOnly(uri)
-    session = Session(conn, version_of(conn.getLibVersion()))
-    LOG.info("Connected to libvirt %s at %s", session.version_text, uri)
-    if watched:
-        _watch(session, uri, timeout)
-    return session
+def _in_thread(call: Callable[[], T]) -> futures.Future[T]:
+    """Call in a thread of its own.
 
+    A libvirt call can't be cancelled, and Python looks at no signal before it
+    is back, not even at an operator's Ctrl-C. The thread is a daemon: what
+    hangs in it does not keep the process from ending.
+    """
+    answer: futures.Future[T] = futures.Future()
 
-def _watch(session: Session, uri: str, timeout: float) -> None:
-    """Have libvirt tell when it hangs, and when domains change."""
-    # Sent after one interval of silence; no answer for another is the end.
-    interval = max(1, math.ceil(timeout / 2))
-    # What is not remote can't do it, and has nobody who could hang.
-    with contextlib.suppress(libvirt.libvirtError):
-        session.conn.setKeepAlive(interval, 1)
-    try:
-        session.events.listen(session.conn)
-    except libvirt.libvirtError as exc:
-        if not session.conn.isAlive():
-            raise
-        why = str(exc)
-    else:
-        _changes.fine(uri, f"libvirt at {uri} tells what changes again")
-        return
-    # Not above: within `except`, oslo.log appends the exception.
-    _changes.trouble(
-        uri,
-        f"libvirt at {uri} does not tell what changes ({why}): the XML of "
-        "every domain is read in every cycle",
-    )
+    def work() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(
+        target=work, name="ceilometer-perf-libvirt", daemon=True
+    ).start()
+    return answer
 
 
 def version_of(number: int) -> Version:
     """9001002 is 9.1.2 (``virConnectGetLibVersion``)."""
     return number // 1_000_000, number // 1_000 % 1_000, number % 1_000
-
-
-def quieten() -> None:
-    """Keep libvirt from writing to stderr what it raises as well."""
-    libvirt.registerErrorHandler(lambda _context, _error: None, None)

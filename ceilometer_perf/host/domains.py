@@ -4,19 +4,15 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import libvirt
 
 from ceilometer_perf.events import EVENTS, Version
-from ceilometer_perf.host.connection import quieten, version_of
-from ceilometer_perf.host.deadline import within
+from ceilometer_perf.host.connection import Connection, Session, version_of
+from ceilometer_perf.reading import SourceUnavailableError
 
 UNKNOWN = "libvirt knows no event of that name"
-
-
-class HostError(Exception):
-    """Libvirt can't be asked, or doesn't know the domain."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,19 +31,14 @@ def library_version() -> Version:
     return version_of(libvirt.getVersion())
 
 
-def daemon_version(connection: libvirt.virConnect) -> Version:
-    """The version of the libvirt at the other end of a connection."""
-    return version_of(connection.getLibVersion())
-
-
 def version(uri: str | None) -> Version:
     """Of the libvirt behind ``uri``; failing that, of the library here."""
     if uri is not None:
         with (
-            contextlib.suppress(HostError),
-            connected(uri, read_only=True) as connection,
+            contextlib.suppress(SourceUnavailableError),
+            Connection(uri) as connection,
         ):
-            return within(lambda: daemon_version(connection))
+            return connection.call(lambda session: session.version)
     return library_version()
 
 
@@ -55,10 +46,14 @@ def domain_xml(uri: str, uuid: str, inactive: bool = True) -> str:
     """The XML of a domain, as it will boot next unless ``inactive`` is off.
 
     Passwords are left out, as libvirt does for every read-only connection.
+
+    :raises SourceUnavailableError: libvirt doesn't say, or has no such domain.
     """
     flags = libvirt.VIR_DOMAIN_XML_INACTIVE if inactive else 0
-    with connected(uri, read_only=True) as connection:
-        return within(lambda: str(_lookup(connection, uuid).XMLDesc(flags)))
+    with Connection(uri) as connection:
+        return connection.call(
+            lambda session: str(_lookup(session, uuid).XMLDesc(flags))
+        )
 
 
 def enable(
@@ -74,33 +69,42 @@ def enable(
     Each is set by itself, since libvirt drops a whole set for one event that
     it refuses. They count from the next boot: ``live`` opens them now too,
     but then the vCPUs that run already are not counted.
+
+    :raises SourceUnavailableError: libvirt does not answer, or has no such
+        domain.
     """
     wanted = list(events)
-    with connected(uri, read_only=dry_run) as connection:
+    with Connection(uri, read_only=dry_run) as connection:
         return [
-            within(functools.partial(_enable, domain, event, live, dry_run))
-            for domain in within(lambda: _chosen(connection, uuid))
+            connection.call(
+                functools.partial(
+                    _enable, domain, event, live=live, dry_run=dry_run
+                )
+            )
+            for domain in connection.call(lambda s: _chosen(s, uuid))
             for event in wanted
         ]
 
 
-def _chosen(
-    connection: libvirt.virConnect, uuid: str | None
-) -> list[libvirt.virDomain]:
+def _chosen(session: Session, uuid: str | None) -> list[libvirt.virDomain]:
     """The one that is meant, or all that have a definition."""
     if uuid is not None:
-        return [_lookup(connection, uuid)]
-    return list(
-        connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
-    )
+        return [_lookup(session, uuid)]
+    flags = libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT
+    return list(session.conn.listAllDomains(flags))
 
 
-def _lookup(connection: libvirt.virConnect, uuid: str) -> libvirt.virDomain:
-    return connection.lookupByUUIDString(uuid)
+def _lookup(session: Session, uuid: str) -> libvirt.virDomain:
+    return session.conn.lookupByUUIDString(uuid)
 
 
 def _enable(
-    domain: libvirt.virDomain, event: str, live: bool, dry_run: bool
+    domain: libvirt.virDomain,
+    event: str,
+    _session: Session,
+    *,
+    live: bool,
+    dry_run: bool,
 ) -> Outcome:
     """Set one event, or say only that it would be set."""
     outcome = Outcome(domain.UUIDString(), domain.name(), event)
@@ -127,17 +131,3 @@ def _set(domain: libvirt.virDomain, event: str, live: bool) -> None:
     if live and domain.isActive():
         domain.setPerfEvents({event: True}, libvirt.VIR_DOMAIN_AFFECT_LIVE)
     domain.setPerfEvents({event: True}, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
-
-
-@contextlib.contextmanager
-def connected(uri: str, *, read_only: bool) -> Iterator[libvirt.virConnect]:
-    """A connection for one command, with libvirt's errors as HostError."""
-    quieten()
-    connect = libvirt.openReadOnly if read_only else libvirt.open
-    try:
-        connection = within(lambda: connect(uri))
-        yield connection
-        # Not after an error: closing what hangs would hang as well.
-        within(connection.close)
-    except (libvirt.libvirtError, TimeoutError) as error:
-        raise HostError(f"libvirt at {uri}: {error}") from error

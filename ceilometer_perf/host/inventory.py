@@ -19,6 +19,8 @@ from ceilometer_perf.guest.elements import vcpusched
 from ceilometer_perf.host.connection import Connection, Session
 from ceilometer_perf.host.stats import states
 
+LOG = log.getLogger(__name__)
+
 #: For how long polling uses the answer that discovery got just before.
 _CYCLE = 5.0  # seconds
 
@@ -74,7 +76,7 @@ class Inventory:
         """
         self._connection = connection
         self._interval = refresh_interval
-        self._changes = Changes(log.getLogger(__name__))
+        self._changes = Changes(LOG)
         self._lock = threading.Lock()
         self._refreshes = 0
         self._domains: Domains = {}
@@ -123,6 +125,7 @@ class Inventory:
         if session is not self._session:
             # Handles of another connection are dead.
             self._session, self._known, self._anew_at = session, {}, 0.0
+            self._listen(session)
         found = {d.UUIDString(): (d, state) for d, state in states(session)}
         # Asked for after the states and before the XML, so that what changes
         # meanwhile is read now or is in the next answer.
@@ -135,8 +138,30 @@ class Inventory:
             for uuid, (handle, state) in found.items()
             if (domain := self._domain(handle, state, uuid in changed))
         }
-        self._changes.forget_all_but(found)
+        self._changes.forget_all_but({*found, self._connection.uri})
         return self._known
+
+    def _listen(self, session: Session) -> None:
+        """Have libvirt tell when a domain changes."""
+        uri = self._connection.uri
+        LOG.info("Connected to libvirt %s at %s", session.version_text, uri)
+        try:
+            session.listen()
+        except libvirt.libvirtError as exc:
+            if not session.conn.isAlive():
+                raise
+            why = str(exc)
+        else:
+            self._changes.fine(
+                uri, f"libvirt at {uri} tells what changes again"
+            )
+            return
+        # Not above: within `except`, oslo.log appends the exception.
+        self._changes.trouble(
+            uri,
+            f"libvirt at {uri} does not tell what changes ({why}): the XML of "
+            "every domain is read in every cycle",
+        )
 
     def _domain(
         self, handle: libvirt.virDomain, state: int, changed: bool

@@ -7,24 +7,24 @@ from collections.abc import Mapping
 import libvirt
 
 from ceilometer_perf.guest import errors, slice_metadata
-from ceilometer_perf.host.deadline import within
-from ceilometer_perf.host.domains import HostError, connected
+from ceilometer_perf.host.connection import Connection, Session
+from ceilometer_perf.reading import SourceUnavailableError
 
 
 def taken(uri: str) -> Mapping[str, tuple[str, ...]]:
     """The slices that run, each with the UUIDs of the domains in it.
 
-    :raises HostError: libvirt doesn't say, or not clearly: what is overlooked
-        here would be handed out twice.
+    :raises SourceUnavailableError: libvirt doesn't say, or not clearly: what
+        is overlooked here would be handed out twice.
     """
-    with connected(uri, read_only=True) as connection:
-        return within(lambda: _taken(connection))
+    with Connection(uri) as connection:
+        return connection.call(_taken)
 
 
-def _taken(connection: libvirt.virConnect) -> Mapping[str, tuple[str, ...]]:
+def _taken(session: Session) -> Mapping[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     flags = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
-    for domain in connection.listAllDomains(flags):
+    for domain in session.conn.listAllDomains(flags):
         name = _slice(domain)
         if name is not None:
             found[name] = (*found.get(name, ()), domain.UUIDString())
@@ -40,7 +40,9 @@ def _slice(domain: libvirt.virDomain) -> str | None:
             return None
         raise
     except errors.DomainXMLError as error:
-        raise HostError(f"domain {domain.UUIDString()}: {error}") from error
+        raise SourceUnavailableError(
+            f"domain {domain.UUIDString()}: {error}"
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,23 +58,24 @@ class Hardware:
 def hardware(uri: str) -> Hardware:
     """The capabilities and the node devices of a host.
 
-    :raises HostError: libvirt doesn't say.
+    :raises SourceUnavailableError: libvirt doesn't say.
     """
-    with connected(uri, read_only=True) as connection:
-        return within(lambda: _hardware(connection))
+    with Connection(uri) as connection:
+        return connection.call(_hardware)
 
 
-def _hardware(connection: libvirt.virConnect) -> Hardware:
-    return Hardware(str(connection.getCapabilities()), _devices(connection))
+def _hardware(session: Session) -> Hardware:
+    capabilities = str(session.conn.getCapabilities())
+    return Hardware(capabilities, _devices(session))
 
 
-def _devices(connection: libvirt.virConnect) -> tuple[str, ...] | None:
+def _devices(session: Session) -> tuple[str, ...] | None:
     flags = (
         libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV
         | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV
     )
     try:
-        found = connection.listAllDevices(flags)
+        found = session.conn.listAllDevices(flags)
         return tuple(str(device.XMLDesc(0)) for device in found)
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:

@@ -19,8 +19,8 @@ import pytest
 from lxml import etree
 
 from ceilometer_perf.guest import nova_conf
-from ceilometer_perf.host import domains
-from ceilometer_perf.host.deadline import within
+from ceilometer_perf.host.connection import Connection
+from ceilometer_perf.reading import SourceUnavailableError
 from tests.functional.agent import wait_for
 from tests.functional.companion import COMMAND, apply, define, on, run
 from tests.lab import Guest, Lab
@@ -139,14 +139,14 @@ def test_a_libvirtd_that_hangs_is_a_line(lab: Lab) -> None:
         lab.libvirtd.kill(signal.SIGCONT)
     assert "no answer within" in shown["libvirt"]["error"]
     assert ran.code == 2
-    assert ran.err.startswith("HostError: libvirt at")
+    assert ran.err.startswith("SourceUnavailableError: libvirt at")
     assert len(ran.err.splitlines()) == 1
 
 
 def test_a_libvirtd_that_hangs_in_a_call_is_left_alone(lab: Lab) -> None:
     began = time.monotonic()
     try:
-        with pytest.raises(domains.HostError, match=r"within 0\.5 s"):
+        with pytest.raises(SourceUnavailableError, match=r"within 0\.5 s"):
             hang_in_a_call(lab)
         assert time.monotonic() - began < 5
     finally:
@@ -154,9 +154,10 @@ def test_a_libvirtd_that_hangs_in_a_call_is_left_alone(lab: Lab) -> None:
 
 
 def hang_in_a_call(lab: Lab) -> None:
-    with domains.connected(lab.uri, read_only=True) as connection:
+    with Connection(lab.uri, 0.5) as connection:
+        connection.call(lambda session: session.version)
         lab.libvirtd.kill(signal.SIGSTOP)
-        within(connection.getLibVersion, 0.5)
+        connection.call(lambda session: session.conn.getLibVersion())
 
 
 # The guest

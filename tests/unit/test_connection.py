@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The connection opens late, again, and never waits for ever."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -59,6 +58,12 @@ def break_once(conns: list[FakeVirConnect]) -> Callable[[Session], int]:
     return question
 
 
+def refuse(_session: Session) -> None:
+    """A question that a libvirt that lives does not answer."""
+    libvirt.virResetLastError()
+    raise libvirt.libvirtError("not supported by this driver")
+
+
 def test_opens_at_the_first_call_only(opener: Opener) -> None:
     conn = Connection(URI, timeout=5)
     assert opener.conns == []
@@ -91,7 +96,9 @@ def test_opens_again_within_the_call_that_finds_it_broken(
 
 def test_lets_go_of_what_is_broken(opener: Opener) -> None:
     conn = Connection(URI, timeout=5)
+    conn.call(lambda session: session.listen())
     conn.call(break_once(opener.conns))
+    conn.call(lambda session: session.listen())
     broken, present = opener.conns
     assert broken.closed
     assert not broken.callbacks
@@ -111,28 +118,13 @@ def test_keepalive_gives_up_when_calls_do(
     assert opener.conns[0].keepalive == keepalive
 
 
-def test_goes_without_events_that_libvirt_does_not_know(
-    opener: Opener, caplog: pytest.LogCaptureFixture
-) -> None:
-    opener.unknown_events = {libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE}
-    conn = Connection("old:///", timeout=5)
-    assert conn.call(lambda session: session.events.take()) is None
-    assert not opener.conns[0].callbacks
-    (line,) = (r for r in caplog.records if r.levelno >= logging.WARNING)
-    assert "every domain is read in every cycle" in line.getMessage()
-    conn.call(break_once(opener.conns))
-    assert len(opener.conns) == 2
-    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == [
-        line
-    ]
-
-
 def test_goes_without_events_where_no_loop_can_run(
     opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "loop_runs", lambda: False)
-    conn = Connection(URI, timeout=5)
-    assert conn.call(lambda session: session.events.take()) is None
+    session = Connection(URI, timeout=5).call(lambda session: session)
+    session.listen()
+    assert session.events.take() is None
     assert opener.conns[0].keepalive is None
     assert not opener.conns[0].callbacks
 
@@ -140,6 +132,9 @@ def test_goes_without_events_where_no_loop_can_run(
 def test_hears_which_domains_changed_once(opener: Opener) -> None:
     conn = Connection(URI, timeout=5)
     session = conn.call(lambda session: session)
+    assert not opener.conns[0].callbacks  # nobody has asked to be told
+    assert session.events.take() is None
+    session.listen()
     assert session.events.take() == set()
     libvirtd = opener.conns[0]
     for event in libvirtd.callbacks:
@@ -176,17 +171,15 @@ def test_error_of_a_living_libvirt_is_not_tried_again(opener: Opener) -> None:
     assert asked == 1
 
 
-def test_refused_open_names_uri_and_option(opener: Opener) -> None:
+def test_refused_open_is_one_line_with_the_uri(opener: Opener) -> None:
     # Else the error says what libvirt said last in this thread.
     libvirt.virResetLastError()
-    opener.error = libvirt.libvirtError("Failed to connect socket")
+    opener.error = libvirt.libvirtError("Failed to\n connect socket")
     with pytest.raises(SourceUnavailableError) as caught:
-        Connection(URI, timeout=5).call(stats.states)
-    text = str(caught.value)
-    assert "\n" not in text
-    assert URI in text
-    assert "Failed to connect socket" in text
-    assert "libvirt_uri" in text
+        Connection(URI, hint="; look there").call(stats.states)
+    assert str(caught.value) == (
+        f"libvirt at {URI}: Failed to connect socket; look there"
+    )
 
 
 def test_hung_libvirt_costs_the_timeout_once_and_one_thread(
@@ -210,6 +203,38 @@ def test_hung_libvirt_costs_the_timeout_once_and_one_thread(
         time.sleep(0.01)
     assert conn.call(stats.states)
     assert threading.active_count() == before
+
+
+def test_a_block_closes_what_it_opened(opener: Opener) -> None:
+    with (
+        pytest.raises(SourceUnavailableError),
+        Connection(URI) as conn,
+    ):
+        conn.call(refuse)
+    assert opener.conns[0].closed
+
+
+def test_a_block_does_not_wait_for_what_hangs(opener: Opener) -> None:
+    hang = threading.Event()
+    started = time.monotonic()
+    with (
+        pytest.raises(SourceUnavailableError, match=r"within 0\.1 s"),
+        Connection(URI, timeout=0.1) as conn,
+    ):
+        conn.call(lambda _session: hang.wait(60))
+    hang.set()
+    assert time.monotonic() - started < 30
+    assert not opener.conns[0].closed
+
+
+def test_writes_where_that_is_wanted(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writable = Opener()
+    monkeypatch.setattr(libvirt, "open", writable)
+    with Connection(URI, read_only=False) as conn:
+        conn.call(stats.states)
+    assert (len(opener.conns), len(writable.conns)) == (0, 1)
 
 
 def test_no_thread_to_be_had_is_no_lasting_harm(

@@ -29,7 +29,6 @@ def test_files(page: str) -> None:
 @pytest.mark.parametrize(
     ("name", "file"),
     [
-        ("_perf", "meters.py"),
         ("_computed", "meters.py"),
         ("Formula", "counters/derived.py"),
         ("Published", "counters/monitor.py"),

@@ -13,8 +13,10 @@ import pytest
 
 from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import nova_metadata
-from ceilometer_perf.host import deadline, domains, probe
+from ceilometer_perf.host import domains, probe
+from ceilometer_perf.host.connection import Connection
 from tests.unit import shell
+from tests.unit.fakes import FakeVirConnect
 from tests.unit.guest_cases import GOLDEN
 from tests.unit.shell import Ran
 
@@ -240,7 +242,9 @@ def test_no_uuid(uuid: str) -> None:
     for command in ("check",), ("apply",), ("diff",), ("enable", "cpu_clock"):
         ran = run(*command, "--instance", uuid, *TEST_URI)
         assert ran.code == 2
-        assert ran.err.startswith("HostError: libvirt at test:///default")
+        assert ran.err.startswith(
+            "SourceUnavailableError: libvirt at test:///default"
+        )
         assert len(ran.err.splitlines()) == 1
 
 
@@ -248,7 +252,7 @@ def test_a_libvirt_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(libvirt, "openReadOnly", lambda _uri: time.sleep(9))
-    monkeypatch.setattr(deadline.within, "__defaults__", (0.1,))
+    monkeypatch.setattr(Connection.__init__, "__defaults__", (0.1,))
     ran = run("check", "--instance", UUID)
     assert ran.code == 2
     assert "no answer within 0.1 s" in ran.err
@@ -309,7 +313,7 @@ def test_a_domain_that_libvirt_lacks() -> None:
     for command in ("check",), ("enable", "cpu_clock"):
         ran = run(*command, "--instance", uuid, *TEST_URI, "-f", "json")
         assert ran.code == 2
-        assert json.loads(ran.err)["error"] == "HostError"
+        assert json.loads(ran.err)["error"] == "SourceUnavailableError"
 
 
 class FakeDomain:
@@ -338,18 +342,18 @@ class FakeDomain:
         self.calls.append((wanted, flags))
 
 
-class FakeConnection:
+class FakeConnection(FakeVirConnect):
     def __init__(self, *found: FakeDomain) -> None:
+        super().__init__()
         self.found = found
 
     def listAllDomains(self, _flags: int) -> list[FakeDomain]:  # noqa: N802
         return list(self.found)
 
-    def lookupByUUIDString(self, _uuid: str) -> FakeDomain:  # noqa: N802
+    def lookupByUUIDString(  # type: ignore[override]  # noqa: N802
+        self, _uuid: str
+    ) -> FakeDomain:
         return self.found[0]
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture

@@ -106,5 +106,5 @@ def test_a_uri_that_is_none(uri: str) -> None:
     assert json.loads(probe.out)["libvirt"]["error"].startswith("libvirt at")
     enable = run("guest", "enable", "cpu_clock", "--all", "--connect", uri)
     assert enable.code == 2
-    assert enable.err.startswith("HostError: libvirt at")
+    assert enable.err.startswith("SourceUnavailableError: libvirt at")
     assert len(enable.err.splitlines()) == 1

@@ -8,7 +8,8 @@ import pytest
 
 from ceilometer_perf.guest import slice_metadata
 from ceilometer_perf.host import slices
-from ceilometer_perf.host.domains import HostError
+from ceilometer_perf.reading import SourceUnavailableError
+from tests.unit.fakes import FakeVirConnect
 
 DOMAIN = "<domain><name>a</name></domain>"
 
@@ -27,22 +28,20 @@ class Fake:
         return str(self.xml)
 
 
-class Host:
-    def __init__(self, *domains: Fake) -> None:
-        self.domains = domains
+class Host(FakeVirConnect):
+    def __init__(self, *found: Fake) -> None:
+        super().__init__()
+        self.found = found
 
     def listAllDomains(self, flags: int) -> list[Fake]:  # noqa: N802
         assert flags == libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
-        return list(self.domains)
+        return list(self.found)
 
     def listAllDevices(self, _flags: int) -> list[Fake]:  # noqa: N802
         return [Fake("", "<device/>")]
 
     def getCapabilities(self) -> str:  # noqa: N802 - libvirt's name
         return "<capabilities/>"
-
-    def close(self) -> None:
-        pass
 
 
 def error(code: int) -> libvirt.libvirtError:
@@ -77,7 +76,7 @@ def test_taken(connect: Any) -> None:
 )
 def test_nothing_is_overlooked(connect: Any, answer: Any) -> None:
     connect(Host(Fake("1", DOMAIN), Fake("2", answer)))
-    with pytest.raises(HostError):
+    with pytest.raises(SourceUnavailableError):
         slices.taken("a")
 
 

@@ -161,12 +161,22 @@ def test_all_is_read_anew_after_the_interval(libvirtd: Libvirtd) -> None:
 
 
 def test_all_is_read_in_every_cycle_where_nothing_is_told(
-    inventory: Inventory, libvirtd: Libvirtd
+    inventory: Inventory,
+    libvirtd: Libvirtd,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     libvirtd.conn.unknown_events = {METADATA_CHANGE}
     for _ in range(3):
         inventory.refresh()
     assert libvirtd.reads() == (3, 3)
+    assert not libvirtd.conn.callbacks
+    old = libvirtd.conn
+    libvirtd.restart()
+    libvirtd.conn.unknown_events = {METADATA_CHANGE}
+    old.alive = False
+    inventory.refresh()
+    (line,) = (r for r in caplog.records if r.levelno >= logging.WARNING)
+    assert "every domain is read in every cycle" in line.getMessage()
 
 
 def test_a_new_libvirtd_is_a_new_start(

@@ -282,7 +282,11 @@ def test_the_schema_is_a_rule(slices: Slices) -> None:
         (("--capabilities", "/none"), "InputError", "--capabilities /none"),
         (("--devices", "/none"), "InputError", "--devices needs --cap"),
         (("--instance-json", "/none"), "InputError", "--instance-json /none"),
-        (("--connect", "test:///none"), "HostError", "test:///none"),
+        (
+            ("--connect", "test:///none"),
+            "SourceUnavailableError",
+            "test:///none",
+        ),
     ],
 )
 def test_bad_input(

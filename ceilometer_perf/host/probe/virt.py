@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 from ceilometer_perf.events import Version
 from ceilometer_perf.guest import xml
 from ceilometer_perf.host import domains
-from ceilometer_perf.host.deadline import within
+from ceilometer_perf.host.connection import Connection, Session
+from ceilometer_perf.reading import SourceUnavailableError
 
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 L3 = ".//cache/bank[@level='3']"
@@ -57,13 +58,16 @@ def ask(uri: str) -> Virt:
     """Ask libvirt; that it doesn't answer is part of the result."""
     library = domains.library_version()
     try:
-        with domains.connected(uri, read_only=True) as connection:
-            version = within(lambda: domains.daemon_version(connection))
-            text = within(lambda: str(connection.getCapabilities()))
-    except domains.HostError as error:
-        return Virt(uri, library, error=" ".join(str(error).split()))
+        with Connection(uri) as connection:
+            version, text = connection.call(_told)
+    except SourceUnavailableError as error:
+        return Virt(uri, library, error=str(error))
     l3, monitors = caches(text)
     return Virt(uri, library, version, l3, monitors)
+
+
+def _told(session: Session) -> tuple[Version, str]:
+    return session.version, str(session.conn.getCapabilities())
 
 
 def caches(
