@@ -8,7 +8,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 #: Between two readings of which the difference is published: what grows in
 #: less time is mostly noise.
@@ -26,28 +26,20 @@ meter that reads the key. A missing key is a counter that the instance does
 not have."""
 
 
-class Guest(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
     """What a reading must know of an instance besides its counters."""
 
-    @property
-    def name(self) -> str:
-        """libvirt's name, as in ``instance-0000002a``."""
-
-    @property
-    def id(self) -> int:
-        """libvirt's id: new at each boot, -1 while it does not run."""
-
-    @property
-    def realtime(self) -> bool:
-        """Whether it has vCPUs in a realtime scheduling class."""
-
-    @property
-    def slice(self) -> str | None:
-        """The slice of the host that it runs in, if it runs in one."""
-
-    @property
-    def xml(self) -> str:
-        """As libvirt describes it; that of the running guest, if it runs."""
+    #: libvirt's, as in ``instance-0000002a``.
+    name: str
+    #: libvirt's: another one at each boot, -1 while it does not run.
+    id: int
+    #: As libvirt describes it; that of the running guest, if it runs.
+    xml: str
+    #: Has a vCPU under a realtime scheduler.
+    realtime: bool
+    #: The slice of the host that it runs in, None for one of the usual kind.
+    slice: str | None
 
 
 @dataclass(frozen=True)

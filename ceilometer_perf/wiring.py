@@ -10,7 +10,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from oslo_config import cfg
 
@@ -26,10 +26,13 @@ from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.options import Settings
 from ceilometer_perf.rdt.choice import Choice
-from ceilometer_perf.rdt.groups import Groups, Watches
+from ceilometer_perf.rdt.groups import Groups
 from ceilometer_perf.rdt.look import Rdt, RdtReport
 from ceilometer_perf.rdt.usage import Origin
 from ceilometer_perf.reading import SourceUnavailableError
+
+if TYPE_CHECKING:  # see _helper
+    from ceilometer_perf.privsep import Helper
 
 Uris = Mapping[str, str]
 """libvirt's URIs by ``[DEFAULT] libvirt_type``."""
@@ -60,7 +63,7 @@ class Parts:
         return self.rdt.look(report)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Misconfigured:
     """Takes the place of Parts if the options are wrong."""
 
@@ -152,7 +155,7 @@ def _parts(uri: str, settings: Settings, makes_groups: bool) -> Parts:
     )
 
 
-def _helper(settings: Settings) -> Watches:
+def _helper(settings: Settings) -> "Helper":
     # Not imported at the top: oslo.privsep imports eventlet, whose
     # deprecation warning every command would print.
     from ceilometer_perf.privsep import Helper

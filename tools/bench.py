@@ -67,7 +67,7 @@ class _Ready:
 
 
 @dataclass
-class _Known:
+class _Known(Inventory):
     """An inventory in the cycle in which discovery has just refreshed it."""
 
     known: Domains
@@ -90,7 +90,7 @@ def _pollsters(conf: Any, monitor: Monitor | _Ready) -> list[Any]:
     """Ours, all of them, on this monitor."""
     made = [getattr(pollsters, meter.pollster)(conf) for meter in PERF_METERS]
     for pollster in made:
-        pollster._monitor = monitor
+        pollster._parts = monitor
     return made
 
 

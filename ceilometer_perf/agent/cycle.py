@@ -3,7 +3,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from oslo_log import log
 
@@ -11,6 +11,7 @@ from ceilometer_perf.changes import Changes
 from ceilometer_perf.counters.monitor import EMPTY, Report
 from ceilometer_perf.rdt.look import RdtReport
 from ceilometer_perf.reading import SourceUnavailableError
+from ceilometer_perf.wiring import Misconfigured, Parts
 
 LOG = log.getLogger(__name__)
 
@@ -20,16 +21,6 @@ _KEY = "ceilometer_perf.agent.cycle"
 _changes = Changes(LOG)
 
 
-class Looks(Protocol):
-    """What a cycle reads from: see :func:`ceilometer_perf.wiring.agent`."""
-
-    def look(self) -> Report:
-        """See :meth:`ceilometer_perf.counters.monitor.Monitor.look`."""
-
-    def look_at_rdt(self, report: Report) -> RdtReport:
-        """See :meth:`ceilometer_perf.rdt.look.Rdt.look`."""
-
-
 class Cycle:
     """The readings of one polling cycle, shared by all its pollsters.
 
@@ -37,8 +28,8 @@ class Cycle:
     that reading and get the same.
     """
 
-    def __init__(self, monitor: Looks) -> None:
-        self._monitor = monitor
+    def __init__(self, parts: Parts | Misconfigured) -> None:
+        self._parts = parts
         self._lock = threading.Lock()
         self._report: Report | None = None
         self._rdt: RdtReport | None = None
@@ -62,14 +53,14 @@ class Cycle:
                 report = self._look()
                 self._rdt = _tried(
                     "L3 occupancy and memory bandwidth",
-                    lambda: self._monitor.look_at_rdt(report),
+                    lambda: self._parts.look_at_rdt(report),
                     RdtReport(),
                 )
             return self._rdt
 
     def _look(self) -> Report:
         if self._report is None:
-            self._report = _tried("perf counters", self._monitor.look, EMPTY)
+            self._report = _tried("perf counters", self._parts.look, EMPTY)
         return self._report
 
 
@@ -91,12 +82,12 @@ def _tried(what: str, look: Callable[[], T], nothing: T) -> T:
     return nothing
 
 
-def current(cache: dict[str, Any], monitor: Looks) -> Cycle:
+def current(cache: dict[str, Any], parts: Parts | Misconfigured) -> Cycle:
     """The cycle that ``cache`` belongs to.
 
     Ceilometer makes a new cache for each cycle and hands it to all pollsters
     of the cycle, in several threads perhaps, without a lock;
     ``dict.setdefault`` makes one of them win.
     """
-    cycle: Cycle = cache.setdefault(_KEY, Cycle(monitor))
+    cycle: Cycle = cache.setdefault(_KEY, Cycle(parts))
     return cycle

@@ -48,7 +48,7 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
         Never raises: the agent would drop the meter for the rest of its
         life, with one line at debug level.
         """
-        self._monitor = wiring.agent(
+        self._parts = wiring.agent(
             self.conf, core_libvirt.LIBVIRT_PER_TYPE_URIS
         )
 
@@ -62,7 +62,7 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
     ) -> Iterator[sample.Sample]:
         """Yield one sample for each instance that has a right value."""
         meter = self.meter
-        now = cycle.current(cache, self._monitor)
+        now = cycle.current(cache, self._parts)
         report = now.rdt() if meter.key in RDT_KEYS else now.report()
         for instance in resources:
             published = report.published.get(instance.id)

@@ -3,23 +3,16 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from oslo_log import log
 
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.host.connection import Connection, Session
-from ceilometer_perf.host.inventory import Domains
+from ceilometer_perf.host.inventory import Inventory
 from ceilometer_perf.host.stats import perf_stats
 from ceilometer_perf.meters import METERS
 from ceilometer_perf.reading import Counters, Reading
-
-
-class KnowsDomains(Protocol):
-    """The inventory, as far as a source needs it."""
-
-    def domains(self) -> Domains:
-        """See :meth:`ceilometer_perf.host.inventory.Inventory.domains`."""
 
 
 class PerfSource:
@@ -28,7 +21,7 @@ class PerfSource:
     def __init__(
         self,
         connection: Connection,
-        inventory: KnowsDomains,
+        inventory: Inventory,
         *,
         realtime: bool = False,
     ) -> None:

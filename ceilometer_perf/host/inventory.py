@@ -18,6 +18,7 @@ from ceilometer_perf.guest import errors, slice_metadata
 from ceilometer_perf.guest.elements import vcpusched
 from ceilometer_perf.host.connection import Connection, Session
 from ceilometer_perf.host.stats import states
+from ceilometer_perf.reading import Guest
 
 LOG = log.getLogger(__name__)
 
@@ -35,22 +36,13 @@ _STATES = {
 }  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Domain:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Domain(Guest):
     """A domain as it was when it was looked at last."""
 
     uuid: str
-    name: str
-    #: Another one at each boot, -1 when it does not run.
-    id: int
     #: A ``virDomainState``.
     state: int
-    #: Of the running guest, if it runs.
-    xml: str
-    #: Has a vCPU under a realtime scheduler.
-    realtime: bool
-    #: The slice that it runs in, None for a domain of the usual kind.
-    slice: str | None
     #: For libvirt calls on this domain.
     handle: libvirt.virDomain = dataclasses.field(compare=False, repr=False)
 

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Protocol
 
 #: Its number on each architecture, of the kernel's ``unistd.h``.
 NUMBERS = {
@@ -48,24 +47,15 @@ SECONDS = 0.02
 Pair = tuple[int, int]
 
 
-class PerfEvents(Protocol):
-    """A kernel that can be asked for perf events."""
-
-    def try_open(self, event: Pair, *, user_only: bool = False) -> None:
-        """Open an event as libvirt does; OSError says why it can't be."""
-
-    def share(self, events: Sequence[Pair]) -> float:
-        """The part of the time that each of them counts, if open at once."""
-
-
 class Kernel:
     """The kernel that this process runs on."""
 
     def try_open(self, event: Pair, *, user_only: bool = False) -> None:
         """Open an event on this process, and close it again.
 
-        With ``user_only`` what the kernel does is not counted, which is less
-        than libvirt asks for, and allowed to more users.
+        OSError says why it can't be. With ``user_only`` what the kernel does
+        is not counted, which is less than libvirt asks for, and allowed to
+        more users.
         """
         os.close(_open(event, EXCLUDE_KERNEL if user_only else 0))
 

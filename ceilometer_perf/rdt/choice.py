@@ -2,14 +2,15 @@
 """Chooses a source for each instance: the first one that it has."""
 
 import functools
-from collections.abc import Callable, Collection, Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.verdicts import Judgement
 from ceilometer_perf.guest import errors
+from ceilometer_perf.host.monitors import Monitors
 from ceilometer_perf.meters import RDT_EVENTS
 from ceilometer_perf.rdt import monitors, perf, tune
+from ceilometer_perf.rdt.groups import Groups
 from ceilometer_perf.rdt.usage import Origin, Usage
 from ceilometer_perf.reading import (
     Guest,
@@ -24,22 +25,6 @@ Judgements = Mapping[str, Mapping[str, Judgement]]
 """The gate's, by instance UUID and by counter."""
 
 
-class ReadsMonitors(Protocol):
-    """See :class:`ceilometer_perf.host.monitors.Monitors`."""
-
-    def read(self, uuids: Collection[str]) -> Mapping[str, monitors.Stats]:
-        """What libvirt's monitors say of these instances."""
-
-
-class ReadsGroups(Protocol):
-    """See :class:`ceilometer_perf.rdt.groups.Groups`."""
-
-    def read(
-        self, guests: Mapping[str, Guest], keep: Collection[str] = ()
-    ) -> Answers:
-        """Usage of these; the groups of others, but to keep, are removed."""
-
-
 class Choice:
     """Reads each instance's usage from the one source that it has.
 
@@ -48,8 +33,8 @@ class Choice:
 
     def __init__(
         self,
-        libvirt: ReadsMonitors,
-        groups: ReadsGroups,
+        libvirt: Monitors,
+        groups: Groups,
         only: Origin | None = None,
     ) -> None:
         """``only``: the one source to read."""

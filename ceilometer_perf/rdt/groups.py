@@ -9,7 +9,7 @@ threads, and with groups of an agent that ran before.
 import errno
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from oslo_log import log
 
@@ -18,8 +18,12 @@ from ceilometer_perf.counters.verdicts import Judgement
 from ceilometer_perf.host import resctrl
 from ceilometer_perf.host.processes import Process, Processes
 from ceilometer_perf.host.resctrl import Resctrl
+from ceilometer_perf.host.watching import Watching
 from ceilometer_perf.rdt.usage import Usage, added
 from ceilometer_perf.reading import Guest
+
+if TYPE_CHECKING:  # wiring says why
+    from ceilometer_perf.privsep import Helper
 
 LOG = log.getLogger(__name__)
 
@@ -30,23 +34,19 @@ _ITS_OWN = frozenset({errno.EEXIST, errno.ESRCH})
 Paths = Iterable[Path]
 
 
-class Watches(Protocol):
-    """The privileged helper: see :mod:`ceilometer_perf.privsep`."""
-
-    def watch(self, name: str, instance: str) -> None:
-        """Have all threads of an instance in its groups."""
-
-    def release(self, instance: str) -> None:
-        """Remove an instance's groups."""
-
-
 class Groups:
     """Keeps the groups and reads them. Not safe for threads."""
 
     def __init__(
-        self, root: Resctrl, processes: Processes, helper: Watches | None
+        self,
+        root: Resctrl,
+        processes: Processes,
+        helper: "Helper | Watching | None",
     ) -> None:
-        """``helper`` makes and removes groups; without, they are as is."""
+        """``helper`` makes and removes groups; without, they are as is.
+
+        Root needs none but :class:`Watching` itself.
+        """
         self._resctrl = root
         self._processes = processes
         self._helper = helper

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from oslo_log import log
 
@@ -19,6 +18,7 @@ from ceilometer_perf.changes import Changes
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.monitor import Report, about
 from ceilometer_perf.counters.verdicts import Judgement
+from ceilometer_perf.host.caches import Caches
 from ceilometer_perf.meters import L3_CACHE_UTIL, RDT_KEYS
 from ceilometer_perf.rdt import tune
 from ceilometer_perf.rdt.choice import Choice
@@ -27,13 +27,6 @@ from ceilometer_perf.rdt.usage import Usage
 from ceilometer_perf.reading import Guest, Moment, Published, utc_now
 
 _EVERYBODY = "every instance"
-
-
-class KnowsCaches(Protocol):
-    """See :class:`ceilometer_perf.host.caches.Caches`."""
-
-    def l3(self) -> Sizes:
-        """Bytes of each L3 cache by its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +43,7 @@ class RdtReport:
 class Rdt:
     """The one of this process. Safe to call from several threads."""
 
-    def __init__(self, choice: Choice, caches: KnowsCaches) -> None:
+    def __init__(self, choice: Choice, caches: Caches) -> None:
         self._choice = choice
         self._caches = caches
         self._rates = Rates()

@@ -4,7 +4,6 @@
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,15 +20,6 @@ from tests.lab.resctrl import mount
 
 RMIDS = 64
 OURS = RMIDS - 1  # the default group has one
-
-
-@dataclass(frozen=True)
-class Instance:
-    name: str
-    id: int = 1
-    realtime: bool = False
-    slice: str | None = None
-    xml: str = "<domain/>"
 
 
 class Host:
@@ -52,7 +42,9 @@ class Host:
             )
             self._processes.append(process)
             (self.run / f"{name}.pid").write_text(str(process.pid))
-            booted[instance] = Instance(name)
+            booted[instance] = Guest(
+                name=name, id=1, xml="<domain/>", realtime=False, slice=None
+            )
         return booted
 
     def agent(self) -> Groups:

@@ -7,7 +7,6 @@ resctrl both make memory traffic and occupancy.
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import libvirt
@@ -40,15 +39,6 @@ RESCTRL = Guest("by-resctrl", "spin", events=CQM)
 IDLE = Guest("idle", "idle", events=())
 
 
-@dataclass(frozen=True)
-class Running:
-    name: str
-    id: int
-    xml: str
-    realtime: bool = False
-    slice: str | None = None
-
-
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     with Lab(fake_pmu=True, resctrl=TRUTH) as lab:
@@ -70,7 +60,13 @@ def groups(lab: Lab) -> Iterator[Groups]:
 def running(lab: Lab, *guests: Guest) -> Mapping[str, Polled]:
     domains = {guest.uuid: lab.domain(guest) for guest in guests}
     return {
-        uuid: Running(domain.name(), domain.ID(), domain.XMLDesc())
+        uuid: Polled(
+            name=domain.name(),
+            id=domain.ID(),
+            xml=domain.XMLDesc(),
+            realtime=False,
+            slice=None,
+        )
         for uuid, domain in domains.items()
     }
 

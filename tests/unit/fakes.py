@@ -16,11 +16,13 @@ from ceilometer_perf.counters.monitor import Report
 from ceilometer_perf.rdt.look import RdtReport
 from ceilometer_perf.reading import (
     Counters,
+    Guest,
     Moment,
     Published,
     Reading,
     SourceUnavailableError,
 )
+from ceilometer_perf.wiring import Misconfigured
 
 T = TypeVar("T")
 
@@ -45,7 +47,7 @@ class _Answers(Generic[T]):
         return answer
 
 
-class FakeMonitor(_Answers[Report]):
+class FakeParts(_Answers[Report], Misconfigured):
     """``rdt``: what it says of caches and memory."""
 
     rdt: RdtReport | Exception = RdtReport()
@@ -96,13 +98,10 @@ def rdt_report(
     )
 
 
-@dataclass(frozen=True)
-class FakeGuest:
-    name: str
-    id: int = 1
-    realtime: bool = False
-    xml: str = "<domain/>"
-    slice: str | None = None
+def guest(name: str, **more: Any) -> Guest:
+    """One that runs, and is of the usual kind."""
+    usual = {"id": 1, "xml": "<domain/>", "realtime": False, "slice": None}
+    return Guest(name=name, **{**usual, **more})
 
 
 def unavailable(why: str = "libvirt is down") -> SourceUnavailableError:

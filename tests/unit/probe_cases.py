@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Sequence
 
 from ceilometer_perf.events import EVENTS
-from ceilometer_perf.host.perf_event import Pair
+from ceilometer_perf.host.perf_event import Kernel, Pair
 from ceilometer_perf.host.probe import Report, probe
 from ceilometer_perf.host.probe.virt import Virt, caches
 
@@ -19,7 +19,7 @@ ON_ITS_OWN = "stalled_cycles_backend"
 CQM_TYPE = 9  # in the tree of the host "cqm"
 
 
-class FakeKernel:
+class FakeKernel(Kernel):
     """Has some types of events, refuses others, has so many counters."""
 
     def __init__(

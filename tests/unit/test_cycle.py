@@ -10,13 +10,13 @@ import pytest
 from ceilometer_perf.agent import cycle
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.counters.monitor import EMPTY
-from tests.unit.fakes import FakeMonitor, report, unavailable
+from tests.unit.fakes import FakeParts, report, unavailable
 
 REPORT = report(1.0, {"uuid": {"perf.cpu_clock": 1}})
 
 
 def test_many_threads_one_read() -> None:
-    monitor = FakeMonitor(REPORT)
+    monitor = FakeParts(REPORT)
     cache: dict[str, Any] = {}
     with futures.ThreadPoolExecutor(19) as pool:
         readings = list(
@@ -29,7 +29,7 @@ def test_many_threads_one_read() -> None:
 
 
 def test_a_new_cache_is_a_new_cycle() -> None:
-    monitor = FakeMonitor(REPORT)
+    monitor = FakeParts(REPORT)
     for _ in range(3):
         cycle.current({}, monitor).report()
     assert monitor.asked == 3
@@ -37,7 +37,7 @@ def test_a_new_cache_is_a_new_cycle() -> None:
 
 @pytest.mark.parametrize("error", [unavailable(), ValueError("a bug")])
 def test_failure_is_remembered_for_the_cycle(error: Exception) -> None:
-    monitor = FakeMonitor(error)
+    monitor = FakeParts(error)
     cache: dict[str, Any] = {}
     for _ in range(19):
         assert cycle.current(cache, monitor).report() is EMPTY
@@ -48,7 +48,7 @@ def test_trouble_is_said_when_it_changes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     down, hung = unavailable("down"), unavailable("hung")
-    monitor = FakeMonitor(down, down, hung, REPORT, REPORT, down)
+    monitor = FakeParts(down, down, hung, REPORT, REPORT, down)
     with caplog.at_level(logging.INFO, "ceilometer_perf.agent.cycle"):
         for _ in range(6):
             cycle.current({}, monitor).report()
@@ -61,7 +61,7 @@ def test_trouble_is_said_when_it_changes(
 
 
 def test_caches_and_memory_are_read_once_and_only_if_asked_for() -> None:
-    monitor = FakeMonitor(REPORT)
+    monitor = FakeParts(REPORT)
     cache: dict[str, Any] = {}
     cycle.current(cache, monitor).report()
     assert monitor.rdt_asked == 0
@@ -72,7 +72,7 @@ def test_caches_and_memory_are_read_once_and_only_if_asked_for() -> None:
 
 @pytest.mark.parametrize("error", [unavailable(), ValueError("a bug")])
 def test_that_those_fail_costs_no_counter(error: Exception) -> None:
-    monitor = FakeMonitor(REPORT)
+    monitor = FakeParts(REPORT)
     monitor.rdt = error
     cache: dict[str, Any] = {}
     for _ in range(4):

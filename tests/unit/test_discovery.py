@@ -226,7 +226,7 @@ def test_core_discovers_when_nova_is_to_be_asked(
 def test_pollsters_and_discovery_know_the_same_host(
     conf: cfg.ConfigOpts,
 ) -> None:
-    polled = pollsters.SwTaskClock(conf)._monitor  # type: ignore[attr-defined]
+    polled = pollsters.SwTaskClock(conf)._parts  # type: ignore[attr-defined]
     uris = utils.LIBVIRT_PER_TYPE_URIS
     inventory = wiring.inventory(conf, uris)
     assert inventory is wiring.inventory(conf, uris)

@@ -305,7 +305,7 @@ def test_not_installed(
     healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent, "installed", lambda _group: iter(()))
-    assert "not installed: perf.hw.cpu_cycles" in broken(
+    assert "not installed: perf.hw.instructions" in broken(
         healthy, "entry points"
     )
 

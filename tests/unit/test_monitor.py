@@ -12,19 +12,19 @@ from ceilometer_perf.counters.monitor import Monitor
 from ceilometer_perf.counters.trust import Policy
 from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.host.processes import Processes
-from ceilometer_perf.reading import Counters, Reading
-from tests.unit.fakes import FakeGuest, FakeSource, unavailable
+from ceilometer_perf.reading import Counters, Guest, Reading
+from tests.unit.fakes import FakeSource, guest, unavailable
 from tests.unit.test_processes import Host
 
 CYCLES, INSTRUCTIONS = "perf.cpu_cycles", "perf.instructions"
 CLOCK = "perf.task_clock"
 
 
-def reading(at: float, counters: Counters, **guests: FakeGuest) -> Reading:
+def reading(at: float, counters: Counters, **guests: Guest) -> Reading:
     return Reading(
         asked_at=time.monotonic(),
         taken_at=at,
-        guests={"web": FakeGuest("instance-1"), **guests},
+        guests={"web": guest("instance-1"), **guests},
         instances={"web": counters},
     )
 
@@ -74,7 +74,7 @@ def test_values_and_metadata(
 
 
 def test_the_slice_is_said(host: Host) -> None:
-    sliced = FakeGuest("instance-1", slice="half-0")
+    sliced = guest("instance-1", slice="half-0")
     look = monitor(host, reading(0, {CYCLES: 5}, web=sliced)).look
     assert look().published["web"].metadata["slice"] == "half-0"
 
@@ -125,9 +125,9 @@ def test_who_is_not_read_and_why(
     host: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
     guests = {
-        "rt": FakeGuest("instance-2", realtime=True),
-        "off": FakeGuest("instance-3", id=-1),
-        "new": FakeGuest("instance-4"),
+        "rt": guest("instance-2", realtime=True),
+        "off": guest("instance-3", id=-1),
+        "new": guest("instance-4"),
     }
     look = monitor(host, reading(0, {CYCLES: 5}, **guests)).look
     for _ in range(3):

@@ -15,7 +15,7 @@ from ceilometer_perf.agent import pollsters
 from ceilometer_perf.meters import METERS, RDT_KEYS, Meter
 from ceilometer_perf.wiring import Misconfigured
 from tests.unit.fakes import (
-    FakeMonitor,
+    FakeParts,
     agent_conf,
     instance,
     rdt_report,
@@ -41,7 +41,7 @@ def poll(
     samples = []
     for meter in METERS:
         pollster = getattr(pollsters, meter.pollster)(conf)
-        pollster._monitor = monitor
+        pollster._parts = monitor
         samples += list(pollster.get_samples(None, cache, instances))
     return samples
 
@@ -55,7 +55,7 @@ def about(meter: Meter) -> dict[str, Any]:
 
 def test_samples_equal_core_s_own(conf: cfg.ConfigOpts) -> None:
     server = instance()
-    monitor = FakeMonitor(report(12.5, {server.id: COUNTERS}))
+    monitor = FakeParts(report(12.5, {server.id: COUNTERS}))
     monitor.rdt = rdt_report(12.75, {server.id: RDT})
     samples = poll(conf, monitor, [server])
     assert (monitor.asked, monitor.rdt_asked) == (1, 1)
@@ -83,9 +83,7 @@ def test_each_sample_has_an_id_and_metadata_of_its_own(
     conf: cfg.ConfigOpts,
 ) -> None:
     server = instance()
-    samples = poll(
-        conf, FakeMonitor(report(1, {server.id: COUNTERS})), [server]
-    )
+    samples = poll(conf, FakeParts(report(1, {server.id: COUNTERS})), [server])
     assert len({s.id for s in samples}) == len(samples)
     samples[0].resource_metadata["added"] = True
     assert "added" not in samples[1].resource_metadata
@@ -96,7 +94,7 @@ def test_no_key_no_sample_no_warning(
 ) -> None:
     some, none, gone = (instance(uuidutils.generate_uuid()) for _ in range(3))
     reading = report(1, {some.id: {"perf.cpu_clock": 0}, none.id: {}})
-    samples = poll(conf, FakeMonitor(reading), [some, none, gone])
+    samples = poll(conf, FakeParts(reading), [some, none, gone])
     assert [(s.name, s.resource_id, s.volume) for s in samples] == [
         ("perf.sw.cpu_clock", some.id, 0)
     ]
@@ -106,7 +104,7 @@ def test_no_key_no_sample_no_warning(
 def test_a_monitor_that_is_down_costs_one_line(
     conf: cfg.ConfigOpts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monitor = FakeMonitor(unavailable("libvirt is gone (unique 1)"))
+    monitor = FakeParts(unavailable("libvirt is gone (unique 1)"))
     assert poll(conf, monitor, [instance()]) == []
     assert monitor.asked == 1
     lines = [r for r in caplog.records if r.levelno >= logging.WARNING]
@@ -119,7 +117,7 @@ def test_one_broken_instance_costs_one_line_and_itself(
     good, bad = instance(), instance(uuidutils.generate_uuid())
     bad.flavor = None
     reading = report(1, {good.id: COUNTERS, bad.id: COUNTERS})
-    samples = poll(conf, FakeMonitor(reading), [bad, good])
+    samples = poll(conf, FakeParts(reading), [bad, good])
     assert {s.resource_id for s in samples} == {good.id}
     assert len(samples) == len(COUNTERS)
     (line,) = (r for r in caplog.records if r.levelno >= logging.WARNING)
@@ -140,7 +138,7 @@ def wrong_conf(tmp_path: Path, request: Any) -> cfg.ConfigOpts:
 def test_a_wrong_option_never_raises_and_is_named(
     wrong_conf: cfg.ConfigOpts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monitor = pollsters.HwCpuCycles(wrong_conf)._monitor  # type: ignore[attr-defined]
+    monitor = pollsters.HwCpuCycles(wrong_conf)._parts  # type: ignore[attr-defined]
     assert isinstance(monitor, Misconfigured)
     assert poll(wrong_conf, monitor, [instance()]) == []
     (line,) = (r for r in caplog.records if r.levelno >= logging.WARNING)
@@ -162,12 +160,11 @@ def test_honours_core_s_libvirt_options(
     options: dict[str, str], uri: str
 ) -> None:
     pollster = pollsters.SwTaskClock(agent_conf(**options))  # type: ignore[attr-defined]
-    assert pollster._monitor.connection.uri == uri
+    assert pollster._parts.connection.uri == uri
 
 
 def test_all_pollsters_share_one_monitor(conf: cfg.ConfigOpts) -> None:
     monitors = {
-        id(getattr(pollsters, meter.pollster)(conf)._monitor)
-        for meter in METERS
+        id(getattr(pollsters, meter.pollster)(conf)._parts) for meter in METERS
     }
     assert len(monitors) == 1

@@ -18,7 +18,7 @@ from ceilometer_perf.rdt.choice import Answers
 from ceilometer_perf.rdt.look import Rdt, RdtReport
 from ceilometer_perf.rdt.usage import OCCUPANCY, TOTAL, Usage
 from ceilometer_perf.reading import Reading
-from tests.unit.fakes import FakeGuest
+from tests.unit.fakes import guest
 
 TUNED = """
 <domain><cputune><cachetune vcpus="0">
@@ -29,8 +29,8 @@ TUNED = """
 </cachetune></cputune></domain>
 """
 GUESTS = {
-    "web": FakeGuest("instance-1", xml=TUNED, slice="half-0"),
-    "db": FakeGuest("instance-2"),
+    "web": guest("instance-1", xml=TUNED, slice="half-0"),
+    "db": guest("instance-2"),
 }
 OK = Judged({}, None, datetime.now(UTC))
 REPORT = Report(

@@ -8,11 +8,12 @@ import pytest
 
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
-from ceilometer_perf.rdt import monitors
+from ceilometer_perf.host.monitors import Monitors
+from ceilometer_perf.rdt import groups, monitors
 from ceilometer_perf.rdt.choice import Choice
 from ceilometer_perf.rdt.usage import TOTAL, Origin, Usage
 from ceilometer_perf.reading import Counters, Guest, Reading
-from tests.unit.fakes import FakeGuest, unavailable
+from tests.unit.fakes import guest, unavailable
 
 MONITORED = """
 <domain><cputune>
@@ -28,7 +29,7 @@ STATS = {
 }
 
 
-class Groups:
+class Groups(groups.Groups):
     def __init__(self) -> None:
         self.asked: list[set[str]] = []
         self.kept: set[str] = set()
@@ -41,7 +42,7 @@ class Groups:
         return {uuid: Usage("resctrl", 1) for uuid in guests}
 
 
-class Libvirt:
+class Libvirt(Monitors):
     def __init__(self, **stats: Mapping[str, Any]) -> None:
         self.asked = 0
         self.stats = stats
@@ -55,9 +56,9 @@ class Libvirt:
 
 
 GUESTS: dict[str, Guest] = {
-    "old": FakeGuest("instance-1", xml=MONITORED),
-    "xml": FakeGuest("instance-2", xml=MONITORED),
-    "new": FakeGuest("instance-3"),
+    "old": guest("instance-1", xml=MONITORED),
+    "xml": guest("instance-2", xml=MONITORED),
+    "new": guest("instance-3"),
 }
 COUNTERS: dict[str, Counters] = {"old": {"perf.cmt": 1}, "xml": {}, "new": {}}
 
@@ -146,7 +147,7 @@ def test_a_part_of_the_vcpus_is_not_the_instance(
     vcpus: str, monitored: str, answer: str
 ) -> None:
     xml = MONITORED.replace("<cputune>", f"{vcpus}<cputune>")
-    guests = {"xml": FakeGuest("instance-2", xml=xml)}
+    guests = {"xml": guest("instance-2", xml=xml)}
     stats = {**STATS, "memory.bandwidth.monitor.0.vcpus": monitored}
     assert read_guests(Choice(Libvirt(xml=stats), Groups()), guests) == {
         "xml": answer

@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
+from ceilometer_perf import privsep
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host.resctrl import PREFIX, Resctrl
 from ceilometer_perf.rdt import monitors, perf
 from ceilometer_perf.rdt.groups import Groups
 from ceilometer_perf.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
-from tests.unit.fakes import FakeGuest
+from tests.unit.fakes import guest
 from tests.unit.test_processes import Host
 
 
-class Helper:
+class Helper(privsep.Helper):
     """Makes groups as root would; each has one bank that holds 4 bytes."""
 
     def __init__(self, host: Host, root: Path, rmids: int) -> None:
@@ -94,7 +95,7 @@ class Agent:
         for name in names:
             if not self.host.tids(f"instance-{name}"):
                 self.host.run_guest(f"instance-{name}")
-        guests = {name: FakeGuest(f"instance-{name}") for name in names}
+        guests = {name: guest(f"instance-{name}") for name in names}
         return self._groups.read(guests, keep)
 
 
@@ -321,7 +322,7 @@ def test_threads_that_can_not_be_seen_are_not_believed_in(
     agent.read("web")
     shutil.rmtree(host.proc)
     groups = Groups(agent.root, host.processes, helper)
-    answers = groups.read({"web": FakeGuest("instance-web")})
+    answers = groups.read({"web": guest("instance-web")})
     assert verdict_of(answers) == {"web": Verdict.IN_DOUBT}
 
 

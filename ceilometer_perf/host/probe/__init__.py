@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ceilometer_perf.events import EVENTS, Event
-from ceilometer_perf.host.perf_event import Kernel, PerfEvents
+from ceilometer_perf.host.perf_event import Kernel
 from ceilometer_perf.host.probe import counters, machine, rdt, verdicts, virt
 from ceilometer_perf.host.probe.counters import Counters
 from ceilometer_perf.host.probe.machine import Machine
@@ -48,7 +48,7 @@ def probe(
     libvirt: Virt,
     *,
     root: Path = Path("/"),
-    perf: PerfEvents | None = None,
+    perf: Kernel | None = None,
     is_root: bool | None = None,
 ) -> Report:
     """Try every event of libvirt's; all but ``libvirt`` defaults to here."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ceilometer_perf.events import TYPES, Event
-from ceilometer_perf.host.perf_event import Pair, PerfEvents
+from ceilometer_perf.host.perf_event import Kernel, Pair
 from ceilometer_perf.host.probe.verdicts import Verdict
 
 MOST = 32  # more than any CPU has
@@ -26,7 +26,7 @@ class Counters:
     together: tuple[Event, ...] = ()
 
 
-def measure(found: Sequence[Verdict], perf: PerfEvents) -> Counters:
+def measure(found: Sequence[Verdict], perf: Kernel) -> Counters:
     """Find room for each event in turn, for the most telling ones first.
 
     Events differ in the counters that they can use, so one may still fit
@@ -49,7 +49,7 @@ def measure(found: Sequence[Verdict], perf: PerfEvents) -> Counters:
     return Counters(number, tuple(together))
 
 
-def _fitting(events: Sequence[Event], perf: PerfEvents) -> list[Event]:
+def _fitting(events: Sequence[Event], perf: Kernel) -> list[Event]:
     chosen: list[Event] = []
     for event in events:
         if _fit([*chosen, event], perf):
@@ -57,7 +57,7 @@ def _fitting(events: Sequence[Event], perf: PerfEvents) -> list[Event]:
     return chosen
 
 
-def _room(chosen: list[Event], perf: PerfEvents) -> int:
+def _room(chosen: list[Event], perf: Kernel) -> int:
     """How many more copies of an event fit."""
     copies = 0
     while len(chosen) + copies < MOST and _fit(
@@ -67,6 +67,6 @@ def _room(chosen: list[Event], perf: PerfEvents) -> int:
     return copies
 
 
-def _fit(events: Sequence[Event], perf: PerfEvents) -> bool:
+def _fit(events: Sequence[Event], perf: Kernel) -> bool:
     pairs: list[Pair] = [(TYPES[e.kind], e.config) for e in events]
     return perf.share(pairs) >= ALL_THE_TIME

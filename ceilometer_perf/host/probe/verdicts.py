@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ceilometer_perf.events import TYPES, Event, Version
 from ceilometer_perf.guest import enabled_events
 from ceilometer_perf.guest.host_facts import HostFacts
-from ceilometer_perf.host.perf_event import PerfEvents
+from ceilometer_perf.host.perf_event import Kernel
 from ceilometer_perf.host.probe.machine import Machine
 
 FORBIDDEN = (errno.EACCES, errno.EPERM)
@@ -21,7 +21,7 @@ class Asker:
     libvirtd opens them as root.
     """
 
-    perf: PerfEvents
+    perf: Kernel
     machine: Machine
     is_root: bool
     libvirt: Version | None = None
