@@ -150,7 +150,7 @@ def _parts(uri: str, settings: Settings, makes_groups: bool) -> Parts:
         connection,
         inventory,
         resctrl,
-        Monitor(source, processes, policy),
+        Monitor([source], processes, policy),
         Rdt(choice, Caches(connection)),
     )
 

@@ -83,7 +83,7 @@ def _after_discovery(conf: Any) -> tuple[PerfSource, Monitor]:
     known = Inventory(connection, settings.inventory_interval).refresh()
     source = PerfSource(connection, _Known(known))
     processes = Processes(Path(settings.qemu_run_dir))
-    return source, Monitor(source, processes, Policy())
+    return source, Monitor([source], processes, Policy())
 
 
 def _pollsters(conf: Any, monitor: Monitor | _Ready) -> list[Any]:

@@ -72,7 +72,7 @@ def _variants(uri: str, lab: Lab) -> Mapping[str, Variant]:
     run_dir = lab.run_dir / "qemu"
     processes = Processes(run_dir)
     source = PerfSource(connection, Inventory(connection, REFRESH))
-    monitor = Monitor(source, processes, Policy())
+    monitor = Monitor([source], processes, Policy())
     report = monitor.look()
     by_perf = _part(report, lambda counters: "perf.cmt" in counters)
     by_libvirt = _part(report, lambda counters: "perf.cmt" not in counters)

@@ -18,6 +18,8 @@ from ceilometer_perf.reading import Counters, Reading
 class PerfSource:
     """All perf events of all instances, for one libvirt call."""
 
+    name = "perf"
+
     def __init__(
         self,
         connection: Connection,

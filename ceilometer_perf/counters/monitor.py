@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes on from cycle to cycle: read, judge, derive."""
 
+import dataclasses
 import threading
-import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from oslo_log import log
@@ -14,12 +14,18 @@ from oslo_log import log
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.derived import Derived
+from ceilometer_perf.counters.gated import Answer, Gated
 from ceilometer_perf.counters.source import Source
-from ceilometer_perf.counters.trust import Evidence, Gate, Judged, Policy
+from ceilometer_perf.counters.trust import Judged, Policy
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
-from ceilometer_perf.host.processes import Process, Processes
+from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.meters import COVERAGE, METERS, RDT_EVENTS, WITHHELD
-from ceilometer_perf.reading import Guest, Published, Reading
+from ceilometer_perf.reading import (
+    Guest,
+    Published,
+    Reading,
+    SourceUnavailableError,
+)
 
 _NAMES = {meter.key: meter.name for meter in METERS} | RDT_EVENTS
 
@@ -51,15 +57,29 @@ class Report:
 EMPTY = Report(Reading(0.0, 0.0, {}, {}), {}, {}, {})
 
 
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """Samples of one instance that can be compared.
+
+    ``began`` is when the counters did, and ``since`` the same, or when they
+    took the place of another source's.
+    """
+
+    source: str
+    began: datetime
+    since: datetime
+
+
 class Monitor:
     """The one of this process. Safe to call from several threads."""
 
     def __init__(
-        self, source: Source, processes: Processes, policy: Policy
+        self, sources: Iterable[Source], processes: Processes, policy: Policy
     ) -> None:
-        self._source = source
+        """``sources`` are in order of preference; there is at least one."""
+        self._sources = [Gated(each, processes, policy) for each in sources]
         self._processes = processes
-        self._gate = Gate(policy)
+        self._series: dict[str, _Series] = {}
         self._derived = Derived()
         self._changes = Changes(log.getLogger(__name__))
         self._lock = threading.Lock()
@@ -70,57 +90,75 @@ class Monitor:
         :raises SourceUnavailableError: there is no reading this time.
         """
         with self._lock:
-            reading = self._source.read()
-            driver = self._processes.driver()
-            evidence = {
-                uuid: self._evidence(reading, uuid, driver)
-                for uuid in reading.instances
+            readings, answers = self._ask()
+            guests = {
+                uuid: guest
+                for reading in reversed(readings)
+                for uuid, guest in reading.guests.items()
             }
-            judged = {
-                uuid: self._gate.judge(uuid, reading.instances[uuid], each)
-                for uuid, each in evidence.items()
-                if not each.started_meanwhile
+            chosen = {
+                uuid: self._dated(uuid, answer)
+                for uuid, answer in _chosen(answers).items()
             }
             report = Report(
-                reading=reading,
+                reading=dataclasses.replace(
+                    readings[0],
+                    guests=guests,
+                    instances={u: each.counters for u, each in chosen.items()},
+                ),
                 published={
-                    uuid: self._publish(uuid, reading, each)
-                    for uuid, each in judged.items()
+                    uuid: self._publish(uuid, guests[uuid], answer)
+                    for uuid, answer in chosen.items()
                 },
-                judged=judged,
+                judged={u: each.judged for u, each in chosen.items()},
                 unread={
                     uuid: _why_unread(guest)
-                    for uuid, guest in reading.guests.items()
-                    if uuid not in judged
+                    for uuid, guest in guests.items()
+                    if uuid not in chosen
                 },
             )
             self._tell(report)
-            self._forget_all_but(reading.guests)
+            self._forget_all_but(guests)
             return report
 
-    def _evidence(
-        self, reading: Reading, uuid: str, driver: Process | None
-    ) -> Evidence:
-        guest = reading.guests[uuid]
-        process = self._processes.guest(guest.name)
-        return Evidence(
-            boot=guest.id,
-            process=process,
-            driver=driver,
-            booted_at=self._processes.booted_at(guest.name),
-            now=datetime.now(UTC),
-            uptime=time.clock_gettime(time.CLOCK_BOOTTIME),
-            late=time.monotonic() - reading.asked_at,
-        )
+    def _ask(self) -> tuple[list[Reading], list[Mapping[str, Answer]]]:
+        """What the sources say; of one that fails, only that it does."""
+        readings, answers = [], []
+        failed: dict[str, SourceUnavailableError] = {}
+        for source in self._sources:
+            try:
+                reading, found = source.look()
+            except SourceUnavailableError as exc:
+                failed[source.name] = exc
+                continue
+            readings.append(reading)
+            answers.append(found)
+            self._changes.fine(source.name, f"{source.name} is read again")
+        if not readings:
+            raise next(iter(failed.values()))
+        for name, why in failed.items():
+            self._changes.trouble(name, f"{name} is not read: {why}")
+        return readings, answers
 
-    def _publish(
-        self, uuid: str, reading: Reading, judged: Judged
-    ) -> Published:
-        trusted = judged.trusted(reading.instances[uuid])
-        values: dict[str, float] = dict(trusted)
+    def _dated(self, uuid: str, answer: Answer) -> Answer:
+        """With a ``since`` of its own where the source is another one now."""
+        before, began = self._series.get(uuid), answer.judged.since
+        if before is None or before.began != began:
+            since = began
+        elif before.source != answer.source:
+            since = answer.moment.at
+        else:
+            since = before.since
+        self._series[uuid] = _Series(answer.source, began, since)
+        judged = dataclasses.replace(answer.judged, since=since)
+        return dataclasses.replace(answer, judged=judged)
+
+    def _publish(self, uuid: str, guest: Guest, answer: Answer) -> Published:
+        judged, moment = answer.judged, answer.moment
+        values: dict[str, float] = dict(answer.trusted)
         values.update(
             self._derived.compute(
-                uuid, reading.taken_at, judged.since, trusted
+                uuid, moment.taken_at, judged.since, answer.trusted
             )
         )
         if judged.coverage is not None:
@@ -129,14 +167,14 @@ class Monitor:
         if judged.judgements:
             values[WITHHELD.key] = sum(withheld.values())
         metadata = {
-            "source": "perf",
+            "source": answer.source,
             "since": judged.since.isoformat(),
             "coverage": values.get(COVERAGE.key),
             "flags": judged.flags(),
-            **about(reading.guests[uuid]),
+            **about(guest),
         }
         details = {WITHHELD.key: {"verdicts": withheld}}
-        return Published(values, reading.moment, metadata, details)
+        return Published(values, moment, metadata, details)
 
     def _tell(self, report: Report) -> None:
         for uuid, guest in report.guests.items():
@@ -153,12 +191,27 @@ class Monitor:
                 self._changes.fine(uuid, f"{subject}: nothing is withheld")
 
     def _forget_all_but(self, guests: Mapping[str, Guest]) -> None:
-        self._gate.forget_all_but(guests, self._processes.runs)
+        for source in self._sources:
+            source.forget_all_but(guests)
+        self._series = {u: s for u, s in self._series.items() if u in guests}
         self._derived.forget_all_but(guests)
-        self._changes.forget_all_but(guests)
+        names = (source.name for source in self._sources)
+        self._changes.forget_all_but({*guests, *names})
         self._processes.forget_all_but(
             {"driver", *(guest.name for guest in guests.values())}
         )
+
+
+def _chosen(answers: Iterable[Mapping[str, Answer]]) -> Mapping[str, Answer]:
+    """The first answer that has something to publish, or the first one."""
+    chosen: dict[str, Answer] = {}
+    for each in answers:
+        for uuid, answer in each.items():
+            if uuid not in chosen or (
+                answer.trusted and not chosen[uuid].trusted
+            ):
+                chosen[uuid] = answer
+    return chosen
 
 
 def about(guest: Guest) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from ceilometer_perf.reading import Reading
 class Source(Protocol):
     """Something that counts for all instances of this host."""
 
+    #: As samples say it, in ``resource_metadata["perf"]["source"]``.
+    name: str
+
     def read(self) -> Reading:
         """Read every counter of every instance, once.
 

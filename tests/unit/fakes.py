@@ -64,6 +64,12 @@ class FakeParts(_Answers[Report], Misconfigured):
 
 
 class FakeSource(_Answers[Reading]):
+    def __init__(
+        self, *answers: Reading | Exception, name: str = "perf"
+    ) -> None:
+        super().__init__(*answers)
+        self.name = name
+
     def read(self) -> Reading:
         return self._next()
 

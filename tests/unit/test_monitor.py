@@ -4,6 +4,7 @@
 import dataclasses
 import logging
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,12 @@ from ceilometer_perf.counters.monitor import Monitor
 from ceilometer_perf.counters.trust import Policy
 from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.host.processes import Processes
-from ceilometer_perf.reading import Counters, Guest, Reading
+from ceilometer_perf.reading import (
+    Counters,
+    Guest,
+    Reading,
+    SourceUnavailableError,
+)
 from tests.unit.fakes import FakeSource, guest, unavailable
 from tests.unit.test_processes import Host
 
@@ -38,7 +44,7 @@ def host(tmp_path: Path) -> Host:
 
 
 def monitor(host: Host, *readings: Reading | Exception) -> Monitor:
-    return Monitor(FakeSource(*readings), host.processes, Policy())
+    return Monitor([FakeSource(*readings)], host.processes, Policy())
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -164,7 +170,9 @@ def test_forgets_who_is_gone(host: Host) -> None:
     watch.look()
     (host.proc / "2" / "stat").unlink()
     watch.look()
-    assert watch._gate._lives == {}
+    (source,) = watch._sources
+    assert source._gate._lives == {}
+    assert watch._series == {}
     assert watch._derived._earlier == {}
     assert set(watch._processes._found) == {"driver"}
 
@@ -193,8 +201,114 @@ def test_unavailable_is_the_callers(host: Host) -> None:
 
 def test_no_process_to_see_is_no_coverage(tmp_path: Path) -> None:
     watch = Monitor(
-        FakeSource(reading(0, {CLOCK: 5})), Processes(tmp_path), Policy()
+        [FakeSource(reading(0, {CLOCK: 5}))], Processes(tmp_path), Policy()
     )
     published = watch.look().published["web"]
     assert published.values == {CLOCK: 5, "perf.withheld": 0}
     assert published.metadata["coverage"] is None
+
+
+def two(host: Host, first: FakeSource, second: FakeSource) -> Monitor:
+    return Monitor([first, second], host.processes, Policy())
+
+
+def ipc(at: float, cycles: int) -> Reading:
+    """Two instructions in each cycle."""
+    return dataclasses.replace(
+        reading(at, {CYCLES: cycles, INSTRUCTIONS: 2 * cycles}),
+        at=datetime.now(UTC) + timedelta(seconds=at),
+    )
+
+
+def test_the_first_source_with_something_trusted_is_published(
+    host: Host,
+) -> None:
+    first = FakeSource(reading(0, {CYCLES: 9}), reading(60, {CYCLES: 8}))
+    second = FakeSource(
+        reading(1, {CYCLES: 7}), reading(61, {CYCLES: 7}), name="own"
+    )
+    look = two(host, first, second).look
+    report = look()
+    before = report.published["web"]
+    assert (
+        before.values[CYCLES] == report.reading.instances["web"][CYCLES] == 9
+    )
+    assert before.metadata["source"] == "perf"
+    assert before.moment.taken_at == 0
+    report = look()
+    after = report.published["web"]
+    # The second's 7 did not fall: each source has a memory of its own.
+    assert after.values == {CYCLES: 7, "perf.withheld": 0}
+    assert report.reading.instances["web"] == {CYCLES: 7}
+    assert after.metadata["source"] == "own"
+    assert after.moment.taken_at == 61
+
+
+def test_where_nobody_is_trusted_the_first_is_heard(host: Host) -> None:
+    first = FakeSource(reading(0, {CYCLES: 9}), reading(60, {CYCLES: 8}))
+    second = FakeSource(
+        reading(0, {INSTRUCTIONS: 9}), reading(60, {INSTRUCTIONS: 8}),
+        name="own",
+    )  # fmt: skip
+    look = two(host, first, second).look
+    look()
+    report = look()
+    assert report.published["web"].values == {"perf.withheld": 1}
+    assert report.published["web"].metadata["source"] == "perf"
+    assert list(report.judged["web"].judgements) == [CYCLES]
+
+
+def test_another_source_is_another_series(host: Host) -> None:
+    """No ratio spans two sources, and no rate need."""
+    down = unavailable()
+    first = FakeSource(
+        ipc(0, 100), ipc(60, 200), down, down, ipc(240, 300), ipc(300, 400)
+    )
+    second = FakeSource(
+        *(ipc(at, at + 10) for at in (0, 60, 120, 180, 240, 300)), name="own"
+    )
+    look = two(host, first, second).look
+    reports = [look() for _ in range(6)]
+    published = [report.published["web"] for report in reports]
+    assert [each.metadata["source"] for each in published] == [
+        "perf", "perf", "own", "own", "perf", "perf",
+    ]  # fmt: skip
+    assert [each.values.get("perf.derived.ipc") for each in published] == [
+        None, 2, None, 2, None, 2,
+    ]  # fmt: skip
+    since = [report.judged["web"].since for report in reports]
+    assert since[0] == since[1] == host.processes.booted_at("instance-1")
+    assert since[1] < since[2] == since[3] < since[4] == since[5]
+    assert published[4].metadata["since"] == since[4].isoformat()
+
+
+def test_an_instance_that_one_source_lacks_has_the_other(host: Host) -> None:
+    host.start("instance-2", 3, started=500)
+    nothing = Reading(0, 0, {}, {})
+    report = two(
+        host, FakeSource(nothing), FakeSource(ipc(0, 5), name="own")
+    ).look()
+    assert report.published["web"].metadata["source"] == "own"
+    assert list(report.guests) == ["web"]
+
+
+def test_a_source_that_fails_costs_the_others_nothing(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    first = FakeSource(
+        unavailable("it hangs"), unavailable("it hangs"), ipc(120, 5)
+    )
+    second = FakeSource(ipc(0, 5), name="own")
+    look = two(host, first, second).look
+    for _ in range(3):
+        assert look().published["web"].values[CYCLES] == 5
+    texts = [r.getMessage() for r in caplog.records]
+    assert texts == ["perf is not read: it hangs", "perf is read again"]
+
+
+def test_all_fail_with_the_words_of_the_first(host: Host) -> None:
+    first = FakeSource(unavailable("the first"))
+    second = FakeSource(unavailable("the second"), name="own")
+    with pytest.raises(SourceUnavailableError, match="the first"):
+        two(host, first, second).look()

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One source of counters, and the gate that they have to pass."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ceilometer_perf.counters.source import Source
+from ceilometer_perf.counters.trust import Evidence, Gate, Judged, Policy
+from ceilometer_perf.host.processes import Process, Processes
+from ceilometer_perf.reading import Counters, Guest, Moment, Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a source says of one instance, and what the gate says of that."""
+
+    source: str
+    moment: Moment
+    counters: Counters
+    #: Those of them that may be published.
+    trusted: Counters
+    judged: Judged
+
+
+class Gated:
+    """A source with a gate of its own: both remember what it counts.
+
+    Not safe for threads.
+    """
+
+    def __init__(
+        self, source: Source, processes: Processes, policy: Policy
+    ) -> None:
+        self.name = source.name
+        self._source = source
+        self._processes = processes
+        self._gate = Gate(policy)
+
+    def look(self) -> tuple[Reading, Mapping[str, Answer]]:
+        """A reading, and the answers in it by instance UUID.
+
+        Without those of instances that were started meanwhile.
+
+        :raises SourceUnavailableError: there is no reading this time.
+        """
+        reading = self._source.read()
+        driver = self._processes.driver()
+        evidence = {
+            uuid: self._evidence(reading, uuid, driver)
+            for uuid in reading.instances
+        }
+        return reading, {
+            uuid: self._answer(reading, uuid, each)
+            for uuid, each in evidence.items()
+            if not each.started_meanwhile
+        }
+
+    def forget_all_but(self, guests: Mapping[str, Guest]) -> None:
+        """Drop the memory of instances that are gone from this host."""
+        self._gate.forget_all_but(guests, self._processes.runs)
+
+    def _answer(
+        self, reading: Reading, uuid: str, evidence: Evidence
+    ) -> Answer:
+        counters = reading.instances[uuid]
+        judged = self._gate.judge(uuid, counters, evidence)
+        trusted = judged.trusted(counters)
+        return Answer(self.name, reading.moment, counters, trusted, judged)
+
+    def _evidence(
+        self, reading: Reading, uuid: str, driver: Process | None
+    ) -> Evidence:
+        guest = reading.guests[uuid]
+        process = self._processes.guest(guest.name)
+        return Evidence(
+            boot=guest.id,
+            process=process,
+            driver=driver,
+            booted_at=self._processes.booted_at(guest.name),
+            now=datetime.now(UTC),
+            uptime=time.clock_gettime(time.CLOCK_BOOTTIME),
+            late=time.monotonic() - reading.asked_at,
+        )
