@@ -63,9 +63,12 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
         """Yield one sample for each instance that has a right value."""
         meter = self.meter
         now = cycle.current(cache, self._parts)
-        report = now.rdt() if meter.key in RDT_KEYS else now.report()
+        report = now.report()
+        if report.guests:
+            _changes.forget_all_but(report.guests)
+        found = now.rdt() if meter.key in RDT_KEYS else report
         for instance in resources:
-            published = report.published.get(instance.id)
+            published = found.published.get(instance.id)
             if published is None or meter.key not in published.values:
                 continue
             moment = published.moment

@@ -9,7 +9,7 @@ from ceilometer_perf.counters.verdicts import Judgement
 from ceilometer_perf.guest import errors
 from ceilometer_perf.host.monitors import Monitors
 from ceilometer_perf.meters import RDT_EVENTS
-from ceilometer_perf.rdt import monitors, perf, tune
+from ceilometer_perf.rdt import intel_cqm, libvirt_monitors, tune
 from ceilometer_perf.rdt.groups import Groups
 from ceilometer_perf.rdt.usage import Origin, Usage
 from ceilometer_perf.reading import (
@@ -76,10 +76,12 @@ class Choice:
         }
 
 
-def _monitored(guest: Guest, stats: monitors.Stats) -> Usage | Judgement:
+def _monitored(
+    guest: Guest, stats: libvirt_monitors.Stats
+) -> Usage | Judgement:
     try:
-        usage = monitors.usage(guest.id, stats)
-        whole = monitors.covers(stats, tune.vcpus(guest.xml))
+        usage = libvirt_monitors.usage(guest.id, stats)
+        whole = libvirt_monitors.covers(stats, tune.vcpus(guest.xml))
     except (ValueError, TypeError, KeyError, errors.GuestError):
         return verdicts.MONITOR_UNREAD
     if usage is None:
@@ -101,7 +103,9 @@ def _by_perf(
 ) -> Answers:
     found: dict[str, Usage | Judgement] = {}
     for uuid, guest in guests.items():
-        usage = perf.usage(guest.id, reading.instances[uuid])
+        usage = intel_cqm.usage(
+            guest.id, reading.instances[uuid], reading.moment
+        )
         if usage is not None:
             wrong = (
                 judgement

@@ -31,6 +31,11 @@ _NO_RMID = frozenset({errno.ENOSPC, errno.EBUSY})
 #: What comes in the way of one instance, and not of the next.
 _ITS_OWN = frozenset({errno.EEXIST, errno.ESRCH})
 
+# A freed RMID keeps its tag on cache lines, so that the next group that has
+# it begins with another's occupancy; and what the instance holds has other
+# tags still. In this time a last-level cache is written over many times.
+SETTLING = 1.0  # seconds
+
 Paths = Iterable[Path]
 
 
@@ -133,7 +138,7 @@ class Groups:
 def _usage(groups: Paths) -> Usage | Judgement:
     counts = [resctrl.count(group) for group in groups]
     parts = [
-        Usage("resctrl", each.identity, each.banks)
+        Usage("resctrl", each.identity, each.banks, settling=SETTLING)
         for each in counts
         if each is not None
     ]

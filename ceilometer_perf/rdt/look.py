@@ -68,10 +68,7 @@ class Rdt:
                 if isinstance(answer, Judgement):
                     judged[uuid] = dict.fromkeys(RDT_KEYS, answer)
                     continue
-                # An agent that is held up, by a broker that is away, comes
-                # here long after it has read the perf counters.
-                by_perf = answer.source == "perf"
-                moment = report.reading.moment if by_perf else now
+                moment = answer.moment or now
                 found = self._rates.compute(uuid, moment.taken_at, answer, l3)
                 published[uuid] = _publish(
                     report.guests[uuid], answer, found, moment
@@ -124,7 +121,7 @@ def _publish(
         details={
             key: {"banks": _by_bank(each.banks)}
             for key, each in found.values.items()
-            if usage.source != "perf"  # which has one number for all
+            if usage.by_bank
         },
     )
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is published of an instance's usage: levels, and growth per second."""
 
+import dataclasses
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ceilometer_perf.meters import (
@@ -13,11 +14,6 @@ from ceilometer_perf.meters import (
 )
 from ceilometer_perf.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
 from ceilometer_perf.reading import SHORTEST
-
-# A freed RMID keeps its tag on cache lines, so that the next group that has
-# it begins with another's occupancy; and what the instance holds has other
-# tags still. In this time a last-level cache is written over many times.
-SETTLING = 1.0  # seconds
 
 GROWTH = {BANDWIDTH_TOTAL.key: TOTAL, BANDWIDTH_LOCAL.key: LOCAL}
 
@@ -50,6 +46,7 @@ class _Earlier:
     began_at: float
     taken_at: float
     usage: Usage
+    growth: Mapping[str, Figure] = field(default_factory=dict)
 
 
 class Rates:
@@ -64,26 +61,25 @@ class Rates:
         """Levels and rates; those that can't be told yet are left out.
 
         A rate takes two readings of the same counters, and a level of a new
-        resctrl group some time. ``l3`` is empty if sizes aren't known.
+        one perhaps some time. ``l3`` is empty if sizes aren't known.
         """
         earlier = self._earlier.get(uuid)
         if earlier is None or not _goes_on(earlier.usage, usage):
-            now = datetime.now(UTC)
-            self._earlier[uuid] = _Earlier(now, taken_at, taken_at, usage)
-            # Only a group of ours is new just because it is new to us.
-            is_new = usage.source == "resctrl"
-            return Figures(now, {} if is_new else _levels(usage, l3))
-        values: dict[str, Figure] = {}
-        if taken_at - earlier.began_at >= SETTLING or (
-            usage.source != "resctrl"
-        ):
-            values.update(_levels(usage, l3))
+            earlier = _Earlier(datetime.now(UTC), taken_at, taken_at, usage)
+            self._earlier[uuid] = earlier
+        settled = taken_at - earlier.began_at >= usage.settling
+        values = dict(_levels(usage, l3)) if settled else {}
         seconds = taken_at - earlier.taken_at
         if seconds >= SHORTEST:
-            values.update(_growth(earlier.usage, usage, seconds))
-            self._earlier[uuid] = _Earlier(
-                earlier.since, earlier.began_at, taken_at, usage
+            earlier = self._earlier[uuid] = dataclasses.replace(
+                earlier,
+                taken_at=taken_at,
+                usage=usage,
+                growth=_growth(earlier.usage, usage, seconds),
             )
+        # Polling sources with different intervals read at nearly the same
+        # time now and then: the second gets the rates of the first.
+        values.update(_still_known(earlier.growth, usage))
         return Figures(earlier.since, values)
 
     def forget_all_but(self, uuids: Container[str]) -> None:
@@ -122,6 +118,16 @@ def _growth(
         )
         for key, feature in GROWTH.items()
         if (grown := _grown(before, after, feature))
+    }
+
+
+def _still_known(
+    growth: Mapping[str, Figure], usage: Usage
+) -> Mapping[str, Figure]:
+    return {
+        key: figure
+        for key, figure in growth.items()
+        if usage.sum(GROWTH[key]) is not None
     }
 
 

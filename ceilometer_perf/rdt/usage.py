@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one instance uses of the caches and of the memory's bandwidth."""
 
+import dataclasses
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from ceilometer_perf.host.resctrl import LOCAL, OCCUPANCY, TOTAL, Banks
+from ceilometer_perf.reading import Moment
 
 __all__ = ["LOCAL", "OCCUPANCY", "TOTAL", "Banks", "Origin", "Usage", "added"]
 
@@ -16,12 +18,18 @@ Origin = Literal["perf", "libvirt", "resctrl"]
 class Usage:
     """One reading. ``banks`` is by feature, as in OCCUPANCY.
 
-    Another ``identity`` is another counter, which began anew.
+    ``source`` is what samples call it. Another ``identity`` is another
+    counter, which began anew; one that is new says nothing of the instance for
+    ``settling`` seconds. ``moment`` is when it was read, unless just now.
+    ``by_bank`` is whether the banks are told apart.
     """
 
     source: Origin
     identity: Hashable
     banks: Mapping[str, Banks] = field(default_factory=dict)
+    settling: float = 0.0
+    moment: Moment | None = None
+    by_bank: bool = True
 
     def sum(self, feature: str) -> int | None:
         """Of all banks; None if that can't be told.
@@ -47,7 +55,7 @@ def added(usages: list[Usage]) -> Usage:
             for bank, number in numbers.items():
                 whole[bank] = _plus(whole.get(bank, 0), number)
     identity = tuple(usage.identity for usage in usages)
-    return Usage(usages[0].source, identity, banks)
+    return dataclasses.replace(usages[0], identity=identity, banks=banks)
 
 
 def _plus(left: int | None, right: int | None) -> int | None:

@@ -10,7 +10,7 @@ import pytest
 from ceilometer_perf.host.connection import Session
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.host.stats import monitor_stats
-from ceilometer_perf.rdt import monitors
+from ceilometer_perf.rdt import libvirt_monitors
 from ceilometer_perf.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
 from tests.functional.companion import apply, on, run
 from tests.lab import Guest, Hardware, Lab
@@ -79,7 +79,7 @@ def test_libvirt_reports_all_vcpus(
 def usage(lab: Lab, guest: Guest) -> Usage:
     domain = lab.domain(guest)
     stats = monitor_stats(Session(lab.connection, (9, 0, 0)), [domain])
-    found = monitors.usage(domain.ID(), stats[guest.uuid])
+    found = libvirt_monitors.usage(domain.ID(), stats[guest.uuid])
     assert found is not None
     return found
 

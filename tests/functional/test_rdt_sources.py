@@ -21,7 +21,7 @@ from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.host.stats import monitor_stats, perf_stats
 from ceilometer_perf.host.watching import Watching
-from ceilometer_perf.rdt import monitors
+from ceilometer_perf.rdt import libvirt_monitors
 from ceilometer_perf.rdt.choice import Choice
 from ceilometer_perf.rdt.groups import Groups
 from ceilometer_perf.rdt.rates import Figures, Rates
@@ -77,7 +77,9 @@ def session(lab: Lab) -> Session:
 
 def by_libvirt(lab: Lab) -> Usage:
     stats = monitor_stats(session(lab), [lab.domain(LIBVIRT)])
-    found = monitors.usage(lab.domain(LIBVIRT).ID(), stats[LIBVIRT.uuid])
+    found = libvirt_monitors.usage(
+        lab.domain(LIBVIRT).ID(), stats[LIBVIRT.uuid]
+    )
     assert found is not None
     return found
 

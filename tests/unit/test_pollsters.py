@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pollsters publish what core would, from one reading, and never raise."""
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from oslo_utils import uuidutils
 
 from ceilometer_perf.agent import pollsters
 from ceilometer_perf.meters import METERS, RDT_KEYS, Meter
+from ceilometer_perf.reading import Reading
 from ceilometer_perf.wiring import Misconfigured
 from tests.unit.fakes import (
     FakeParts,
     agent_conf,
+    guest,
     instance,
     rdt_report,
     report,
@@ -122,6 +125,24 @@ def test_one_broken_instance_costs_one_line_and_itself(
     assert len(samples) == len(COUNTERS)
     (line,) = (r for r in caplog.records if r.levelno >= logging.WARNING)
     assert bad.id in line.getMessage()
+
+
+def test_forgets_the_trouble_of_who_is_gone(
+    conf: cfg.ConfigOpts, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its line is said again should it come back; nothing piles up."""
+    bad = instance(uuidutils.generate_uuid())
+    bad.flavor = None
+    there = report(1, {bad.id: COUNTERS})
+    gone = dataclasses.replace(
+        there,
+        published={},
+        reading=Reading(1, 1, {"other": guest("other")}, {}),
+    )
+    for reading in there, there, gone, there:
+        poll(conf, FakeParts(reading), [bad])
+    lines = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert len(lines) == 2
 
 
 @pytest.fixture

@@ -114,11 +114,18 @@ def test_perf_events_are_as_old_as_their_reading(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However long after it the agent comes to ask."""
-    by_perf = Usage("perf", 1, {OCCUPANCY: {0: 900}})
+    by_perf = Usage(
+        "perf",
+        1,
+        {OCCUPANCY: {0: 900}},
+        moment=REPORT.reading.moment,
+        by_bank=False,
+    )
     host = Host({"web": by_perf, "db": usage()})
     report = host.look(monkeypatch)
     assert report.published["web"].moment == REPORT.reading.moment
     assert report.published["db"].moment.taken_at == 10
+    assert "banks" not in report.published["web"].about("cpu_l3_cache")
 
 
 def test_no_cache_declared_is_no_share(

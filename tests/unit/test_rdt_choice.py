@@ -9,7 +9,7 @@ import pytest
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host.monitors import Monitors
-from ceilometer_perf.rdt import groups, monitors
+from ceilometer_perf.rdt import groups, libvirt_monitors
 from ceilometer_perf.rdt.choice import Choice
 from ceilometer_perf.rdt.usage import TOTAL, Origin, Usage
 from ceilometer_perf.reading import Counters, Guest, Reading
@@ -177,7 +177,7 @@ def test_monitor_that_is_not_libvirts_costs_its_own_only(
 @pytest.mark.parametrize("value", [-1, "5", 5.0, 1 << 64, None])
 def test_monitor_without_a_number(value: object) -> None:
     stats = {**STATS, "memory.bandwidth.monitor.0.node.0.bytes.total": value}
-    usage = monitors.usage(1, stats)
+    usage = libvirt_monitors.usage(1, stats)
     assert usage is not None
     assert usage.banks[TOTAL] == {0: None}
 

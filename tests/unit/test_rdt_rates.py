@@ -10,7 +10,6 @@ from ceilometer_perf.rdt.usage import (
     LOCAL,
     OCCUPANCY,
     TOTAL,
-    Origin,
     Usage,
 )
 
@@ -21,11 +20,14 @@ BANDWIDTH = "memory.bandwidth.total"
 def usage(
     held: int | None = None,
     *total: int | None,
-    source: Origin = "resctrl",
     identity: int = 1,
+    settling: float = 0.0,
 ) -> Usage:
     return Usage(
-        source, identity, {OCCUPANCY: {0: held}, TOTAL: dict(enumerate(total))}
+        "libvirt",
+        identity,
+        {OCCUPANCY: {0: held}, TOTAL: dict(enumerate(total))},
+        settling,
     )
 
 
@@ -46,7 +48,7 @@ class Rated:
 
 def test_levels_and_growth() -> None:
     rates = Rated(l3={0: 600, 1: 400})
-    assert rates.compute("web", 0, usage(300, 100, 1000)) == {}
+    rates.compute("web", 0, usage(300, 100, 1000))
     assert rates.compute("web", 10, usage(250, 150, 1050)) == {
         L3: 250,
         UTIL: 25.0,
@@ -54,25 +56,25 @@ def test_levels_and_growth() -> None:
     }
 
 
-@pytest.mark.parametrize("source", ["perf", "libvirt"])
-def test_first_level_of_a_counter_that_is_not_new(source: Origin) -> None:
+def test_first_level_of_a_counter_that_needs_no_time() -> None:
     rates = Rated(l3={0: 600, 1: 400})
-    first = rates.compute("web", 0, usage(300, 100, source=source))
+    first = rates.compute("web", 0, usage(300, 100))
     assert first == {L3: 300, UTIL: 30.0}
 
 
 def test_new_group_says_nothing_until_it_is_settled() -> None:
     rates = Rated()
-    assert rates.compute("web", 0, usage(300, 0)) == {}
-    assert L3 not in rates.compute("web", 0.7, usage(300, 7))
-    assert rates.compute("web", 1.4, usage(300, 14))[L3] == 300
+    assert rates.compute("web", 0, usage(300, 0, settling=1)) == {}
+    assert L3 not in rates.compute("web", 0.7, usage(300, 7, settling=1))
+    assert rates.compute("web", 1.4, usage(300, 14, settling=1))[L3] == 300
 
 
 def test_group_that_was_made_again_begins_anew() -> None:
     rates = Rated()
     rates.compute("web", 0, usage(1, 100))
     # More than before, and still not the growth of one counter.
-    assert rates.compute("web", 60, usage(1, 900, identity=2)) == {}
+    begun = rates.compute("web", 60, usage(1, 900, identity=2))
+    assert begun == {L3: 1}
     after = rates.compute("web", 120, usage(1, 960, identity=2))
     assert after[BANDWIDTH] == 1.0
 
@@ -94,7 +96,7 @@ def test_no_growth_where_a_bank_fell_or_is_another(
 
 def test_more_than_the_cache_is_bounded() -> None:
     rates = Rated(l3={0: 600, 1: 400})
-    found = rates.compute("web", 0, usage(1100, source="perf"))
+    found = rates.compute("web", 0, usage(1100))
     assert found == {L3: 1100, UTIL: 100.0}
 
 
@@ -118,6 +120,18 @@ def test_readings_too_close_are_one() -> None:
     rates.compute("web", 0, usage(1, 0))
     assert BANDWIDTH not in rates.compute("web", 0.1, usage(1, 9))
     assert rates.compute("web", 2, usage(1, 20))[BANDWIDTH] == 10.0
+
+
+def test_the_second_of_two_close_readings_has_the_rates_of_the_first() -> None:
+    """Two polling sources, of which neither goes without."""
+    rates = Rated()
+    rates.compute("web", 0, usage(1, 0))
+    first = rates.compute("web", 60, usage(1, 120))
+    assert first == {L3: 1, BANDWIDTH: 2.0}
+    assert rates.compute("web", 60.01, usage(3, 120)) == {L3: 3, BANDWIDTH: 2}
+    # But not of what has no number just now.
+    assert rates.compute("web", 60.02, usage(3, None)) == {L3: 3}
+    assert rates.compute("web", 120, usage(1, 300))[BANDWIDTH] == 3.0
 
 
 def test_forgets_who_is_gone() -> None:

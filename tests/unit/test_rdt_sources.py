@@ -13,11 +13,14 @@ import pytest
 from ceilometer_perf import privsep
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host.resctrl import PREFIX, Resctrl
-from ceilometer_perf.rdt import monitors, perf
-from ceilometer_perf.rdt.groups import Groups
+from ceilometer_perf.rdt import intel_cqm, libvirt_monitors
+from ceilometer_perf.rdt.groups import SETTLING, Groups
 from ceilometer_perf.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
-from tests.unit.fakes import guest
+from ceilometer_perf.reading import Moment
+from tests.unit.fakes import READ_AT, guest
 from tests.unit.test_processes import Host
+
+MOMENT = Moment(12.5, READ_AT)
 
 
 class Helper(privsep.Helper):
@@ -118,12 +121,13 @@ def verdict_of(
 
 def test_perf_events() -> None:
     counters = {"perf.cmt": 5, "perf.mbmt": 70, "perf.cpu_cycles": 1}
-    found = perf.usage(3, counters)
+    found = intel_cqm.usage(3, counters, MOMENT)
     assert found is not None
     assert (found.source, found.identity) == ("perf", 3)
+    assert (found.moment, found.by_bank) == (MOMENT, False)
     assert (found.sum(OCCUPANCY), found.sum(TOTAL)) == (5, 70)
     assert found.sum(LOCAL) is None
-    assert perf.usage(3, {"perf.cpu_cycles": 1}) is None
+    assert intel_cqm.usage(3, {"perf.cpu_cycles": 1}, MOMENT) is None
 
 
 MONITORS: dict[str, Any] = {
@@ -152,7 +156,7 @@ MONITORS: dict[str, Any] = {
 
 
 def test_monitors_are_added_up() -> None:
-    found = monitors.usage(3, MONITORS)
+    found = libvirt_monitors.usage(3, MONITORS)
     assert found is not None
     assert found.source == "libvirt"
     assert found.banks == {
@@ -165,14 +169,14 @@ def test_monitors_are_added_up() -> None:
 
 def test_monitor_within_another_is_not_counted_twice() -> None:
     whole = {**MONITORS, "cpu.cache.monitor.1.vcpus": "0-1"}
-    found = monitors.usage(3, whole)
+    found = libvirt_monitors.usage(3, whole)
     assert found is not None
     assert found.banks[OCCUPANCY] == {65: 5}
 
 
 def test_no_monitors_is_nothing() -> None:
-    assert monitors.usage(3, {"cpu.time": 1}) is None
-    assert monitors.usage(3, {"cpu.cache.monitor.count": 0}) is None
+    assert libvirt_monitors.usage(3, {"cpu.time": 1}) is None
+    assert libvirt_monitors.usage(3, {"cpu.cache.monitor.count": 0}) is None
 
 
 def test_bank_without_a_number_is_no_zero() -> None:
@@ -189,6 +193,8 @@ def test_groups_are_made_once_and_read(agent: Agent, helper: Helper) -> None:
     assert isinstance(found, Usage)
     assert found.sum(OCCUPANCY) == 4
     assert found.sum(TOTAL) is None
+    # Of the group whose tag it has, somebody else's lines may be cached yet.
+    assert (found.source, found.settling) == ("resctrl", SETTLING)
 
 
 def test_threads_that_are_not_in_are_put_in(

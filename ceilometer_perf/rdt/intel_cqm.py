@@ -2,18 +2,22 @@
 """The perf events of kernels before 4.14, as the bulk read has them."""
 
 from ceilometer_perf.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
-from ceilometer_perf.reading import Counters
+from ceilometer_perf.reading import Counters, Moment
 
 KEYS = {"perf.cmt": OCCUPANCY, "perf.mbmt": TOTAL, "perf.mbml": LOCAL}
 
 _ALL_BANKS = 0  # perf does not tell them apart
 
 
-def usage(boot: int, counters: Counters) -> Usage | None:
+def usage(boot: int, counters: Counters, moment: Moment) -> Usage | None:
     """What an instance uses; None where none of the events is enabled."""
     banks = {
         feature: {_ALL_BANKS: counters[key]}
         for key, feature in KEYS.items()
         if key in counters
     }
-    return Usage("perf", boot, banks) if banks else None
+    if not banks:
+        return None
+    # An agent that is held up, by a broker that is away, comes here long after
+    # it has read the perf counters.
+    return Usage("perf", boot, banks, moment=moment, by_bank=False)
