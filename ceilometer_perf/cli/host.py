@@ -99,7 +99,7 @@ class Probe(errors.ShowOne):
         return int(super().produce_output(parsed_args, column_names, data))
 
 
-def _nova_conf(report: probe.Report) -> Shown:
+def _nova_conf(report: probe.Probed) -> Shown:
     return ("enabled_perf_events", "left_out", "notes"), (
         Value(list(report.safe())),
         Value(dict(advice.left_out(report))),
@@ -107,7 +107,7 @@ def _nova_conf(report: probe.Report) -> Shown:
     )
 
 
-def _all(report: probe.Report) -> Shown:
+def _all(report: probe.Probed) -> Shown:
     machine = report.machine
     shown = {
         "kernel": Value(machine.kernel),
@@ -121,7 +121,7 @@ def _all(report: probe.Report) -> Shown:
         "l3_bytes": Value(sum(bank.size for bank in report.virt.l3) or None),
         "resctrl": Resctrl(_resctrl(report)),
         "rdt_sources": Sources([_source(s) for s in report.rdt_sources()]),
-        "events": Events([_event(report, v) for v in report.verdicts]),
+        "events": Events([_event(report, v) for v in report.trials]),
         "notes": Value(list(advice.notes(report))),
     }
     return tuple(shown), tuple(shown.values())
@@ -140,7 +140,7 @@ def _version(version: tuple[int, int, int] | None) -> str | None:
     return ".".join(map(str, version)) if version else None
 
 
-def _resctrl(report: probe.Report) -> dict[str, Any]:
+def _resctrl(report: probe.Probed) -> dict[str, Any]:
     resctrl = report.machine.resctrl
     return {
         "kernel": resctrl.known,
@@ -152,7 +152,7 @@ def _resctrl(report: probe.Report) -> dict[str, Any]:
     }
 
 
-def _source(source: rdt.Source) -> dict[str, Any]:
+def _source(source: rdt.RdtSource) -> dict[str, Any]:
     return {
         "source": source.name,
         "works": source.works,
@@ -169,7 +169,7 @@ def _said(row: dict[str, Any]) -> Iterator[str]:
         yield f"{'':{len(answer)}}  ({row['remedy']})"
 
 
-def _event(report: probe.Report, verdict: probe.Verdict) -> dict[str, Any]:
+def _event(report: probe.Probed, verdict: probe.Trial) -> dict[str, Any]:
     reasons = advice.left_out(report)
     return {
         "event": verdict.event.name,

@@ -20,7 +20,7 @@ import libvirt
 import tenacity
 
 from ceilometer_perf.events import Version
-from ceilometer_perf.host.event_loop import Events, loop_runs
+from ceilometer_perf.host.event_loop import DomainEvents, loop_runs
 from ceilometer_perf.reading import SourceUnavailableError
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Session:
 
     conn: libvirt.virConnect
     version: Version
-    events: Events = field(default_factory=Events)
+    events: DomainEvents = field(default_factory=DomainEvents)
     in_loop: bool = False
 
     @property

@@ -65,7 +65,7 @@ _loop = _Loop()
 loop_runs = _loop.runs
 
 
-class Events:
+class DomainEvents:
     """The domains that one connection says have changed."""
 
     def __init__(self) -> None:

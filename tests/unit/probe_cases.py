@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ceilometer_perf.events import EVENTS
 from ceilometer_perf.host.perf_event import Kernel, Pair
-from ceilometer_perf.host.probe import Report, probe
+from ceilometer_perf.host.probe import Probed, probe
 from ceilometer_perf.host.probe.virt import Virt, caches
 
 HOSTS = pathlib.Path(__file__).with_name("hosts")
@@ -69,7 +69,7 @@ def probed(
     *,
     is_root: bool = True,
     version: tuple[int, int, int] = (9, 0, 0),
-) -> Report:
+) -> Probed:
     return probe(
         virt(host, version), root=HOSTS / host, perf=kernel, is_root=is_root
     )

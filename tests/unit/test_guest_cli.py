@@ -417,8 +417,8 @@ def test_enable_dry_knows_names(guests: list[FakeDomain]) -> None:
 def test_enable_warns_of_what_keeps_a_guest_from_booting(
     guests: list[FakeDomain], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none_works(names: list[str]) -> list[probe.Verdict]:
-        return [probe.Verdict(EVENTS[name], False, "no PMU") for name in names]
+    def none_works(names: list[str]) -> list[probe.Trial]:
+        return [probe.Trial(EVENTS[name], False, "no PMU") for name in names]
 
     monkeypatch.setattr(probe, "cannot_work", none_works)
     words = ("enable", "cpu_clock", "--instance", UUID)

@@ -6,14 +6,14 @@ import json
 import pytest
 
 from ceilometer_perf.host import probe
-from ceilometer_perf.host.probe import Report, virt
+from ceilometer_perf.host.probe import Probed, virt
 from tests.unit.probe_cases import HARDWARE, SOFTWARE, FakeKernel, probed
 from tests.unit.shell import run
 
 NOWHERE = "qemu+unix:///system?socket=/no/such/socket"
 
 
-def use(monkeypatch: pytest.MonkeyPatch, report: Report) -> None:
+def use(monkeypatch: pytest.MonkeyPatch, report: Probed) -> None:
     monkeypatch.setattr(probe, "ask", lambda _uri: report)
 
 

@@ -14,7 +14,7 @@ from oslo_config import cfg
 from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import nova_conf
 from ceilometer_perf.host import perf_event
-from ceilometer_perf.host.probe import Report, advice, verdicts
+from ceilometer_perf.host.probe import Probed, advice, trials
 from ceilometer_perf.host.probe import machine as machines
 from ceilometer_perf.host.probe.counters import MOST
 from ceilometer_perf.host.probe.virt import CacheBank
@@ -33,12 +33,12 @@ CQM = ("cmt", "mbmt", "mbml")
 ENOUGH = 10
 
 
-def reasons(report: Report) -> dict[str, str | None]:
-    return {v.event.name: v.reason for v in report.verdicts}
+def reasons(report: Probed) -> dict[str, str | None]:
+    return {v.event.name: v.reason for v in report.trials}
 
 
-def works(report: Report) -> dict[str, bool | None]:
-    return {v.event.name: v.works for v in report.verdicts}
+def works(report: Probed) -> dict[str, bool | None]:
+    return {v.event.name: v.works for v in report.trials}
 
 
 def test_hardware_events_are_those_of_the_lab() -> None:
@@ -53,7 +53,7 @@ def test_intel() -> None:
     assert "4.14" in str(reasons(report)["cmt"])
     assert report.machine.pmus == ("cpu",)
     assert report.machine.nmi_watchdog
-    assert report.machine.resctrl == machines.Resctrl(known=True)
+    assert report.machine.resctrl == machines.ResctrlState(known=True)
     assert report.virt.l3 == (CacheBank(0, 30 << 20, "0-15"),)
     assert report.virt.monitors == ("llc_occupancy",)
 
@@ -74,7 +74,7 @@ def test_amd_with_two_caches() -> None:
     assert set(HARDWARE) - set(report.safe()) == set(gone)
     assert "has no such event" in str(reasons(report)["bus_cycles"])
     assert [bank.size for bank in report.virt.l3] == [32 << 20] * 2
-    assert report.machine.resctrl == machines.Resctrl(
+    assert report.machine.resctrl == machines.ResctrlState(
         known=True,
         mounted="/sys/fs/resctrl",
         features=("llc_occupancy", "mbm_total_bytes", "mbm_local_bytes"),
@@ -208,11 +208,11 @@ def test_it_may_stand_in_a_file_that_has_the_section(
 # Cache and bandwidth
 
 
-def judged(report: Report) -> dict[str, bool | None]:
+def judged(report: Probed) -> dict[str, bool | None]:
     return {source.name: source.works for source in report.rdt_sources()}
 
 
-def remedy(report: Report, name: str) -> str:
+def remedy(report: Probed, name: str) -> str:
     (found,) = (s for s in report.rdt_sources() if s.name == name)
     assert found.reason
     return found.remedy or ""
@@ -260,7 +260,7 @@ def test_libvirt_that_started_before_resctrl_was_mounted() -> None:
     assert remedy(report, "libvirt").startswith("restart libvirtd")
 
 
-def changed(host: str, **changes: Any) -> Report:
+def changed(host: str, **changes: Any) -> Probed:
     """With another resctrl."""
     report = probed(host, FakeKernel())
     resctrl = dataclasses.replace(report.machine.resctrl, **changes)
@@ -278,7 +278,7 @@ def test_an_empty_tree(tmp_path: pathlib.Path) -> None:
         pmus=(),
         cqm_type=None,
         nmi_watchdog=False,
-        resctrl=machines.Resctrl(),
+        resctrl=machines.ResctrlState(),
     )
 
 
@@ -318,7 +318,7 @@ def test_this_kernel_counts_its_software_clock() -> None:
 def test_this_kernel_has_no_such_event() -> None:
     with pytest.raises(OSError) as caught:  # noqa: PT011 - errno tells
         perf_event.Kernel().try_open((1, 10_000), user_only=True)
-    assert caught.value.errno in verdicts.UNSUPPORTED
+    assert caught.value.errno in trials.UNSUPPORTED
 
 
 def test_software_events_need_no_turns() -> None:

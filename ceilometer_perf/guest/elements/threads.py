@@ -18,7 +18,7 @@ WHY = "QEMU's own threads must not delay the vCPUs of hw:cpu_realtime"
 
 
 @dataclasses.dataclass(frozen=True)
-class Pool:
+class ThreadPool:
     """Host CPUs for QEMU's own threads."""
 
     cpus: frozenset[int]
@@ -32,15 +32,15 @@ class Pool:
         return found == self.cpus
 
 
-def _pool(root: xml.Element, wanted: Realtime) -> Pool:
+def _pool(root: xml.Element, wanted: Realtime) -> ThreadPool:
     """Where the emulator's threads belong, by policy."""
     pins = domain.pins(root)
     if wanted.pool:
-        return Pool(wanted.pool, fewer_will_do=True)
+        return ThreadPool(wanted.pool, fewer_will_do=True)
     if wanted.emulator_threads:
         # Its own CPU, or a pool that only the host's nova.conf knows.
-        return Pool(_standing(root, pins, wanted))
-    return Pool(_union(pins[vcpu] for vcpu in wanted.housekeeping))
+        return ThreadPool(_standing(root, pins, wanted))
+    return ThreadPool(_union(pins[vcpu] for vcpu in wanted.housekeeping))
 
 
 def _standing(
@@ -73,11 +73,11 @@ def _union(sets: Iterable[frozenset[int]]) -> frozenset[int]:
     return frozenset().union(*sets)
 
 
-def _wanted_pool(root: xml.Element, asked: Requirements) -> Pool | None:
+def _wanted_pool(root: xml.Element, asked: Requirements) -> ThreadPool | None:
     return _pool(root, asked.realtime) if asked.realtime else None
 
 
-def _faults_emulator(root: xml.Element, pool: Pool) -> Iterator[str]:
+def _faults_emulator(root: xml.Element, pool: ThreadPool) -> Iterator[str]:
     pin = root.find("cputune/emulatorpin")
     if pin is None:
         yield f"QEMU's threads are not pinned to CPU {cpus.text(pool.cpus)}"
@@ -88,7 +88,7 @@ def _faults_emulator(root: xml.Element, pool: Pool) -> Iterator[str]:
         )
 
 
-def _merge_emulator(root: xml.Element, pool: Pool) -> None:
+def _merge_emulator(root: xml.Element, pool: ThreadPool) -> None:
     cputune = domain.container(root, "cputune")
     pin = cputune.find("emulatorpin")
     if pin is None:
@@ -101,7 +101,7 @@ class IOThreads:
     """The I/O threads of a domain, and where they belong."""
 
     ids: tuple[int, ...]
-    pool: Pool
+    pool: ThreadPool
 
 
 def _wanted_iothreads(

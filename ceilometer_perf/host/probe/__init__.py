@@ -8,35 +8,35 @@ from pathlib import Path
 
 from ceilometer_perf.events import EVENTS, Event
 from ceilometer_perf.host.perf_event import Kernel
-from ceilometer_perf.host.probe import counters, machine, rdt, verdicts, virt
+from ceilometer_perf.host.probe import counters, machine, rdt, trials, virt
 from ceilometer_perf.host.probe.counters import Counters
 from ceilometer_perf.host.probe.machine import Machine
-from ceilometer_perf.host.probe.verdicts import Asker, Verdict
+from ceilometer_perf.host.probe.trials import Asker, Trial
 from ceilometer_perf.host.probe.virt import Virt
 
-__all__ = ["Counters", "Event", "Machine", "Report", "Verdict", "Virt"]
+__all__ = ["Counters", "Event", "Machine", "Probed", "Trial", "Virt"]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Probed:
     """All that was found, and whether it was root who asked."""
 
     machine: Machine
     virt: Virt
     is_root: bool
-    verdicts: tuple[Verdict, ...]
+    trials: tuple[Trial, ...]
     counters: Counters
 
-    def rdt_sources(self) -> tuple[rdt.Source, ...]:
+    def rdt_sources(self) -> tuple[rdt.RdtSource, ...]:
         """Where L3 occupancy and memory bandwidth could come from."""
-        return tuple(rdt.sources(self.machine, self.virt, self.verdicts))
+        return tuple(rdt.sources(self.machine, self.virt, self.trials))
 
     def safe(self) -> tuple[str, ...]:
         """The events that start with a guest here, and count right."""
         return tuple(
-            verdict.event.name
-            for verdict in self.verdicts
-            if verdict.works and not self.crowded_out(verdict.event)
+            trial.event.name
+            for trial in self.trials
+            if trial.works and not self.crowded_out(trial.event)
         )
 
     def crowded_out(self, event: Event) -> bool:
@@ -50,24 +50,24 @@ def probe(
     root: Path = Path("/"),
     perf: Kernel | None = None,
     is_root: bool | None = None,
-) -> Report:
+) -> Probed:
     """Try every event of libvirt's; all but ``libvirt`` defaults to here."""
     here = machine.read(root)
     perf = perf or Kernel()
     is_root = os.geteuid() == 0 if is_root is None else is_root
     asker = Asker(perf, here, is_root, libvirt.daemon or libvirt.library)
-    found = tuple(verdicts.judge(event, asker) for event in EVENTS.values())
-    return Report(here, libvirt, is_root, found, counters.measure(found, perf))
+    found = tuple(trials.judge(event, asker) for event in EVENTS.values())
+    return Probed(here, libvirt, is_root, found, counters.measure(found, perf))
 
 
-def cannot_work(names: Iterable[str]) -> list[Verdict]:
+def cannot_work(names: Iterable[str]) -> list[Trial]:
     """Those of some events that a guest can't be started with here."""
     asker = Asker(Kernel(), machine.read(), os.geteuid() == 0)
     chosen = (EVENTS[name] for name in names if name in EVENTS)
-    found = (verdicts.judge(event, asker) for event in chosen)
-    return [verdict for verdict in found if verdict.works is False]
+    found = (trials.judge(event, asker) for event in chosen)
+    return [trial for trial in found if trial.works is False]
 
 
-def ask(uri: str) -> Report:
+def ask(uri: str) -> Probed:
     """Probe this host, with the libvirt behind ``uri``."""
     return probe(virt.ask(uri))

@@ -8,21 +8,21 @@ name in ``enabled_perf_events`` keeps every guest of the host from booting.
 from collections.abc import Iterator, Mapping
 
 from ceilometer_perf.events import EVENTS
-from ceilometer_perf.host.probe import Report
-from ceilometer_perf.host.probe.verdicts import Verdict
+from ceilometer_perf.host.probe import Probed
+from ceilometer_perf.host.probe.trials import Trial
 
 
-def left_out(report: Report) -> Mapping[str, str]:
+def left_out(report: Probed) -> Mapping[str, str]:
     """The events that nova.conf should not name, and why."""
     safe = report.safe()
     return {
-        verdict.event.name: verdict.reason or _crowded_out(report)
-        for verdict in report.verdicts
-        if verdict.event.name not in safe
+        trial.event.name: trial.reason or _crowded_out(report)
+        for trial in report.trials
+        if trial.event.name not in safe
     }
 
 
-def _crowded_out(report: Report) -> str:
+def _crowded_out(report: Probed) -> str:
     return (
         f"works, but not beside the others: {report.counters.number} hardware "
         "counters are free, and with more events than that all are counted "
@@ -30,12 +30,12 @@ def _crowded_out(report: Report) -> str:
     )
 
 
-def nova_conf(report: Report) -> str:
+def nova_conf(report: Probed) -> str:
     """The option for nova.conf, with a comment on each event left out."""
     return "".join(f"{line}\n" for line in _lines(report))
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: Probed) -> Iterator[str]:
     yield "[libvirt]"
     for event, reason in left_out(report).items():
         yield f"# {event}: {reason}"
@@ -44,9 +44,9 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"enabled_perf_events = {', '.join(report.safe())}".rstrip()
 
 
-def notes(report: Report) -> Iterator[str]:
+def notes(report: Probed) -> Iterator[str]:
     """What an operator should know of the list as a whole."""
-    if any(verdict.works is None for verdict in report.verdicts):
+    if any(trial.works is None for trial in report.trials):
         yield (
             "not asked as root, as libvirtd would: events that this user "
             "can't judge are left out"
@@ -70,9 +70,9 @@ def notes(report: Report) -> Iterator[str]:
     yield from _crowd(report)
 
 
-def _crowd(report: Report) -> Iterator[str]:
+def _crowd(report: Probed) -> Iterator[str]:
     """More hardware events than counters: what to give up for another."""
-    crowd = [v for v in report.verdicts if _is_crowded_out(v, report)]
+    crowd = [t for t in report.trials if _is_crowded_out(t, report)]
     if not crowd:
         return
     # What came later and fits has a counter that the first could not use.
@@ -99,5 +99,5 @@ def _crowd(report: Report) -> Iterator[str]:
         )
 
 
-def _is_crowded_out(verdict: Verdict, report: Report) -> bool:
-    return bool(verdict.works) and report.crowded_out(verdict.event)
+def _is_crowded_out(trial: Trial, report: Probed) -> bool:
+    return bool(trial.works) and report.crowded_out(trial.event)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ceilometer_perf.events import TYPES, Event
 from ceilometer_perf.host.perf_event import Kernel, Pair
-from ceilometer_perf.host.probe.verdicts import Verdict
+from ceilometer_perf.host.probe.trials import Trial
 
 MOST = 32  # more than any CPU has
 ALL_THE_TIME = 0.999  # what a counter of its own comes to
@@ -26,17 +26,17 @@ class Counters:
     together: tuple[Event, ...] = ()
 
 
-def measure(found: Sequence[Verdict], perf: Kernel) -> Counters:
+def measure(found: Sequence[Trial], perf: Kernel) -> Counters:
     """Find room for each event in turn, for the most telling ones first.
 
     Events differ in the counters that they can use, so one may still fit
     after another doesn't. When all fit, copies of the first show how much
     room is left.
     """
-    tried = [v for v in found if v.event.kind == "hardware"]
-    hardware = [verdict.event for verdict in tried if verdict.works]
+    tried = [t for t in found if t.event.kind == "hardware"]
+    hardware = [trial.event for trial in tried if trial.works]
     if not hardware:
-        unknown = any(verdict.works is None for verdict in tried)
+        unknown = any(trial.works is None for trial in tried)
         return Counters(None if unknown else 0)
     try:
         together = _fitting(hardware, perf)

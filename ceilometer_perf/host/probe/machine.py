@@ -11,7 +11,7 @@ TYPE_BYTES = 10  # libvirt reads no more of intel_cqm's type
 
 
 @dataclass(frozen=True, slots=True)
-class Resctrl:
+class ResctrlState:
     """The kernel's interface to cache and bandwidth monitoring."""
 
     #: The kernel has it; whether the CPU does shows only once it is mounted.
@@ -37,7 +37,7 @@ class Machine:
     cqm_type: int | None
     #: It keeps one counter of each CPU for itself.
     nmi_watchdog: bool
-    resctrl: Resctrl
+    resctrl: ResctrlState
 
 
 def read(root: Path = Path("/")) -> Machine:
@@ -72,13 +72,13 @@ def _pmus(sys_dir: Path) -> tuple[str, ...]:
     )
 
 
-def _resctrl(root: Path) -> Resctrl:
+def _resctrl(root: Path) -> ResctrlState:
     known = (_text(root / "proc/filesystems") or "").split()
     mounted = _mounted(_text(root / "proc/mounts") or "")
     if mounted is None:
-        return Resctrl("resctrl" in known)
+        return ResctrlState("resctrl" in known)
     found = resctrl.Resctrl(root / mounted.lstrip("/"))
-    return Resctrl(
+    return ResctrlState(
         known=True,
         mounted=mounted,
         features=found.features(),

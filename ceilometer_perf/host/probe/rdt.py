@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ceilometer_perf.host.probe.machine import Machine
-from ceilometer_perf.host.probe.verdicts import Verdict
+from ceilometer_perf.host.probe.trials import Trial
 from ceilometer_perf.host.probe.virt import Virt
 
 MOUNT = "mount -t resctrl resctrl /sys/fs/resctrl"
@@ -19,7 +19,7 @@ BOOT = "boot the kernel with rdt=cmt,mbmtotal,mbmlocal"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class RdtSource:
     """One of the places that the numbers come from, first choice first."""
 
     name: Literal["perf", "libvirt", "resctrl"]
@@ -31,60 +31,60 @@ class Source:
 
 
 def sources(
-    machine: Machine, libvirt: Virt, verdicts: Sequence[Verdict]
-) -> Iterator[Source]:
+    machine: Machine, libvirt: Virt, trials: Sequence[Trial]
+) -> Iterator[RdtSource]:
     """What became of each of the three."""
-    yield _perf(machine, verdicts)
+    yield _perf(machine, trials)
     yield _libvirt(machine, libvirt)
     yield _resctrl(machine)
 
 
-def _perf(machine: Machine, verdicts: Sequence[Verdict]) -> Source:
-    found = [v for v in verdicts if v.event.kind == "intel_cqm"]
-    if any(verdict.works for verdict in found):
-        return Source("perf", works=True)
+def _perf(machine: Machine, trials: Sequence[Trial]) -> RdtSource:
+    found = [t for t in trials if t.event.kind == "intel_cqm"]
+    if any(trial.works for trial in found):
+        return RdtSource("perf", works=True)
     others = "use one of the others"
     if machine.cqm_type is None:
         reason = "the kernel has no PMU intel_cqm, as since Linux 4.14"
-        return Source("perf", False, reason, others)
-    works = None if any(v.works is None for v in found) else False
-    return Source("perf", works, found[0].reason, others)
+        return RdtSource("perf", False, reason, others)
+    works = None if any(t.works is None for t in found) else False
+    return RdtSource("perf", works, found[0].reason, others)
 
 
-def _libvirt(machine: Machine, libvirt: Virt) -> Source:
+def _libvirt(machine: Machine, libvirt: Virt) -> RdtSource:
     if libvirt.error is not None:
         remedy = "give its URI with --connect"
-        return Source("libvirt", None, "libvirt was not reached", remedy)
+        return RdtSource("libvirt", None, "libvirt was not reached", remedy)
     # It looks for resctrl at its start, and doesn't notice what changes.
     there = libvirt.is_remote or machine.resctrl.features
     if libvirt.monitors and there:
-        return Source("libvirt", works=True)
+        return RdtSource("libvirt", works=True)
     if there:
         reason = "libvirt's capabilities have no monitors"
-        return Source("libvirt", False, reason, RESTART)
+        return RdtSource("libvirt", False, reason, RESTART)
     reason = "it needs resctrl, and its monitoring features"
     remedy = f"mend resctrl as said there, then {RESTART}"
-    return Source("libvirt", False, reason, remedy)
+    return RdtSource("libvirt", False, reason, remedy)
 
 
-def _resctrl(machine: Machine) -> Source:
+def _resctrl(machine: Machine) -> RdtSource:
     found = machine.resctrl
     if not found.known:
-        return Source(
+        return RdtSource(
             "resctrl",
             False,
             "this kernel has no resctrl, or sees no CPU that has it",
             f"where the CPU has it, {BOOT}; a virtual machine has none",
         )
     if found.mounted is None:
-        return Source("resctrl", False, "resctrl is not mounted", MOUNT)
+        return RdtSource("resctrl", False, "resctrl is not mounted", MOUNT)
     if not found.features:
-        return Source("resctrl", False, "the CPUs monitor nothing", BOOT)
+        return RdtSource("resctrl", False, "the CPUs monitor nothing", BOOT)
     if found.rmids is not None and found.in_use >= found.rmids:
-        return Source(
+        return RdtSource(
             "resctrl",
             False,
             f"{found.in_use} of {found.rmids} RMIDs are in use",
             "remove groups that nobody needs, of pqos for one",
         )
-    return Source("resctrl", works=True)
+    return RdtSource("resctrl", works=True)

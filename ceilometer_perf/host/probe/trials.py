@@ -28,8 +28,8 @@ class Asker:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of one event."""
+class Trial:
+    """What became of one event that was tried."""
 
     event: Event
     #: None if this user can't tell.
@@ -37,18 +37,18 @@ class Verdict:
     reason: str | None = None
 
 
-def judge(event: Event, asker: Asker) -> Verdict:
+def judge(event: Event, asker: Asker) -> Trial:
     """Try an event the way libvirt opens it."""
     known = enabled_events.objection(
         event.name,
         HostFacts(asker.libvirt, asker.machine.cqm_type is not None),
     )
     if known is not None:
-        return Verdict(event, works=False, reason=known)
+        return Trial(event, works=False, reason=known)
     error = _error(event, asker)
     if error is None:
-        return Verdict(event, works=True)
-    return _verdict(event, asker, error)
+        return Trial(event, works=True)
+    return _trial(event, asker, error)
 
 
 def _error(event: Event, asker: Asker) -> OSError | None:
@@ -71,18 +71,18 @@ def _error(event: Event, asker: Asker) -> OSError | None:
     return None
 
 
-def _verdict(event: Event, asker: Asker, error: OSError) -> Verdict:
+def _trial(event: Event, asker: Asker, error: OSError) -> Trial:
     if error.errno in FORBIDDEN:
         return _forbidden(event, asker)
     if error.errno == errno.ENOSYS:
         reason = (
             "the kernel has no perf_event_open, or a seccomp filter hides it"
         )
-        return Verdict(event, works=False, reason=reason)
+        return Trial(event, works=False, reason=reason)
     if error.errno in UNSUPPORTED:
         reason = _unsupported(event, asker.machine)
-        return Verdict(event, works=False, reason=reason)
-    return Verdict(event, works=None, reason=error.strerror)
+        return Trial(event, works=False, reason=reason)
+    return Trial(event, works=None, reason=error.strerror)
 
 
 def _unsupported(event: Event, machine: Machine) -> str:
@@ -93,7 +93,7 @@ def _unsupported(event: Event, machine: Machine) -> str:
     return "the CPU's PMU has no such event"
 
 
-def _forbidden(event: Event, asker: Asker) -> Verdict:
+def _forbidden(event: Event, asker: Asker) -> Trial:
     level = f"perf_event_paranoid is {asker.machine.paranoid}"
     if asker.is_root:
         reason = (
@@ -101,6 +101,6 @@ def _forbidden(event: Event, asker: Asker) -> Verdict:
             "CAP_PERFMON, a seccomp filter or a security module, and ask "
             "where libvirtd runs"
         )
-        return Verdict(event, works=False, reason=reason)
+        return Trial(event, works=False, reason=reason)
     reason = f"can't tell ({level} for this user): run as root, like libvirtd"
-    return Verdict(event, works=None, reason=reason)
+    return Trial(event, works=None, reason=reason)
