@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ceilometer_perf import doctor
-from ceilometer_perf.cli import errors, looking, options
+from ceilometer_perf.cli import base, errors, looking, options
 from ceilometer_perf.doctor import agent_conf
 
 NOVA_CONF = Path("/etc/nova/nova.conf")
@@ -17,7 +17,7 @@ BROKEN = 1  # the exit code if a link is broken; 2 is bad input
 Row = tuple[str, str, str, str]
 
 
-class Doctor(errors.Lister):
+class Doctor(base.Lister):
     """Walk from nova.conf to Gnocchi, and name the first broken link."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -61,10 +61,6 @@ class Doctor(errors.Lister):
             if remedy:
                 self.app.stdout.write(f"{'':8} {'to mend it':15} {remedy}\n")
         return 0
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """0 if no link is broken, 1 if one is, 2 for bad input."""
-        return super().run(parsed_args) or self.code
 
 
 def _nova_conf(given: Path | None) -> Path | None:

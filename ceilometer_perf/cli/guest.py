@@ -7,7 +7,6 @@ what Nova noted in the domain's metadata.
 
 import argparse
 import difflib
-import json
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from oslo_log import log
 
 from ceilometer_perf import guest
-from ceilometer_perf.cli import errors, options
+from ceilometer_perf.cli import base, errors, options
 from ceilometer_perf.cli.values import Value
 from ceilometer_perf.guest import (
     cpus,
@@ -122,7 +121,7 @@ def _realtime(realtime: guest.Realtime | None) -> dict[str, Any] | None:
     }
 
 
-class Resolve(errors.ShowOne):
+class Resolve(base.ShowOne):
     """Show what the XML of a guest must say, as Nova would have it."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -185,8 +184,10 @@ def _domain(
     return document, _requirements(args, vcpus, noted)
 
 
-class Check(errors.Lister):
+class Check(base.Lister):
     """List what the XML of a guest doesn't say, though it must."""
+
+    nothing = "no findings"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The domain and the inputs."""
@@ -203,62 +204,33 @@ class Check(errors.Lister):
         rows: list[Row] = [(f.what, f.where, f.why, f.remedy) for f in found]
         return ("what", "where", "why", "remedy"), rows
 
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """0 for a clean domain, 1 for findings, 2 for bad input."""
-        return super().run(parsed_args) or self.code
 
-
-class _Text(errors.Command):
-    """A command that turns a domain into text, or JSON that holds it."""
-
-    key: str
+class Apply(base.Text):
+    """Print the XML of a guest with all that it must say; change nothing."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """The domain, the inputs and the format."""
+        """The domain and the inputs."""
         parser = super().get_parser(prog_name)
-        options.add_format(parser)
         _add_domain(parser)
         return parser
 
-    def take_action(self, parsed_args: argparse.Namespace) -> None:
-        """Write the text."""
-        text = self.text(*_domain(parsed_args))
-        if parsed_args.formatter == "json":
-            text = json.dumps({self.key: text}) + "\n"
-        self.app.stdout.write(text)
-
-    def text(
-        self, document: str | bytes, requirements: guest.Requirements
-    ) -> str:
-        """What the command is about."""
-        raise NotImplementedError
+    def answer(self, parsed_args: argparse.Namespace) -> tuple[str, Any]:
+        """The corrected XML."""
+        text = guest.apply(*_domain(parsed_args))
+        return text, {"xml": text}
 
 
-class Apply(_Text):
-    """Print the XML of a guest with all that it must say; change nothing."""
-
-    key = "xml"
-
-    def text(
-        self, document: str | bytes, requirements: guest.Requirements
-    ) -> str:
-        """The mended XML."""
-        return guest.apply(document, requirements)
-
-
-class Diff(_Text):
+class Diff(Apply):
     """Print what apply would change, as a unified diff."""
 
-    key = "diff"
-
-    def text(
-        self, document: str | bytes, requirements: guest.Requirements
-    ) -> str:
+    def answer(self, parsed_args: argparse.Namespace) -> tuple[str, Any]:
         """The difference, empty if there is none."""
-        mended = guest.apply(document, requirements)
+        document, requirements = _domain(parsed_args)
+        after = guest.apply(document, requirements)
         if isinstance(document, bytes):
             document = document.decode()
-        return "".join(_diff(document, mended))
+        text = "".join(_diff(document, after))
+        return text, {"diff": text}
 
 
 def _diff(before: str, after: str) -> Iterator[str]:
@@ -268,7 +240,7 @@ def _diff(before: str, after: str) -> Iterator[str]:
     return (f"{line}\n" for line in lines)
 
 
-class Enable(errors.Lister):
+class Enable(base.Lister):
     """Enable perf events in a guest's definition, from its next boot on."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -316,10 +288,6 @@ class Enable(errors.Lister):
             for o in outcomes
         ]
         return ("instance", "name", "event", "outcome"), rows
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """0 if all are enabled, 1 if any was refused, 2 for bad input."""
-        return super().run(parsed_args) or self.code
 
 
 def _warn(args: argparse.Namespace, names: list[str]) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ceilometer_perf.cli import errors, options
+from ceilometer_perf.cli import base, options
 from ceilometer_perf.cli.values import Value
 from ceilometer_perf.host import probe
 from ceilometer_perf.host.probe import advice, rdt
@@ -65,7 +65,7 @@ class Sources(Value):
         return "\n".join(line for row in self._value for line in _said(row))
 
 
-class Probe(errors.ShowOne):
+class Probe(base.ShowOne):
     """Show what can be counted on this host, and print it for nova.conf."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -15,18 +15,6 @@ LOCAL = "qemu:///system"
 MAX_FILE = xml.MAX_BYTES
 
 
-def add_format(parser: argparse.ArgumentParser) -> None:
-    """Of commands that write text, which cliff has no formats for."""
-    parser.add_argument(
-        "-f",
-        "--format",
-        dest="formatter",
-        choices=("text", "json"),
-        default="text",
-        help="the output format, defaults to text",
-    )
-
-
 def add_connect(parser: argparse.ArgumentParser) -> None:
     """Where libvirt is."""
     parser.add_argument(

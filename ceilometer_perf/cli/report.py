@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ceilometer_perf.cli import errors, options
+from ceilometer_perf.cli import base, errors, options
 from ceilometer_perf.doctor import agent_conf
 from ceilometer_perf.panels.panel import Dashboard
 from ceilometer_perf.panels.table import DASHBOARDS
@@ -47,7 +47,7 @@ def span(word: str) -> float:
     return float(int(match[1]) * SECONDS[match[2]])
 
 
-class Report(errors.Command):
+class Report(base.Command):
     """Draw the panels of the dashboards into one HTML file."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

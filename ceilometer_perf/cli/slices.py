@@ -3,7 +3,6 @@
 
 import argparse
 import dataclasses
-import json
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 from oslo_log import log
 
 from ceilometer_perf import guest
-from ceilometer_perf.cli import errors, options
+from ceilometer_perf.cli import base, errors, options
 from ceilometer_perf.cli.guest import host_facts
 from ceilometer_perf.cli.values import Value
 from ceilometer_perf.guest import nova_conf
@@ -132,7 +131,7 @@ def _instance(name: str | None) -> Context:
     return context.parse(options.read_file(option, name), f"{option} {name}")
 
 
-class Tree(errors.Lister):
+class Tree(base.Lister):
     """List the slices of a host as the tree that they are."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -222,8 +221,10 @@ def _warn(
             )
 
 
-class Validate(errors.Lister):
+class Validate(base.Lister):
     """List what is wrong between slices, and between them and their host."""
+
+    nothing = "no findings"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The configuration, the host, and for whom to render."""
@@ -254,10 +255,6 @@ class Validate(errors.Lister):
         columns = ("level", "rule", "slices", "what", "lines")
         return columns, [_row(breach) for breach in found]
 
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """0 without errors, 1 with any, 2 for bad input."""
-        return super().run(parsed_args) or self.code
-
 
 def _row(breach: Breach) -> tuple[Any, ...]:
     return (
@@ -280,13 +277,12 @@ class Lines(Value):
         )
 
 
-class Render(errors.Command):
+class Render(base.Text):
     """Print the XML that an instance in a slice would boot."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The slice and the instance."""
         parser = super().get_parser(prog_name)
-        options.add_format(parser)
         add_nova_conf(parser)
         parser.add_argument("--slice", required=True, metavar="NAME")
         parser.add_argument(
@@ -299,8 +295,8 @@ class Render(errors.Command):
         options.add_sys(parser)
         return parser
 
-    def take_action(self, parsed_args: argparse.Namespace) -> None:
-        """Write the XML."""
+    def answer(self, parsed_args: argparse.Namespace) -> tuple[str, Any]:
+        """The XML."""
         specs = {s.name: s for s in read_specs(parsed_args.nova_conf)}
         chosen = specs.get(parsed_args.slice)
         if chosen is None:
@@ -314,12 +310,10 @@ class Render(errors.Command):
             host_facts(parsed_args.sys, None),
         )
         text = builder.build(chosen, _instance(parsed_args.instance_json))
-        if parsed_args.formatter == "json":
-            text = json.dumps({"xml": text}) + "\n"
-        self.app.stdout.write(text)
+        return text, {"xml": text}
 
 
-class Generate(errors.Lister):
+class Generate(base.Lister):
     """Write templates and slice_spec for a host in equal parts."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

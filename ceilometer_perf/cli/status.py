@@ -8,9 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cliff.formatters.table import TableFormatter
-
-from ceilometer_perf.cli import errors, looking, options
+from ceilometer_perf.cli import base, looking, options
+from ceilometer_perf.cli.table import Table
 from ceilometer_perf.cli.values import Value, printable
 from ceilometer_perf.counters.verdicts import Judgement
 from ceilometer_perf.doctor.status import Instance, Lacks, Status, host_lacks
@@ -23,7 +22,7 @@ NAMED = 5  # instances, before the others are only counted
 COLUMNS = ("id", "name", "state", "coverage", "counters", "cache")
 
 
-class Show(errors.ShowOne):
+class Show(base.ShowOne):
     """Show what is published of each instance, and why the rest isn't."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -53,6 +52,8 @@ class Show(errors.ShowOne):
             if parsed_args.seconds:
                 time.sleep(parsed_args.seconds)
                 self.status = watch.look()
+        withheld = any(i.is_withheld for i in self.status.instances)
+        self.code = WITHHELD if withheld else 0
         instances = [_instance(each) for each in self.status.instances]
         return ("host", "instances"), (Value(self.host), Value(instances))
 
@@ -68,17 +69,9 @@ class Show(errors.ShowOne):
         out = self.app.stdout
         out.write(f"{_headline(self.host, self.status)}\n")
         rows = [_row(instance) for instance in self.status.instances]
-        TableFormatter().emit_list(COLUMNS, rows, out, parsed_args)
+        Table().emit_list(COLUMNS, rows, out, parsed_args)
         out.writelines(f"{line}\n" for line in _below(self.status))
         return 0
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """0 if nothing is withheld, 1 if something is, 2 for bad input."""
-        code = super().run(parsed_args)
-        if code:
-            return code
-        withheld = any(i.is_withheld for i in self.status.instances)
-        return WITHHELD if withheld else 0
 
 
 def _host(parts: Parts, lacks: Lacks) -> dict[str, Any]:
@@ -137,7 +130,7 @@ def _headline(host: dict[str, Any], status: Status) -> str:
 def _row(instance: Instance) -> tuple[str, ...]:
     return (
         instance.id,
-        printable(instance.name),
+        instance.name,
         f"{instance.state}, realtime" if instance.realtime
         else instance.state,
         looking.ratio(instance.coverage),

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ceilometer_perf.cli import errors, looking, options
+from ceilometer_perf.cli import base, errors, looking, options
 from ceilometer_perf.cli.values import printable
 from ceilometer_perf.doctor.status import Instance, Status, Watch
 from ceilometer_perf.meters import BANDWIDTH_TOTAL, IPC, L3_CACHE, Meter
@@ -90,7 +90,7 @@ NUMBERS = (
 )
 
 
-class Top(errors.Command):
+class Top(base.Command):
     """Show what the instances of this host do, until Ctrl-C."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -183,6 +183,7 @@ def test_bad_entries(command: str, slices: Slices) -> None:
 
 def test_clean(slices: Slices) -> None:
     assert found(slices) == []
+    assert validate(slices).out == "no findings\n"
     files = ("--capabilities", str(ETC / "capabilities.xml"))
     devices = ("--devices", str(ETC / "devices.xml"))
     assert found(slices, *files) == []
@@ -212,7 +213,7 @@ def test_the_two_lines_that_clash(slices: Slices) -> None:
             "text": '<vcpupin vcpu="0" cpuset="2"/>',
         },
     ]
-    shown = validate(slices).out
+    shown = validate(slices, "--max-width", "200").out
     assert 'half_1.xml:7 <vcpupin vcpu="1" cpuset="2"/>' in shown
     assert 'half_3.xml:6 <vcpupin vcpu="0" cpuset="2"/>' in shown
 
