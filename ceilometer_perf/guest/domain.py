@@ -70,7 +70,7 @@ def cpu_set(element: Element, attribute: str) -> frozenset[int]:
     """An attribute that names CPUs; none where it is absent."""
     try:
         return cpus.parse_libvirt(element.get(attribute, ""))
-    except errors.InvalidError as error:
+    except errors.NovaRefusal as error:
         raise errors.DomainXMLError(
             f"<{element.tag} {attribute}=...>: {error}"
         ) from error
