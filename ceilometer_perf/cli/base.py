@@ -19,11 +19,13 @@ class _Base:
     """Mixed into a cliff command, before it: how it ends.
 
     ``code`` is the exit code of a run without an error, 0 unless
-    ``take_action`` sets another.
+    ``take_action`` sets another. ``extra`` is that of setup.cfg which has what
+    the command imports besides.
     """
 
     app: Any
     code = 0
+    extra: str | None = None
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Run the command; its exit code, or 2 with a line on stderr."""
@@ -34,6 +36,8 @@ class _Base:
         except Exception as error:
             if self.app.options.debug:
                 raise
+            if self.extra and isinstance(error, ModuleNotFoundError):
+                error = errors.lacks(error.name, self.extra)
             as_json = getattr(parsed_args, "formatter", None) == "json"
             self.app.stderr.write(errors.line(error, as_json=as_json) + "\n")
             return errors.BAD_INPUT

@@ -13,6 +13,14 @@ class InputError(Exception):
     """The command line, or a file that it names, can't be used."""
 
 
+def lacks(module: str | None, extra: str) -> InputError:
+    """A command is there, but not what it imports."""
+    return InputError(
+        f"this command needs {module}, which is not installed: pip install "
+        f"'ceilometer-perf[{extra}]'"
+    )
+
+
 def line(error: Exception, *, as_json: bool = False) -> str:
     """How a command ends, in one line that is fit for a terminal.
 

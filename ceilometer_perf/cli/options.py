@@ -9,7 +9,7 @@ import uuid
 
 from ceilometer_perf.cli import errors
 from ceilometer_perf.guest import xml
-from ceilometer_perf.slices.footprint import UNITS
+from ceilometer_perf.guest.domain import UNITS
 
 LOCAL = "qemu:///system"
 MAX_FILE = xml.MAX_BYTES

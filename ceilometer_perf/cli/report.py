@@ -2,9 +2,7 @@
 """``ceilometer-perf report``: the dashboards' panels as one HTML file."""
 
 import argparse
-import contextlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from ceilometer_perf.cli import base, errors, options
@@ -34,7 +32,6 @@ NOTHING = {
 }
 PAGES = {page.name: page for page in DASHBOARDS}
 TITLE = "What instances do to their hosts' hardware"
-EXTRA = "pip install 'ceilometer-perf[report]'"
 
 
 def span(word: str) -> float:
@@ -49,6 +46,8 @@ def span(word: str) -> float:
 
 class Report(base.Command):
     """Draw the panels of the dashboards into one HTML file."""
+
+    extra = "report"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Where the data is, what of it, and where the page goes."""
@@ -132,8 +131,8 @@ class Report(base.Command):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Get the data, draw it, write it."""
         _check(parsed_args)
-        with _extra():
-            from ceilometer_perf.report import charts, page
+        from ceilometer_perf.report import charts, page
+
         shown = [PAGES[n] for n in PAGES if n in (parsed_args.page or PAGES)]
         answers = _answers(parsed_args, shown)
         pages = charts.pages(shown, answers)
@@ -168,17 +167,6 @@ def _check(args: argparse.Namespace) -> None:
                 f"--{name.replace('_', '-')} goes with --from "
                 f"{' or '.join(origins)} only"
             )
-
-
-@contextlib.contextmanager
-def _extra() -> Iterator[None]:
-    """InputError where what draws is not installed."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise errors.InputError(
-            f"reports need {error.name}, which is not installed: {EXTRA}"
-        ) from error
 
 
 def _chosen(args: argparse.Namespace) -> dict[str, str]:

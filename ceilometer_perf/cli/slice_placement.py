@@ -96,6 +96,8 @@ class _Writes(FormattableColumn[Any]):
 class Sync(base.ShowOne):
     """Tell Placement of the slices of a host; write only what is new."""
 
+    extra = "slices"
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The host, and whether to write."""
         parser = super().get_parser(prog_name)
@@ -128,6 +130,8 @@ class Sync(base.ShowOne):
 class Flavors(base.Text):
     """Print the flavors that get slices, as commands that make them."""
 
+    extra = "slices"
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The host."""
         parser = super().get_parser(prog_name)
@@ -153,6 +157,8 @@ class Flavors(base.Text):
 
 class Choose(base.ShowOne):
     """Show which slice an instance gets that Placement gave one."""
+
+    extra = "slices"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The instance and the host."""

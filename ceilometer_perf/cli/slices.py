@@ -134,6 +134,8 @@ def _instance(name: str | None) -> Context:
 class Tree(base.Lister):
     """List the slices of a host as the tree that they are."""
 
+    extra = "slices"
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The configuration, and where to look for what is taken."""
         parser = super().get_parser(prog_name)
@@ -224,6 +226,7 @@ def _warn(
 class Validate(base.Lister):
     """List what is wrong between slices, and between them and their host."""
 
+    extra = "slices"
     nothing = "no findings"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -280,6 +283,8 @@ class Lines(Value):
 class Render(base.Text):
     """Print the XML that an instance in a slice would boot."""
 
+    extra = "slices"
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The slice and the instance."""
         parser = super().get_parser(prog_name)
@@ -315,6 +320,8 @@ class Render(base.Text):
 
 class Generate(base.Lister):
     """Write templates and slice_spec for a host in equal parts."""
+
+    extra = "slices"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The host, how to divide it, and where to write."""

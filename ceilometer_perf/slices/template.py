@@ -22,10 +22,9 @@ from lxml import etree
 
 from ceilometer_perf.guest import xml
 from ceilometer_perf.guest.errors import DomainXMLError
-from ceilometer_perf.slices import rendering
 from ceilometer_perf.slices.context import Context
 from ceilometer_perf.slices.errors import TemplateError
-from ceilometer_perf.slices.rendering import LINE_BEGIN, LINE_END
+from ceilometer_perf.slices.marks import LINE_BEGIN, LINE_END
 
 MAX_BYTES = 1 << 20  # of a template
 MAX_CHARACTERS = xml.MAX_BYTES  # of what it renders to
@@ -139,6 +138,8 @@ def render_all(
 def _rendered(
     jobs: Sequence[tuple[Template, Context]],
 ) -> Iterator[Rendered]:
+    from ceilometer_perf.slices import rendering  # jinja2 is of an extra
+
     asked = (
         {
             "seconds": CPU_SECONDS,

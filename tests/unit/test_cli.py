@@ -36,6 +36,24 @@ def test_libraries_say_nothing_on_stderr() -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+def test_extras_are_imported_by_who_needs_them() -> None:
+    script = (
+        "import sys\n"
+        "from importlib.metadata import entry_points\n"
+        "for command in entry_points(group='ceilometer_perf.cli'):\n"
+        "    if not command.name.startswith('slice'):\n"
+        "        command.load()\n"
+        "print('ceilometer_perf.slices' in sys.modules)\n"
+        "for command in entry_points(group='ceilometer_perf.cli'):\n"
+        "    command.load()\n"
+        "print({'bokeh', 'jinja2', 'jsonschema'} & set(sys.modules))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+    assert ran.stdout.split("\n")[:2] == ["False", "set()"]
+
+
 COMMAND = Path(sys.executable).with_name("ceilometer-perf")
 
 

@@ -3,6 +3,7 @@
 
 import json
 import pathlib
+import sys
 from typing import Any
 
 import pytest
@@ -179,6 +180,27 @@ def test_bad_entries(command: str, slices: Slices) -> None:
         "no entry is named nothing; name one of the entries, or leave it "
         "out\n"
     )
+
+
+@pytest.mark.parametrize("library", ["jinja2", "jsonschema"])
+def test_without_the_extra(
+    slices: Slices, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command is there, and says what it lacks when it needs it."""
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(
+        sys.modules, "ceilometer_perf.slices.rendering", raising=False
+    )
+    monkeypatch.delattr("ceilometer_perf.slices.rendering", raising=False)
+    example = str(ETC / "instance.json")
+    for words in (
+        ("--slice", "whole", "--instance-json", example),
+        ("--slice", "whole", "--instance-json", example, "-f", "json"),
+    ):
+        ran = run(slices, "render", *words)
+        assert (ran.code, ran.out) == (2, "")
+        assert f"this command needs {library}, which is not" in ran.err
+        assert "pip install 'ceilometer-perf[slices]'" in ran.err
 
 
 def test_clean(slices: Slices) -> None:
