@@ -7,7 +7,7 @@ from typing import Any
 
 from oslo_log import log
 
-from ceilometer_perf.cli import base, errors, files, options
+from ceilometer_perf.cli import base, errors, options, replace
 from ceilometer_perf.doctor import agent_conf
 from ceilometer_perf.report import gnocchi_resources
 from ceilometer_perf.report.gnocchi_resources import Merged
@@ -31,7 +31,7 @@ class Resources(base.Text):
         parser.add_argument(
             "--in-place",
             action="store_true",
-            help=f"write FILE anew, and keep what it was as FILE{files.BACKUP}"
+            help=f"rewrite FILE, and keep what it was as FILE{replace.BACKUP}"
             " (default: print it)",
         )
         parser.add_argument(
@@ -98,11 +98,6 @@ def _merged(name: str, text: str, args: argparse.Namespace) -> Merged:
 
 def _text(name: str) -> str:
     data = options.read_file("FILE", name)
-    if len(data) > options.MAX_FILE:
-        raise errors.InputError(
-            f"{name}: more than {options.MAX_FILE} bytes, which is no "
-            f"{gnocchi_resources.NAME}"
-        )
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -111,9 +106,9 @@ def _text(name: str) -> str:
 
 def _replaced(name: str, before: str, text: str) -> pathlib.Path:
     try:
-        return files.replace(name, before.encode(), text.encode())
+        return replace.replace(name, before.encode(), text.encode())
     except OSError as error:
-        raise errors.InputError(f"FILE {name}: {error}") from error
+        raise errors.InputError(f"FILE {name}: {error.strerror}") from error
 
 
 def _told(merged: Merged, backup: pathlib.Path | None) -> str:

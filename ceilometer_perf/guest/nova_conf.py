@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from oslo_config import cfg
 
-from ceilometer_perf.guest import cpus, errors, xml
+from ceilometer_perf import files
+from ceilometer_perf.guest import cpus, errors
 
 LIBVIRT_OPTS = [
     cfg.ListOpt("enabled_perf_events", default=[]),
@@ -54,7 +55,7 @@ def opened(
     for group, options in opts.items():
         conf.register_opts(options, group=group)
     try:
-        refuse_endless(path)
+        files.read(path)  # oslo.config would wait, or take all memory
         # The environment of this process says nothing about nova-compute's.
         conf(
             [],
@@ -70,26 +71,10 @@ def opened(
             "a dollar sign",
         ) from error
     except (cfg.Error, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(files.why(error).split())
         raise errors.NovaRefusal(
             "InvalidConfiguration", f"{path}: {reason}"
         ) from error
-
-
-def refuse_endless(path: str | pathlib.Path) -> None:
-    """ValueError for what oslo.config would take minutes, or all memory, for.
-
-    OSError for what can't be read.
-    """
-    file = pathlib.Path(path)
-    if file.is_fifo() or not file.exists():
-        return
-    with file.open("rb") as opened:
-        if len(opened.read(xml.MAX_BYTES + 1)) > xml.MAX_BYTES:
-            raise ValueError(
-                f"more than {xml.MAX_BYTES} bytes, which is no configuration "
-                "file"
-            )
 
 
 def _checked(conf: cfg.ConfigOpts) -> NovaConf:
