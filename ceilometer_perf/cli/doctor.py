@@ -8,6 +8,7 @@ from typing import Any
 
 from ceilometer_perf import doctor
 from ceilometer_perf.cli import base, errors, looking, options
+from ceilometer_perf.cli.values import printable
 from ceilometer_perf.doctor import agent_conf
 
 NOVA_CONF = Path("/etc/nova/nova.conf")
@@ -57,9 +58,10 @@ class Doctor(base.Lister):
         if parsed_args.formatter != "table":
             return int(super().produce_output(parsed_args, column_names, data))
         for link, state, reason, remedy in data:
-            self.app.stdout.write(f"{state:8} {link:15} {reason}\n")
+            lines = [f"{state:8} {link:15} {reason}"]
             if remedy:
-                self.app.stdout.write(f"{'':8} {'to mend it':15} {remedy}\n")
+                lines.append(f"{'':8} {'to fix it':15} {remedy}")
+            self.app.stdout.writelines(f"{printable(x)}\n" for x in lines)
         return 0
 
 

@@ -104,7 +104,7 @@ def _requirements(
     image = {**((noted and noted.image) or {}), **_pairs(args.image)}
     return guest.resolve(
         guest.Asked(vcpus, flavor, image),
-        nova_conf.read(args.nova_conf) if args.nova_conf else None,
+        None if args.nova_conf is None else nova_conf.read(args.nova_conf),
         host_facts(args.sys, None if noted is None else args.uri),
         monitors=args.monitors,
     )
@@ -152,7 +152,9 @@ def _add_domain(parser: argparse.ArgumentParser) -> None:
         "--xml", metavar="FILE", help="domain XML; - is standard input"
     )
     which.add_argument(
-        "--instance", metavar="UUID", help="a domain of this host"
+        "--instance",
+        metavar="UUID",
+        help="a domain of this host",
     )
     options.add_connect(parser)
     _add_inputs(parser, vcpus=False)
@@ -165,7 +167,8 @@ def _domain(
     document: str | bytes
     noted = None
     if args.instance is not None:
-        document = domains.domain_xml(args.uri, args.instance)
+        uuid = options.instance("--instance", args.instance)
+        document = domains.domain_xml(args.uri, uuid)
         noted = nova_metadata.read(document)
         if noted.flavor is None and not args.flavor:
             LOG.warning(
@@ -174,7 +177,8 @@ def _domain(
             )
     else:
         document = options.read_file("--xml", args.xml)
-        if not (args.nova_conf or args.flavor or args.image or args.monitors):
+        asked = args.nova_conf is not None or args.flavor
+        if not (asked or args.image or args.monitors):
             LOG.warning(
                 "Nothing is asked of this domain: give --nova-conf, "
                 "--flavor, --image or --monitors"
@@ -270,10 +274,13 @@ class Enable(base.Lister):
         names = list(events.normalized(parsed_args.event))
         if not names:
             raise errors.InputError("name an event")
+        uuid = None
+        if not parsed_args.all:
+            uuid = options.instance("--instance", parsed_args.instance)
         _warn(parsed_args, names)
         outcomes = domains.enable(
             parsed_args.uri,
-            parsed_args.instance,
+            uuid,
             names,
             live=parsed_args.live,
             dry_run=parsed_args.dry_run,

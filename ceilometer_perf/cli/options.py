@@ -81,9 +81,18 @@ def read_file(option: str, name: str) -> bytes:
     return data
 
 
-def instance(word: str) -> str:
-    """The id of an instance on the command line, a UUID."""
-    return str(uuid.UUID(word))
+def instance(option: str, word: str) -> str:
+    """The id of an instance that an option has, a UUID.
+
+    :raises InputError: it is none.
+    """
+    try:
+        return str(uuid.UUID(word))
+    except ValueError:
+        raise errors.InputError(
+            f"{option} {word!r} is not a UUID: openstack server list, or "
+            "virsh list --uuid, has them"
+        ) from None
 
 
 def seconds(word: str) -> float:

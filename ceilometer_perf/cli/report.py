@@ -107,7 +107,6 @@ class Report(base.Command):
         )
         parser.add_argument(
             "--instance",
-            type=options.instance,
             metavar="ID",
             help="only this OpenStack instance",
         )
@@ -159,6 +158,15 @@ class Report(base.Command):
 
 def _check(args: argparse.Namespace) -> None:
     """InputError for options that don't go together."""
+    for path in filter(None, (args.file, args.save)):
+        if str(path) == "-":
+            raise errors.InputError(
+                "-: a report is a file; name it, like report.html"
+            )
+    if args.save and args.save.resolve() == args.file.resolve():
+        raise errors.InputError(
+            f"--save {args.save}: that is the report; name another file"
+        )
     if args.origin == "file" and args.data is None:
         raise errors.InputError("--from file: --data says which")
     for name, origins in GO_WITH.items():
@@ -172,7 +180,7 @@ def _check(args: argparse.Namespace) -> None:
 def _chosen(args: argparse.Namespace) -> dict[str, str]:
     values = {
         "host": args.host,
-        "vm": args.instance,
+        "vm": args.instance and options.instance("--instance", args.instance),
         "project": args.project,
     }
     return {name: value for name, value in values.items() if value}
@@ -196,7 +204,9 @@ def _answers(args: argparse.Namespace, shown: list[Dashboard]) -> Answers:
         )
     from ceilometer_perf.report import prometheus
 
-    return prometheus.ask(args.url or URL, window, shown, _chosen(args))
+    return prometheus.ask(
+        URL if args.url is None else args.url, window, shown, _chosen(args)
+    )
 
 
 def _summary(path: Path, panels: int, empty: list[str]) -> str:

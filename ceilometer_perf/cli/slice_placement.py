@@ -168,7 +168,6 @@ class Choose(base.ShowOne):
         parser.add_argument(
             "--consumer",
             required=True,
-            type=options.instance,
             metavar="UUID",
             help="the instance, which is Placement's consumer",
         )
@@ -179,19 +178,20 @@ class Choose(base.ShowOne):
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], tuple[Value, ...]]:
         """The slice and its class."""
+        consumer = options.instance("--consumer", parsed_args.consumer)
         tree = _tree(parsed_args)
         asked = client.connect(parsed_args.nova_conf)
         encoded = encoding.encode(tree)
         node = providers.find_node(asked, _node(parsed_args))
         with records.locked(parsed_args.nova_conf, node.uuid) as noted:
             chosen = Chooser(asked, node, tree, encoded).choose(
-                parsed_args.consumer,
+                consumer,
                 lambda: host.taken(parsed_args.uri),
                 noted,
             )
         shown = {
             "slice": chosen,
             "resource_class": tree.specs[chosen].resource_class,
-            "consumer": parsed_args.consumer,
+            "consumer": consumer,
         }
         return tuple(shown), tuple(map(Value, shown.values()))

@@ -95,9 +95,9 @@ def _add_machine(
 
 def _machine(args: argparse.Namespace) -> Machine | None:
     """The host that was named; None if none was."""
-    if args.devices and not args.capabilities:
+    if args.devices is not None and args.capabilities is None:
         raise errors.InputError("--devices needs --capabilities")
-    if args.uri:
+    if args.uri is not None:
         found = host.hardware(args.uri)
         devices = (
             None
@@ -105,12 +105,12 @@ def _machine(args: argparse.Namespace) -> Machine | None:
             else [(args.uri, device) for device in found.devices]
         )
         return machine.read(found.capabilities, devices, args.uri)
-    if not args.capabilities:
+    if args.capabilities is None:
         return None
     option = "--capabilities"
     return machine.read(
         options.read_file(option, args.capabilities),
-        [*_devices(args.devices)] if args.devices else None,
+        None if args.devices is None else [*_devices(args.devices)],
         f"{option} {args.capabilities}",
     )
 
@@ -161,7 +161,7 @@ class Tree(base.Lister):
             )
             for branch, name in drawing.draw(tree)
         ]
-        if not parsed_args.uri:
+        if parsed_args.uri is None:
             return columns, rows
         taken = host.taken(parsed_args.uri)
         states = _states(tree, taken)

@@ -20,6 +20,7 @@ from ceilometer_perf.reading import SHORTEST
 
 PIPE_WIDTH = 160  # columns where there is no terminal to ask
 STEP = 1000.0
+ROUNDED_UP = 999.5  # what three digits show as 1000
 
 Cell = str | float | None
 
@@ -45,11 +46,11 @@ def count(value: Cell) -> str:
     """A large number in few letters: 2.41G."""
     if not isinstance(value, int | float):
         return "-"
-    for unit in ("", "k", "M", "G"):
-        if value < STEP:
+    for unit in ("", "k", "M", "G", "T"):
+        if value < ROUNDED_UP:
             return f"{value:.3g}{unit}"
         value /= STEP
-    return f"{value:.3g}T"
+    return f"{value:.0f}P"
 
 
 def ratio(value: Cell) -> str:

@@ -27,6 +27,7 @@ PIPELINE_OPTS = [cfg.StrOpt("pipeline_cfg_file", default="pipeline.yaml")]
 POLLING_OPTS = [cfg.StrOpt("cfg_file", default="polling.yaml")]
 
 
+ETC = Path("/etc/ceilometer")
 PROJECT, PROG = "ceilometer", "ceilometer-polling"
 
 
@@ -63,14 +64,17 @@ def _defaults() -> Iterator[str]:
 
 
 def find(conf: cfg.ConfigOpts, name: str, fallback: str) -> Path:
-    """Where an agent looks for a file, or the ``fallback`` in core's package.
+    """Where an agent finds a file, or the ``fallback`` in core's package.
 
-    The file need not exist.
+    Where there is neither, it is where the file should be.
     """
     if Path(name).exists():
         return Path(name)
     found = conf.find_file(name)
-    return Path(found) if found else core(fallback)
+    if found:
+        return Path(found)
+    ours = core(fallback)
+    return ours if ours.exists() else ETC / name
 
 
 def core(name: str) -> Path:

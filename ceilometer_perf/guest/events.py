@@ -50,6 +50,8 @@ def normalized(names: Iterable[str]) -> Iterator[str]:
 
 def objection(event: str, host: HostFacts) -> str | None:
     """Why this host can't count ``event``, or None if nothing is known."""
+    if "#" in event:
+        return "a comment belongs on a line of its own"
     since = SINCE.get(event)
     if since is None:
         return "libvirt knows no event of that name"

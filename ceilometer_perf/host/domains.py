@@ -13,6 +13,11 @@ from ceilometer_perf.guest.host_facts import Version
 from ceilometer_perf.host.connection import quieten, version_of
 from ceilometer_perf.host.deadline import within
 
+TRANSIENT = "a transient domain has no definition to enable it in"
+READ_ONLY = (
+    "libvirt changes nothing through its read-only socket: run this as root, "
+    "with --connect qemu:///system or that of libvirt-sock"
+)
 UNKNOWN = "libvirt knows no event of that name"
 
 
@@ -88,12 +93,10 @@ def enable(
 def _chosen(
     connection: libvirt.virConnect, uuid: str | None
 ) -> list[libvirt.virDomain]:
-    """The one that is meant, or all that have a definition."""
+    """The one that is meant, or all."""
     if uuid is not None:
         return [_lookup(connection, uuid)]
-    return list(
-        connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
-    )
+    return list(connection.listAllDomains())
 
 
 def _lookup(connection: libvirt.virConnect, uuid: str) -> libvirt.virDomain:
@@ -107,6 +110,8 @@ def _enable(
     outcome = Outcome(domain.UUIDString(), domain.name(), event)
     if event not in SINCE:
         return dataclasses.replace(outcome, refused=UNKNOWN)
+    if not domain.isPersistent():
+        return dataclasses.replace(outcome, refused=TRANSIENT)
     if dry_run:
         return outcome
     try:
@@ -115,6 +120,8 @@ def _enable(
     except LookupError:
         return dataclasses.replace(outcome, refused=UNKNOWN)
     except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_DENIED:
+            raise HostError(READ_ONLY) from error
         return dataclasses.replace(outcome, refused=str(error))
     return outcome
 

@@ -241,8 +241,16 @@ def test_no_uuid(uuid: str) -> None:
     for command in ("check",), ("apply",), ("diff",), ("enable", "cpu_clock"):
         ran = run(*command, "--instance", uuid, *TEST_URI)
         assert ran.code == 2
-        assert ran.err.startswith("HostError: libvirt at test:///default")
+        assert f"--instance {uuid!r} is not a UUID: " in ran.err
         assert len(ran.err.splitlines()) == 1
+
+
+def test_an_empty_name_is_not_no_file() -> None:
+    path = str(GOLDEN / "pmu-on" / "before.xml")
+    for command in ("resolve", "--vcpus", "1"), ("check", "--xml", path):
+        ran = run(*command, "--nova-conf", "")
+        assert ran.code == 2
+        assert "InvalidConfiguration: : No such file" in ran.err
 
 
 def test_a_libvirt_that_does_not_answer(
@@ -316,8 +324,9 @@ def test_a_domain_that_libvirt_lacks() -> None:
 class FakeDomain:
     """Remembers what is set, and refuses what it is told to."""
 
-    def __init__(self, *, active: bool) -> None:
+    def __init__(self, *, active: bool, persistent: bool = True) -> None:
         self.active = active
+        self.persistent = persistent
         self.calls: list[tuple[dict[str, bool], int]] = []
 
     def name(self) -> str:
@@ -325,6 +334,9 @@ class FakeDomain:
 
     def UUIDString(self) -> str:  # noqa: N802 - libvirt's name
         return UUID
+
+    def isPersistent(self) -> bool:  # noqa: N802 - libvirt's name
+        return self.persistent
 
     def isActive(self) -> bool:  # noqa: N802 - libvirt's name
         return self.active
@@ -343,7 +355,7 @@ class FakeConnection:
     def __init__(self, *found: FakeDomain) -> None:
         self.found = found
 
-    def listAllDomains(self, _flags: int) -> list[FakeDomain]:  # noqa: N802
+    def listAllDomains(self) -> list[FakeDomain]:  # noqa: N802
         return list(self.found)
 
     def lookupByUUIDString(self, _uuid: str) -> FakeDomain:  # noqa: N802
@@ -403,6 +415,33 @@ def test_enable_dry(guests: list[FakeDomain]) -> None:
         "would be enabled"
     }
     assert guests[0].calls == guests[1].calls == []
+
+
+def test_enable_tells_of_domains_without_a_definition(
+    guests: list[FakeDomain],
+) -> None:
+    guests[0].persistent = False
+    for more in (), ("--dry-run",), ("--live",):
+        ran = run("enable", "cpu_clock", "--all", *more, "-f", "json")
+        assert ran.code == 1
+        outcomes = [row["outcome"] for row in json.loads(ran.out)]
+        assert outcomes[0].startswith("refused: a transient domain")
+        assert "enabled" in outcomes[1]
+        assert guests[0].calls == []
+
+
+def test_enable_through_the_read_only_socket(
+    guests: list[FakeDomain], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        error = libvirt.libvirtError("operation forbidden: read only access")
+        error.err = (libvirt.VIR_ERR_OPERATION_DENIED,)
+        raise error
+
+    monkeypatch.setattr(guests[0], "setPerfEvents", refuse)
+    ran = run("enable", "cpu_clock", "--instance", UUID)
+    assert (ran.code, ran.out) == (2, "")
+    assert "read-only socket: run this as root" in ran.err
 
 
 def test_enable_dry_knows_names(guests: list[FakeDomain]) -> None:

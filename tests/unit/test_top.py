@@ -48,8 +48,8 @@ def test_no_rate_over_a_restart_or_from_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0"), (999.0, "999"), (2.414e9, "2.41G"), (5e15, "5e+03T"),
-     (None, "-")],
+    [(0.0, "0"), (999.0, "999"), (999.6, "1k"), (2.414e9, "2.41G"),
+     (999.7e9, "1T"), (5e15, "5P"), (4e18, "4000P"), (None, "-")],
 )  # fmt: skip
 def test_counts(value: float | None, text: str) -> None:
     assert top.count(value) == text
