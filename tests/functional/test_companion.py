@@ -99,8 +99,9 @@ def test_a_guest_with_the_safe_list_boots(
     assert "task_clock" in safe
     guest = start(lab, made, Guest("safe", "spin", events=safe))
     assert set(counters(lab, guest)) == {f"perf.{event}" for event in safe}
+    left_out = "".join(line for line in ran.out.splitlines() if "#  " in line)
     for event in set(ALL_EVENTS) - set(safe):
-        assert f"# {event}: " in ran.out
+        assert event in re.split(r"[#, ]+", left_out)
 
 
 def test_libvirt_agrees_on_each_event(lab: Lab, made: list[Guest]) -> None:

@@ -85,6 +85,25 @@ def test_one_line_says_what_is_wrong(words: str, said: str) -> None:
     assert ran.returncode == 2
 
 
+def test_ctrl_c_while_modules_are_imported() -> None:
+    script = (
+        "import builtins, sys\n"
+        "real = builtins.__import__\n"
+        "def late(name, *rest):\n"
+        "    if name.startswith('cliff'):\n"
+        "        raise KeyboardInterrupt\n"
+        "    return real(name, *rest)\n"
+        "from ceilometer_perf.cli.app import main\n"
+        "assert not any(name.startswith('cliff') for name in sys.modules)\n"
+        "builtins.__import__ = late\n"
+        "sys.exit(main(['meters']))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "")
+
+
 def test_errors_that_nobody_reads() -> None:
     assert sh("guest check --xml /no/such 2>&-").returncode == 2
 

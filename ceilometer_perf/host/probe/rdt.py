@@ -64,12 +64,20 @@ def _libvirt(machine: Machine, libvirt: Virt) -> Source:
         reason = "libvirt's capabilities have no monitors"
         return Source("libvirt", False, reason, RESTART)
     reason = "it needs resctrl, and its monitoring features"
-    remedy = f"mend resctrl as said there, then {RESTART}"
+    if not machine.resctrl.possible:
+        return Source("libvirt", False, reason)
+    remedy = f"fix resctrl as said there, then {RESTART}"
     return Source("libvirt", False, reason, remedy)
 
 
 def _resctrl(machine: Machine) -> Source:
     found = machine.resctrl
+    if not found.possible:
+        return Source(
+            "resctrl",
+            False,
+            "the CPUs can't monitor (no cqm in /proc/cpuinfo)",
+        )
     if not found.known:
         return Source(
             "resctrl",
