@@ -7,6 +7,7 @@ host has, and what can work is what the probe says.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
