@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``ceilometer-perf doctor``: the first broken link, and what mends it."""
+"""``ceilometer-perf doctor``: the first broken link, and what fixes it."""
 
 import argparse
 from collections.abc import Iterable, Sequence

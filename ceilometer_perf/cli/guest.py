@@ -303,7 +303,7 @@ def _warn(args: argparse.Namespace, names: list[str]) -> None:
         LOG.warning(
             "Events that are enabled live count only threads created "
             "from now on, not the vCPUs that run: the numbers are no "
-            "ground for a bill until the guest has been started anew"
+            "ground for a bill until the guest has been started again"
         )
     # Of another host's kernel nothing is known.
     known = () if virt.is_remote(args.uri) else probe.cannot_work(names)

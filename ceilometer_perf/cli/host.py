@@ -61,7 +61,7 @@ class Sources(Value):
     """Where cache and bandwidth could be read from, a line each."""
 
     def human_readable(self) -> str:
-        """The source, whether it works, why not, and what mends that."""
+        """The source, whether it works, why not, and what fixes that."""
         return "\n".join(line for row in self._value for line in _said(row))
 
 

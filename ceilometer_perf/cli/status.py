@@ -174,7 +174,7 @@ def _row(instance: Instance) -> tuple[str, ...]:
 
 
 def _below(status: Status) -> Iterator[str]:
-    """What to do, a remedy once, and then what nobody can mend."""
+    """What to do, a remedy once, and then what nobody can fix."""
     remedies: dict[str, dict[Judgement, list[str]]] = defaultdict(
         lambda: defaultdict(list)
     )

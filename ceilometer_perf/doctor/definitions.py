@@ -15,7 +15,7 @@ import yaml
 from ceilometer_perf import files
 from ceilometer_perf.doctor.finding import BrokenError
 
-REMEDY = "mend the file: until then the agent does not start"
+REMEDY = "fix the file: until then the agent does not start"
 
 _LINE = "__line__"
 

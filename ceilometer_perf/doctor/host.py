@@ -41,7 +41,7 @@ def nova_conf(patient: Patient) -> Finding:
     try:
         names = nova.read(path).perf_events
     except errors.GuestError as error:
-        raise BrokenError(str(error), f"mend {path}") from error
+        raise BrokenError(str(error), f"fix {path}") from error
     if not names:
         raise BrokenError(
             f"{path}: [libvirt] enabled_perf_events is empty", SAFE
@@ -222,7 +222,7 @@ def gate(patient: Patient) -> Finding:
 
 
 def commonest(found: list[tuple[Instance, Judgement]]) -> tuple[str, str]:
-    """Why something is withheld, of whom, and what mends it.
+    """Why something is withheld, of whom, and what fixes it.
 
     The most frequent reason.
     """

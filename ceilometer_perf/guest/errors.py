@@ -46,7 +46,7 @@ class NotInXMLError(GuestError):
     """The XML lacks a choice that is Nova's to make, such as a pin."""
 
     def __init__(self, what: str, remedy: str) -> None:
-        """Keep apart what is missing and what mends it."""
+        """Keep apart what is missing and what fixes it."""
         super().__init__(f"{what}. {remedy}")
         self.what = what
         self.remedy = remedy
