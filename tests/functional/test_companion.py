@@ -262,7 +262,8 @@ def test_enable_counts_from_the_next_boot(lab: Lab, made: list[Guest]) -> None:
     guest = start(lab, made, Guest("enable", "spin", events=()))
     dry = run("guest", "enable", "task_clock", *on(lab, guest), "--dry-run")
     assert (dry.code, events_in(lab, guest)) == (0, [])
-    ran = run("guest", "enable", "task_clock", "nope", *on(lab, guest))
+    words = ("task_clock", "nope", "-f", "value")
+    ran = run("guest", "enable", *words, *on(lab, guest))
     assert ran.code == 1
     assert "refused: libvirt knows no event of that name" in ran.out
     assert events_in(lab, guest) == ["task_clock"]
