@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``ceilometer-perf doctor``: the first broken link, and what mends it."""
+"""``ceilometer-perf doctor``: the first broken link, and what fixes it."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ceilometer_perf import doctor
-from ceilometer_perf.cli import errors, looking, options
+from ceilometer_perf.cli import base, errors, looking, options
+from ceilometer_perf.cli.values import printable
 from ceilometer_perf.doctor import agent_conf
 
 NOVA_CONF = Path("/etc/nova/nova.conf")
@@ -17,7 +18,7 @@ BROKEN = 1  # the exit code if a link is broken; 2 is bad input
 Row = tuple[str, str, str, str]
 
 
-class Doctor(errors.Lister):
+class Doctor(base.Lister):
     """Walk from nova.conf to Gnocchi, and name the first broken link."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -57,14 +58,11 @@ class Doctor(errors.Lister):
         if parsed_args.formatter != "table":
             return int(super().produce_output(parsed_args, column_names, data))
         for link, state, reason, remedy in data:
-            self.app.stdout.write(f"{state:8} {link:15} {reason}\n")
+            lines = [f"{state:8} {link:15} {reason}"]
             if remedy:
-                self.app.stdout.write(f"{'':8} {'to mend it':15} {remedy}\n")
+                lines.append(f"{'':8} {'to fix it':15} {remedy}")
+            self.app.stdout.writelines(f"{printable(x)}\n" for x in lines)
         return 0
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """0 if no link is broken, 1 if one is, 2 for bad input."""
-        return super().run(parsed_args) or self.code
 
 
 def _nova_conf(given: Path | None) -> Path | None:

@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """How commands fail: one line on stderr, exit code 2, no traceback."""
 
-import argparse
 import errno
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
 
-from cliff import command, lister, show
-
-from ceilometer_perf.cli.values import Value, printable
+from ceilometer_perf.cli.values import printable
 
 BAD_INPUT = 2
 
@@ -18,31 +13,20 @@ class InputError(Exception):
     """The command line, or a file that it names, can't be used."""
 
 
-class Reports:
-    """Mixed into a cliff command, before it: its errors, reported.
-
-    With ``-f json`` the line is ``{"error": CLASS, "message": TEXT}``. CLASS
-    is the name of Nova's exception where the refusal is Nova's.
-    """
-
-    app: Any
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """Run the command; its exit code, or 2 with a line on stderr."""
-        try:
-            return int(super().run(parsed_args))  # type: ignore[misc]
-        except BrokenPipeError:
-            raise  # whoever reads has seen enough; cliff knows what to do
-        except Exception as error:
-            if self.app.options.debug:
-                raise
-            as_json = getattr(parsed_args, "formatter", None) == "json"
-            self.app.stderr.write(line(error, as_json=as_json) + "\n")
-            return BAD_INPUT
+def lacks(module: str | None, extra: str) -> InputError:
+    """A command is there, but not what it imports."""
+    return InputError(
+        f"this command needs {module}, which is not installed: pip install "
+        f"'ceilometer-perf[{extra}]'"
+    )
 
 
 def line(error: Exception, *, as_json: bool = False) -> str:
-    """How a command ends, in one line that is fit for a terminal."""
+    """How a command ends, in one line that is fit for a terminal.
+
+    As JSON it is ``{"error": CLASS, "message": TEXT}``. CLASS is the name of
+    Nova's exception where the refusal is Nova's.
+    """
     name = getattr(error, "nova_class", None) or type(error).__name__
     message = printable(" ".join(_told(error).split()))
     if as_json:
@@ -67,29 +51,3 @@ def _told(error: Exception) -> str:
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-
-
-class Command(Reports, command.Command):
-    """A command that writes text."""
-
-
-class Lister(Reports, lister.Lister):
-    """A command that writes a table."""
-
-    def produce_output(
-        self,
-        parsed_args: argparse.Namespace,
-        column_names: Sequence[str],
-        data: Iterable[Sequence[Any]],
-    ) -> int:
-        """What stands in a table can't move the cursor of who reads it."""
-        if parsed_args.formatter == "table":
-            data = [
-                [Value(c) if isinstance(c, str) else c for c in row]
-                for row in data
-            ]
-        return int(super().produce_output(parsed_args, column_names, data))
-
-
-class ShowOne(Reports, show.ShowOne):
-    """A command that writes one thing and its properties."""

@@ -2,12 +2,12 @@
 """``ceilometer-perf gnocchi-resources``: what Gnocchi's publisher maps."""
 
 import argparse
-import json
 import pathlib
+from typing import Any
 
 from oslo_log import log
 
-from ceilometer_perf.cli import errors, files, options
+from ceilometer_perf.cli import base, errors, options, replace
 from ceilometer_perf.doctor import agent_conf
 from ceilometer_perf.report import gnocchi_resources
 from ceilometer_perf.report.gnocchi_resources import Merged
@@ -15,7 +15,7 @@ from ceilometer_perf.report.gnocchi_resources import Merged
 LOG = log.getLogger(__name__)
 
 
-class Resources(errors.Command):
+class Resources(base.Text):
     """Add all meters to gnocchi_resources.yaml, with archive policies."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -31,7 +31,7 @@ class Resources(errors.Command):
         parser.add_argument(
             "--in-place",
             action="store_true",
-            help=f"write FILE anew, and keep what it was as FILE{files.BACKUP}"
+            help=f"rewrite FILE, and keep what it was as FILE{replace.BACKUP}"
             " (default: print it)",
         )
         parser.add_argument(
@@ -47,13 +47,12 @@ class Resources(errors.Command):
             help="the archive policy of all others (default: the file's "
             "archive_policy_default, which is core's ceilometer-low)",
         )
-        options.add_format(parser)
         return parser
 
-    def take_action(self, parsed_args: argparse.Namespace) -> None:
-        """Write the file, or print it."""
+    def answer(self, parsed_args: argparse.Namespace) -> tuple[str, Any]:
+        """The file, or what became of it."""
         if parsed_args.in_place and parsed_args.file in (None, "-"):
-            raise errors.InputError("--in-place: name the FILE to write anew")
+            raise errors.InputError("--in-place: name the FILE to rewrite")
         name = parsed_args.file or str(agent_conf.core(gnocchi_resources.CORE))
         before = _text(name)
         merged = _merged(name, before, parsed_args)
@@ -62,37 +61,24 @@ class Resources(errors.Command):
         backup = None
         if parsed_args.in_place and merged.added:
             backup = _replaced(name, before, merged.text)
-        if parsed_args.formatter == "json":
-            self._print_json(name, merged, backup)
-        elif parsed_args.in_place:
-            self.app.stdout.write(f"{name}: {_told(merged, backup)}\n")
-        else:
-            self._print(merged.text)
-
-    def _print(self, text: str) -> None:
-        """Byte by byte: a terminal's encoding is no concern of a file's."""
-        buffer = getattr(self.app.stdout, "buffer", None)
-        if buffer is None:
-            self.app.stdout.write(text)
-        else:
-            self.app.stdout.flush()
-            buffer.write(text.encode())
-            buffer.flush()
-
-    def _print_json(
-        self,
-        name: str,
-        merged: Merged,
-        backup: pathlib.Path | None,
-    ) -> None:
-        shown = {
+        told = f"{name}: {_told(merged, backup)}\n"
+        return told if parsed_args.in_place else merged.text, {
             "file": name,
             "added": merged.added,
             "warnings": merged.warnings,
             "backup": backup and str(backup),
             "yaml": merged.text,
         }
-        self.app.stdout.write(json.dumps(shown) + "\n")
+
+    def write(self, text: str) -> None:
+        """Byte by byte: a terminal's encoding is no concern of a file's."""
+        buffer = getattr(self.app.stdout, "buffer", None)
+        if buffer is None:
+            super().write(text)
+        else:
+            self.app.stdout.flush()
+            buffer.write(text.encode())
+            buffer.flush()
 
 
 def _merged(name: str, text: str, args: argparse.Namespace) -> Merged:
@@ -112,11 +98,6 @@ def _merged(name: str, text: str, args: argparse.Namespace) -> Merged:
 
 def _text(name: str) -> str:
     data = options.read_file("FILE", name)
-    if len(data) > options.MAX_FILE:
-        raise errors.InputError(
-            f"{name}: more than {options.MAX_FILE} bytes, which is no "
-            f"{gnocchi_resources.NAME}"
-        )
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -125,9 +106,9 @@ def _text(name: str) -> str:
 
 def _replaced(name: str, before: str, text: str) -> pathlib.Path:
     try:
-        return files.replace(name, before.encode(), text.encode())
+        return replace.replace(name, before.encode(), text.encode())
     except OSError as error:
-        raise errors.InputError(f"FILE {name}: {error}") from error
+        raise errors.InputError(f"FILE {name}: {error.strerror}") from error
 
 
 def _told(merged: Merged, backup: pathlib.Path | None) -> str:

@@ -7,7 +7,6 @@ what Nova noted in the domain's metadata.
 
 import argparse
 import difflib
-import json
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from oslo_log import log
 
 from ceilometer_perf import guest
-from ceilometer_perf.cli import errors, options
+from ceilometer_perf.cli import base, errors, options
 from ceilometer_perf.cli.values import Value
 from ceilometer_perf.guest import (
     cpus,
@@ -105,7 +104,7 @@ def _requirements(
     image = {**((noted and noted.image) or {}), **_pairs(args.image)}
     return guest.resolve(
         guest.Asked(vcpus, flavor, image),
-        nova_conf.read(args.nova_conf) if args.nova_conf else None,
+        None if args.nova_conf is None else nova_conf.read(args.nova_conf),
         host_facts(args.sys, None if noted is None else args.uri),
         monitors=args.monitors,
     )
@@ -122,7 +121,7 @@ def _realtime(realtime: guest.Realtime | None) -> dict[str, Any] | None:
     }
 
 
-class Resolve(errors.ShowOne):
+class Resolve(base.ShowOne):
     """Show what the XML of a guest must say, as Nova would have it."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -153,7 +152,9 @@ def _add_domain(parser: argparse.ArgumentParser) -> None:
         "--xml", metavar="FILE", help="domain XML; - is standard input"
     )
     which.add_argument(
-        "--instance", metavar="UUID", help="a domain of this host"
+        "--instance",
+        metavar="UUID",
+        help="a domain of this host",
     )
     options.add_connect(parser)
     _add_inputs(parser, vcpus=False)
@@ -166,7 +167,8 @@ def _domain(
     document: str | bytes
     noted = None
     if args.instance is not None:
-        document = domains.domain_xml(args.uri, args.instance)
+        uuid = options.instance("--instance", args.instance)
+        document = domains.domain_xml(args.uri, uuid)
         noted = nova_metadata.read(document)
         if noted.flavor is None and not args.flavor:
             LOG.warning(
@@ -175,7 +177,8 @@ def _domain(
             )
     else:
         document = options.read_file("--xml", args.xml)
-        if not (args.nova_conf or args.flavor or args.image or args.monitors):
+        asked = args.nova_conf is not None or args.flavor
+        if not (asked or args.image or args.monitors):
             LOG.warning(
                 "Nothing is asked of this domain: give --nova-conf, "
                 "--flavor, --image or --monitors"
@@ -185,8 +188,10 @@ def _domain(
     return document, _requirements(args, vcpus, noted)
 
 
-class Check(errors.Lister):
+class Check(base.Lister):
     """List what the XML of a guest doesn't say, though it must."""
+
+    nothing = "no findings"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The domain and the inputs."""
@@ -203,62 +208,33 @@ class Check(errors.Lister):
         rows: list[Row] = [(f.what, f.where, f.why, f.remedy) for f in found]
         return ("what", "where", "why", "remedy"), rows
 
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """0 for a clean domain, 1 for findings, 2 for bad input."""
-        return super().run(parsed_args) or self.code
 
-
-class _Text(errors.Command):
-    """A command that turns a domain into text, or JSON that holds it."""
-
-    key: str
+class Apply(base.Text):
+    """Print the XML of a guest with all that it must say; change nothing."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """The domain, the inputs and the format."""
+        """The domain and the inputs."""
         parser = super().get_parser(prog_name)
-        options.add_format(parser)
         _add_domain(parser)
         return parser
 
-    def take_action(self, parsed_args: argparse.Namespace) -> None:
-        """Write the text."""
-        text = self.text(*_domain(parsed_args))
-        if parsed_args.formatter == "json":
-            text = json.dumps({self.key: text}) + "\n"
-        self.app.stdout.write(text)
-
-    def text(
-        self, document: str | bytes, requirements: guest.Requirements
-    ) -> str:
-        """What the command is about."""
-        raise NotImplementedError
+    def answer(self, parsed_args: argparse.Namespace) -> tuple[str, Any]:
+        """The corrected XML."""
+        text = guest.apply(*_domain(parsed_args))
+        return text, {"xml": text}
 
 
-class Apply(_Text):
-    """Print the XML of a guest with all that it must say; change nothing."""
-
-    key = "xml"
-
-    def text(
-        self, document: str | bytes, requirements: guest.Requirements
-    ) -> str:
-        """The mended XML."""
-        return guest.apply(document, requirements)
-
-
-class Diff(_Text):
+class Diff(Apply):
     """Print what apply would change, as a unified diff."""
 
-    key = "diff"
-
-    def text(
-        self, document: str | bytes, requirements: guest.Requirements
-    ) -> str:
+    def answer(self, parsed_args: argparse.Namespace) -> tuple[str, Any]:
         """The difference, empty if there is none."""
-        mended = guest.apply(document, requirements)
+        document, requirements = _domain(parsed_args)
+        after = guest.apply(document, requirements)
         if isinstance(document, bytes):
             document = document.decode()
-        return "".join(_diff(document, mended))
+        text = "".join(_diff(document, after))
+        return text, {"diff": text}
 
 
 def _diff(before: str, after: str) -> Iterator[str]:
@@ -268,7 +244,7 @@ def _diff(before: str, after: str) -> Iterator[str]:
     return (f"{line}\n" for line in lines)
 
 
-class Enable(errors.Lister):
+class Enable(base.Lister):
     """Enable perf events in a guest's definition, from its next boot on."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -298,10 +274,13 @@ class Enable(errors.Lister):
         names = list(enabled_events.normalized(parsed_args.event))
         if not names:
             raise errors.InputError("name an event")
+        uuid = None
+        if not parsed_args.all:
+            uuid = options.instance("--instance", parsed_args.instance)
         _warn(parsed_args, names)
         outcomes = domains.enable(
             parsed_args.uri,
-            parsed_args.instance,
+            uuid,
             names,
             live=parsed_args.live,
             dry_run=parsed_args.dry_run,
@@ -317,10 +296,6 @@ class Enable(errors.Lister):
         ]
         return ("instance", "name", "event", "outcome"), rows
 
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """0 if all are enabled, 1 if any was refused, 2 for bad input."""
-        return super().run(parsed_args) or self.code
-
 
 def _warn(args: argparse.Namespace, names: list[str]) -> None:
     """What libvirt accepts without a word, and an operator regrets."""
@@ -328,7 +303,7 @@ def _warn(args: argparse.Namespace, names: list[str]) -> None:
         LOG.warning(
             "Events that are enabled live count only threads created "
             "from now on, not the vCPUs that run: the numbers are no "
-            "ground for a bill until the guest has been started anew"
+            "ground for a bill until the guest has been started again"
         )
     # Of another host's kernel nothing is known.
     known = () if virt.is_remote(args.uri) else probe.cannot_work(names)

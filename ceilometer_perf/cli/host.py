@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ceilometer_perf.cli import errors, options
+from ceilometer_perf.cli import base, options
 from ceilometer_perf.cli.values import Value
 from ceilometer_perf.host import probe
 from ceilometer_perf.host.probe import advice, rdt
@@ -61,11 +61,11 @@ class Sources(Value):
     """Where cache and bandwidth could be read from, a line each."""
 
     def human_readable(self) -> str:
-        """The source, whether it works, why not, and what mends that."""
+        """The source, whether it works, why not, and what fixes that."""
         return "\n".join(line for row in self._value for line in _said(row))
 
 
-class Probe(errors.ShowOne):
+class Probe(base.ShowOne):
     """Show what can be counted on this host, and print it for nova.conf."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

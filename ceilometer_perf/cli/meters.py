@@ -4,7 +4,7 @@
 import argparse
 from collections.abc import Iterator
 
-from ceilometer_perf.cli import errors
+from ceilometer_perf.cli import base
 from ceilometer_perf.meters import METERS
 
 COLUMNS = ("Meter", "Type", "Unit", "Since libvirt", "What it counts")
@@ -17,7 +17,7 @@ def rows() -> Iterator[tuple[str, str, str, str, str]]:
         yield meter.name, meter.type, meter.unit, since, meter.description
 
 
-class Meters(errors.Lister):
+class Meters(base.Lister):
     """List every meter that the pollsters can publish."""
 
     def take_action(

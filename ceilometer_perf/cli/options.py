@@ -7,24 +7,11 @@ import re
 import sys
 import uuid
 
+from ceilometer_perf import files
 from ceilometer_perf.cli import errors
-from ceilometer_perf.guest import xml
-from ceilometer_perf.slices.footprint import UNITS
+from ceilometer_perf.guest.domain import UNITS
 
 LOCAL = "qemu:///system"
-MAX_FILE = xml.MAX_BYTES
-
-
-def add_format(parser: argparse.ArgumentParser) -> None:
-    """Of commands that write text, which cliff has no formats for."""
-    parser.add_argument(
-        "-f",
-        "--format",
-        dest="formatter",
-        choices=("text", "json"),
-        default="text",
-        help="the output format, defaults to text",
-    )
 
 
 def add_connect(parser: argparse.ArgumentParser) -> None:
@@ -77,22 +64,35 @@ def add_sys(parser: argparse._ActionsContainer) -> None:
 def read_file(option: str, name: str) -> bytes:
     """The bytes of the file that an option names.
 
-    Never many more than may be parsed; ``-`` is standard input.
+    ``-`` is standard input.
     """
     try:
-        if name == "-":
-            if sys.stdin is None:
-                raise OSError("standard input is closed")
-            return sys.stdin.buffer.read(MAX_FILE + 1)
-        with pathlib.Path(name).open("rb") as file:
-            return file.read(MAX_FILE + 1)
+        if name != "-":
+            return files.read(name)
+        if sys.stdin is None:
+            raise OSError("standard input is closed")
+        data = sys.stdin.buffer.read(files.MOST + 1)
+        if len(data) > files.MOST:
+            raise OSError(f"more than {files.MOST} bytes")
     except (OSError, ValueError) as error:
-        raise errors.InputError(f"{option} {name}: {error}") from error
+        raise errors.InputError(
+            f"{option} {name}: {files.why(error)}"
+        ) from error
+    return data
 
 
-def instance(word: str) -> str:
-    """The id of an instance on the command line, a UUID."""
-    return str(uuid.UUID(word))
+def instance(option: str, word: str) -> str:
+    """The id of an instance that an option has, a UUID.
+
+    :raises InputError: it is none.
+    """
+    try:
+        return str(uuid.UUID(word))
+    except ValueError:
+        raise errors.InputError(
+            f"{option} {word!r} is not a UUID: openstack server list, or "
+            "virsh list --uuid, has them"
+        ) from None
 
 
 def seconds(word: str) -> float:

@@ -2,12 +2,10 @@
 """``ceilometer-perf report``: the dashboards' panels as one HTML file."""
 
 import argparse
-import contextlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-from ceilometer_perf.cli import errors, options
+from ceilometer_perf.cli import base, errors, options
 from ceilometer_perf.doctor import agent_conf
 from ceilometer_perf.panels.panel import Dashboard
 from ceilometer_perf.panels.table import DASHBOARDS
@@ -34,7 +32,6 @@ NOTHING = {
 }
 PAGES = {page.name: page for page in DASHBOARDS}
 TITLE = "What instances do to their hosts' hardware"
-EXTRA = "pip install 'ceilometer-perf[report]'"
 
 
 def span(word: str) -> float:
@@ -47,8 +44,10 @@ def span(word: str) -> float:
     return float(int(match[1]) * SECONDS[match[2]])
 
 
-class Report(errors.Command):
+class Report(base.Command):
     """Draw the panels of the dashboards into one HTML file."""
+
+    extra = "report"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Where the data is, what of it, and where the page goes."""
@@ -108,7 +107,6 @@ class Report(errors.Command):
         )
         parser.add_argument(
             "--instance",
-            type=options.instance,
             metavar="ID",
             help="only this OpenStack instance",
         )
@@ -132,8 +130,8 @@ class Report(errors.Command):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Get the data, draw it, write it."""
         _check(parsed_args)
-        with _extra():
-            from ceilometer_perf.report import charts, page
+        from ceilometer_perf.report import charts, page
+
         shown = [PAGES[n] for n in PAGES if n in (parsed_args.page or PAGES)]
         answers = _answers(parsed_args, shown)
         pages = charts.pages(shown, answers)
@@ -160,6 +158,15 @@ class Report(errors.Command):
 
 def _check(args: argparse.Namespace) -> None:
     """InputError for options that don't go together."""
+    for path in filter(None, (args.file, args.save)):
+        if str(path) == "-":
+            raise errors.InputError(
+                "-: a report is a file; name it, like report.html"
+            )
+    if args.save and args.save.resolve() == args.file.resolve():
+        raise errors.InputError(
+            f"--save {args.save}: that is the report; name another file"
+        )
     if args.origin == "file" and args.data is None:
         raise errors.InputError("--from file: --data says which")
     for name, origins in GO_WITH.items():
@@ -170,21 +177,10 @@ def _check(args: argparse.Namespace) -> None:
             )
 
 
-@contextlib.contextmanager
-def _extra() -> Iterator[None]:
-    """InputError where what draws is not installed."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise errors.InputError(
-            f"reports need {error.name}, which is not installed: {EXTRA}"
-        ) from error
-
-
 def _chosen(args: argparse.Namespace) -> dict[str, str]:
     values = {
         "host": args.host,
-        "vm": args.instance,
+        "vm": args.instance and options.instance("--instance", args.instance),
         "project": args.project,
     }
     return {name: value for name, value in values.items() if value}
@@ -208,7 +204,9 @@ def _answers(args: argparse.Namespace, shown: list[Dashboard]) -> Answers:
         )
     from ceilometer_perf.report import prometheus
 
-    return prometheus.ask(args.url or URL, window, shown, _chosen(args))
+    return prometheus.ask(
+        URL if args.url is None else args.url, window, shown, _chosen(args)
+    )
 
 
 def _summary(path: Path, panels: int, empty: list[str]) -> str:

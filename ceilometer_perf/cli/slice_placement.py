@@ -2,13 +2,11 @@
 """``ceilometer-perf slice``: what Placement is told of slices, and tells."""
 
 import argparse
-import json
-from collections.abc import Iterable
 from typing import Any
 
 from cliff.columns import FormattableColumn
 
-from ceilometer_perf.cli import errors, options
+from ceilometer_perf.cli import base, options
 from ceilometer_perf.cli.slices import add_nova_conf, read_specs
 from ceilometer_perf.cli.values import Value
 from ceilometer_perf.host import slices as host
@@ -95,8 +93,10 @@ class _Writes(FormattableColumn[Any]):
         ]
 
 
-class Sync(errors.ShowOne):
+class Sync(base.ShowOne):
     """Tell Placement of the slices of a host; write only what is new."""
+
+    extra = "slices"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The host, and whether to write."""
@@ -127,43 +127,38 @@ class Sync(errors.ShowOne):
         )
 
 
-class Flavors(errors.Command):
+class Flavors(base.Text):
     """Print the flavors that get slices, as commands that make them."""
 
+    extra = "slices"
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """The host and the format."""
+        """The host."""
         parser = super().get_parser(prog_name)
-        options.add_format(parser)
         add_nova_conf(parser)
         return parser
 
-    def take_action(self, parsed_args: argparse.Namespace) -> None:
-        """Write them."""
+    def answer(self, parsed_args: argparse.Namespace) -> tuple[str, Any]:
+        """The commands; for programs, what is in them."""
         tree = _tree(parsed_args)
         encoded = encoding.encode(tree)
         found = flavors(encoded, sizes(tree.specs.values()))
-        if parsed_args.formatter == "json":
-            shown: Iterable[str] = [
-                json.dumps(
-                    [
-                        {
-                            "name": each.name,
-                            "vcpus": each.size.vcpus,
-                            "ram": each.size.memory_mib,
-                            "properties": each.properties,
-                        }
-                        for each in found
-                    ],
-                    indent=2,
-                )
-            ]
-        else:
-            shown = (line for each in found for line in each.commands())
-        self.app.stdout.writelines(f"{line}\n" for line in shown)
+        lines = (f"{line}\n" for each in found for line in each.commands())
+        return "".join(lines), [
+            {
+                "name": each.name,
+                "vcpus": each.size.vcpus,
+                "ram": each.size.memory_mib,
+                "properties": each.properties,
+            }
+            for each in found
+        ]
 
 
-class Choose(errors.ShowOne):
+class Choose(base.ShowOne):
     """Show which slice an instance gets that Placement gave one."""
+
+    extra = "slices"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The instance and the host."""
@@ -173,7 +168,6 @@ class Choose(errors.ShowOne):
         parser.add_argument(
             "--consumer",
             required=True,
-            type=options.instance,
             metavar="UUID",
             help="the instance, which is Placement's consumer",
         )
@@ -184,19 +178,20 @@ class Choose(errors.ShowOne):
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], tuple[Value, ...]]:
         """The slice and its class."""
+        consumer = options.instance("--consumer", parsed_args.consumer)
         tree = _tree(parsed_args)
         asked = client.connect(parsed_args.nova_conf)
         encoded = encoding.encode(tree)
         node = providers.find_node(asked, _node(parsed_args))
         with records.locked(parsed_args.nova_conf, node.uuid) as noted:
             chosen = Chooser(asked, node, tree, encoded).choose(
-                parsed_args.consumer,
+                consumer,
                 lambda: host.taken(parsed_args.uri),
                 noted,
             )
         shown = {
             "slice": chosen,
             "resource_class": tree.specs[chosen].resource_class,
-            "consumer": parsed_args.consumer,
+            "consumer": consumer,
         }
         return tuple(shown), tuple(map(Value, shown.values()))

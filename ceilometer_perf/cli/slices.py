@@ -3,7 +3,6 @@
 
 import argparse
 import dataclasses
-import json
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 from oslo_log import log
 
 from ceilometer_perf import guest
-from ceilometer_perf.cli import errors, options
+from ceilometer_perf.cli import base, errors, options
 from ceilometer_perf.cli.guest import host_facts
 from ceilometer_perf.cli.values import Value
 from ceilometer_perf.guest import nova_conf
@@ -96,9 +95,9 @@ def _add_machine(
 
 def _machine(args: argparse.Namespace) -> Machine | None:
     """The host that was named; None if none was."""
-    if args.devices and not args.capabilities:
+    if args.devices is not None and args.capabilities is None:
         raise errors.InputError("--devices needs --capabilities")
-    if args.uri:
+    if args.uri is not None:
         found = host.hardware(args.uri)
         devices = (
             None
@@ -106,12 +105,12 @@ def _machine(args: argparse.Namespace) -> Machine | None:
             else [(args.uri, device) for device in found.devices]
         )
         return machine.read(found.capabilities, devices, args.uri)
-    if not args.capabilities:
+    if args.capabilities is None:
         return None
     option = "--capabilities"
     return machine.read(
         options.read_file(option, args.capabilities),
-        [*_devices(args.devices)] if args.devices else None,
+        None if args.devices is None else [*_devices(args.devices)],
         f"{option} {args.capabilities}",
     )
 
@@ -132,8 +131,10 @@ def _instance(name: str | None) -> Context:
     return context.parse(options.read_file(option, name), f"{option} {name}")
 
 
-class Tree(errors.Lister):
+class Tree(base.Lister):
     """List the slices of a host as the tree that they are."""
+
+    extra = "slices"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The configuration, and where to look for what is taken."""
@@ -160,7 +161,7 @@ class Tree(errors.Lister):
             )
             for branch, name in drawing.draw(tree)
         ]
-        if not parsed_args.uri:
+        if parsed_args.uri is None:
             return columns, rows
         taken = host.taken(parsed_args.uri)
         states = _states(tree, taken)
@@ -222,8 +223,11 @@ def _warn(
             )
 
 
-class Validate(errors.Lister):
+class Validate(base.Lister):
     """List what is wrong between slices, and between them and their host."""
+
+    extra = "slices"
+    nothing = "no findings"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The configuration, the host, and for whom to render."""
@@ -254,10 +258,6 @@ class Validate(errors.Lister):
         columns = ("level", "rule", "slices", "what", "lines")
         return columns, [_row(breach) for breach in found]
 
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """0 without errors, 1 with any, 2 for bad input."""
-        return super().run(parsed_args) or self.code
-
 
 def _row(breach: Breach) -> tuple[Any, ...]:
     return (
@@ -280,13 +280,14 @@ class Lines(Value):
         )
 
 
-class Render(errors.Command):
+class Render(base.Text):
     """Print the XML that an instance in a slice would boot."""
+
+    extra = "slices"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The slice and the instance."""
         parser = super().get_parser(prog_name)
-        options.add_format(parser)
         add_nova_conf(parser)
         parser.add_argument("--slice", required=True, metavar="NAME")
         parser.add_argument(
@@ -299,8 +300,8 @@ class Render(errors.Command):
         options.add_sys(parser)
         return parser
 
-    def take_action(self, parsed_args: argparse.Namespace) -> None:
-        """Write the XML."""
+    def answer(self, parsed_args: argparse.Namespace) -> tuple[str, Any]:
+        """The XML."""
         specs = {s.name: s for s in read_specs(parsed_args.nova_conf)}
         chosen = specs.get(parsed_args.slice)
         if chosen is None:
@@ -314,13 +315,13 @@ class Render(errors.Command):
             host_facts(parsed_args.sys, None),
         )
         text = builder.build(chosen, _instance(parsed_args.instance_json))
-        if parsed_args.formatter == "json":
-            text = json.dumps({"xml": text}) + "\n"
-        self.app.stdout.write(text)
+        return text, {"xml": text}
 
 
-class Generate(errors.Lister):
+class Generate(base.Lister):
     """Write templates and slice_spec for a host in equal parts."""
+
+    extra = "slices"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The host, how to divide it, and where to write."""

@@ -8,11 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cliff.formatters.table import TableFormatter
+from cliff.formatters.commaseparated import CSVLister
 
-from ceilometer_perf.cli import errors, looking, options
+from ceilometer_perf.cli import base, looking, options
+from ceilometer_perf.cli.table import Table
 from ceilometer_perf.cli.values import Value, printable
-from ceilometer_perf.counters.verdicts import Judgement
+from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.doctor.status import Instance, Lacks, Status, host_lacks
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.wiring import Parts
@@ -20,11 +21,15 @@ from ceilometer_perf.wiring import Parts
 WITHHELD = 1  # the exit code if a counter is withheld; 2 is bad input
 NAMED = 5  # instances, before the others are only counted
 
+#: One for each instance, for programs; people get two of them as one.
 COLUMNS = ("id", "name", "state", "coverage", "counters", "cache")
 
 
-class Show(errors.ShowOne):
+class Show(base.ShowOne):
     """Show what is published of each instance, and why the rest isn't."""
+
+    # These write one thing as well, and instances as csv.
+    formatter_namespace = "cliff.formatter.list"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The agent's options, and how long to look."""
@@ -53,6 +58,9 @@ class Show(errors.ShowOne):
             if parsed_args.seconds:
                 time.sleep(parsed_args.seconds)
                 self.status = watch.look()
+        withheld = any(i.is_withheld for i in self.status.instances)
+        short = _is_short_of_rmids(self.host, self.status)
+        self.code = WITHHELD if withheld or short else 0
         instances = [_instance(each) for each in self.status.instances]
         return ("host", "instances"), (Value(self.host), Value(instances))
 
@@ -63,22 +71,22 @@ class Show(errors.ShowOne):
         data: Sequence[Any],
     ) -> int:
         """People get a table of the instances, and what to do below."""
+        rows = [_row(instance) for instance in self.status.instances]
+        if parsed_args.formatter == "csv":
+            CSVLister().emit_list(COLUMNS, rows, self.app.stdout, parsed_args)
+            return 0
         if parsed_args.formatter != "table":
             return int(super().produce_output(parsed_args, column_names, data))
         out = self.app.stdout
         out.write(f"{_headline(self.host, self.status)}\n")
-        rows = [_row(instance) for instance in self.status.instances]
-        TableFormatter().emit_list(COLUMNS, rows, out, parsed_args)
+        Table("no instances").emit_list(
+            ("instance", *COLUMNS[2:]),
+            [(f"{name}\n{uuid}", *rest) for uuid, name, *rest in rows],
+            out,
+            parsed_args,
+        )
         out.writelines(f"{line}\n" for line in _below(self.status))
         return 0
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """0 if nothing is withheld, 1 if something is, 2 for bad input."""
-        code = super().run(parsed_args)
-        if code:
-            return code
-        withheld = any(i.is_withheld for i in self.status.instances)
-        return WITHHELD if withheld else 0
 
 
 def _host(parts: Parts, lacks: Lacks) -> dict[str, Any]:
@@ -100,6 +108,20 @@ def _rmids(resctrl: Resctrl) -> dict[str, int | None] | None:
     if not resctrl.monitors:
         return None
     return {"in_use": resctrl.in_use(), "total": resctrl.rmids()}
+
+
+def _is_short_of_rmids(host: dict[str, Any], status: Status) -> bool:
+    """Whether instances are not monitored, and none is left to do it with."""
+    rmids = host["rmids"] or {"total": None}
+    return (
+        rmids["total"] is not None
+        and rmids["in_use"] >= rmids["total"]
+        and any(
+            judgement.verdict is Verdict.HOST_LACKS
+            for instance in status.instances
+            for judgement in instance.rdt.values()
+        )
+    )
 
 
 def _instance(instance: Instance) -> dict[str, Any]:
@@ -127,17 +149,22 @@ def _headline(host: dict[str, Any], status: Status) -> str:
         if rmids
         else ""
     )
-    return (
+    return printable(
         f"{host['hostname']}: libvirt {host['libvirt']} at {host['uri']}, "
-        f"{len(status.instances)} instances, hardware counters: {counters}"
+        f"{_counted(status)}, hardware counters: {counters}"
         f"{monitored}"
     )
+
+
+def _counted(status: Status) -> str:
+    count = len(status.instances)
+    return "1 instance" if count == 1 else f"{count} instances"
 
 
 def _row(instance: Instance) -> tuple[str, ...]:
     return (
         instance.id,
-        printable(instance.name),
+        instance.name,
         f"{instance.state}, realtime" if instance.realtime
         else instance.state,
         looking.ratio(instance.coverage),
@@ -147,7 +174,7 @@ def _row(instance: Instance) -> tuple[str, ...]:
 
 
 def _below(status: Status) -> Iterator[str]:
-    """What to do, a remedy once, and then what nobody can mend."""
+    """What to do, a remedy once, and then what nobody can fix."""
     remedies: dict[str, dict[Judgement, list[str]]] = defaultdict(
         lambda: defaultdict(list)
     )

@@ -3,23 +3,29 @@
 
 import argparse
 import contextlib
+import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ceilometer_perf.cli import errors, looking, options
+from ceilometer_perf.cli import base, errors, looking, options
+from ceilometer_perf.cli.table import PIPE_WIDTH
 from ceilometer_perf.cli.values import printable
 from ceilometer_perf.doctor.status import Instance, Status, Watch
 from ceilometer_perf.meters import BANDWIDTH_TOTAL, IPC, L3_CACHE, Meter
 from ceilometer_perf.reading import SHORTEST
 
-PIPE_WIDTH = 160  # columns where there is no terminal to ask
+#: Characters that stay on one line: of longer names, and of each verdict.
+WHOLE = {"name": 24, "verdict": 12}
 STEP = 1000.0
+ROUNDED_UP = 999.5  # what three digits show as 1000
 
 Cell = str | float | None
 
@@ -45,11 +51,11 @@ def count(value: Cell) -> str:
     """A large number in few letters: 2.41G."""
     if not isinstance(value, int | float):
         return "-"
-    for unit in ("", "k", "M", "G"):
-        if value < STEP:
+    for unit in ("", "k", "M", "G", "T"):
+        if value < ROUNDED_UP:
             return f"{value:.3g}{unit}"
         value /= STEP
-    return f"{value:.3g}T"
+    return f"{value:.0f}P"
 
 
 def ratio(value: Cell) -> str:
@@ -68,13 +74,13 @@ def _rate(event: str) -> Callable[[Line], Cell]:
 COLUMNS = {
     "name": Column("name", lambda x: printable(x.instance.name)),
     "state": Column("state", lambda x: x.instance.state),
-    "cycles": Column("cycles/s", _rate("cpu_cycles"), count),
-    "instructions": Column("instructions/s", _rate("instructions"), count),
-    "misses": Column("cache misses/s", _rate("cache_misses"), count),
+    "cycles": Column("cyc/s", _rate("cpu_cycles"), count),
+    "instructions": Column("ins/s", _rate("instructions"), count),
+    "misses": Column("miss/s", _rate("cache_misses"), count),
     "ipc": Column("IPC", _level(IPC), ratio),
     "l3": Column("L3 B", _level(L3_CACHE), count),
-    "memory": Column("memory B/s", _level(BANDWIDTH_TOTAL), count),
-    "coverage": Column("coverage", lambda x: x.instance.coverage, ratio),
+    "memory": Column("mem B/s", _level(BANDWIDTH_TOTAL), count),
+    "coverage": Column("cover", lambda x: x.instance.coverage, ratio),
     "verdict": Column(
         "counters", lambda x: looking.summary(x.instance.verdicts)
     ),
@@ -90,7 +96,15 @@ NUMBERS = (
 )
 
 
-class Top(errors.Command):
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """All instances at one moment, and what to say of it."""
+
+    lines: Sequence[Line]
+    note: str = ""
+
+
+class Top(base.Lister):
     """Show what the instances of this host do, until Ctrl-C."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -119,44 +133,74 @@ class Top(errors.Command):
         )
         return parser
 
-    def take_action(self, parsed_args: argparse.Namespace) -> None:
-        """Look, wait, look again, show the difference."""
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[tuple[str, ...], Iterator[tuple[Cell, ...]]]:
+        """Look, wait, look again: the difference, as numbers."""
         if parsed_args.interval < SHORTEST:
             raise errors.InputError(
                 f"--interval {parsed_args.interval:g}: two readings closer "
                 f"than {SHORTEST:g} s say nothing"
             )
+        if parsed_args.formatter != "table" and not parsed_args.once:
+            raise errors.InputError(
+                f"-f {parsed_args.formatter} needs --once: it has no end else"
+            )
+        watch = looking.watch(looking.parts(parsed_args), lacks={})
+        self.shots = shots(watch, parsed_args.interval)
+        return ("id", *COLUMNS), self._rows(parsed_args)
+
+    def _rows(self, args: argparse.Namespace) -> Iterator[tuple[Cell, ...]]:
+        with looking.quiet(looking.SILENT):
+            _first, shot = next(self.shots), next(self.shots)
+        for line in _sorted(shot.lines, args.sort):
+            values = (column.value(line) for column in COLUMNS.values())
+            yield line.instance.id, *values
+
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[Any]],
+    ) -> int:
+        """People get a screen that changes."""
+        if parsed_args.formatter != "table":
+            return int(super().produce_output(parsed_args, column_names, data))
         console = Console(file=self.app.stdout, highlight=False)
         if not console.is_terminal:
             console.width = PIPE_WIDTH
-        watch = looking.watch(looking.parts(parsed_args), lacks={})
         with (
             contextlib.suppress(KeyboardInterrupt),
             looking.quiet(looking.SILENT),
         ):
-            _show(console, tables(watch, parsed_args), once=parsed_args.once)
+            tables = (table(shot, parsed_args.sort) for shot in self.shots)
+            _show(console, tables, once=parsed_args.once)
+        return 0
 
 
-def tables(watch: Watch, args: argparse.Namespace) -> Iterable[Table]:
-    """A table for each interval, for ever."""
+def shots(watch: Watch, interval: float) -> Iterator[Shot]:
+    """One at once, without rates, and then one after each interval."""
     before = watch.look()
+    yield Shot(
+        [Line(each, {}) for each in before.instances],
+        f"measuring: rates in {interval:g} s",
+    )
     while True:
-        time.sleep(args.interval)
+        time.sleep(interval)
         after = watch.look()
-        yield table(lines(before, after), args.sort, after.stale)
+        yield Shot(lines(before, after), after.stale or "")
         if after.stale is None:
             before = after
 
 
-def _show(console: Console, shown: Iterable[Table], *, once: bool) -> None:
-    if once:
-        console.print(next(iter(shown)))
-    elif console.is_terminal:
+def _show(console: Console, shown: Iterator[Table], *, once: bool) -> None:
+    if console.is_terminal and not once:
         with Live(console=console, screen=True, auto_refresh=False) as live:
             for each in shown:
                 live.update(each, refresh=True)
     else:
-        for each in shown:
+        next(shown)  # it has no rates
+        for each in itertools.islice(shown, 1 if once else None):
             console.print(each)
 
 
@@ -182,15 +226,38 @@ def _rates(
     }
 
 
-def table(lines: Iterable[Line], sort: str, stale: str | None) -> Table:
-    """The lines in order, with what is amiss below."""
-    made = Table(caption=Text(stale or "", style="red"))
-    for name, column in COLUMNS.items():
+def table(shot: Shot, sort: str) -> Table:
+    """The lines in order, with what is to be said of them below.
+
+    A column of which nobody has anything is left out.
+    """
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        caption=Text(shot.note if shot.lines else "no instances"),
+        caption_justify="left",
+    )
+    shown = [
+        name
+        for name, column in COLUMNS.items()
+        if name not in NUMBERS
+        or any(column.value(line) is not None for line in shot.lines)
+    ]
+    for name in shown:
+        column = COLUMNS[name]
+        texts = [column.text(column.value(line)) for line in shot.lines]
+        longest = max(map(len, texts), default=0)
         made.add_column(
-            column.title, justify="right" if name in NUMBERS else "left"
+            column.title,
+            justify="right" if name in NUMBERS else "left",
+            no_wrap=name not in WHOLE,
+            overflow="fold",
+            min_width=min(longest, WHOLE.get(name, longest)),
         )
-    for line in _sorted(lines, sort):
-        made.add_row(*(Text(c.text(c.value(line))) for c in COLUMNS.values()))
+    for line in _sorted(shot.lines, sort):
+        columns = (COLUMNS[name] for name in shown)
+        made.add_row(*(Text(c.text(c.value(line))) for c in columns))
     return made
 
 

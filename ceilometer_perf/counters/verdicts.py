@@ -179,13 +179,28 @@ NO_L3 = Judgement(
 )
 
 
-def no_resctrl(root: object) -> Judgement:
+NO_MONITORING = Judgement(
+    Verdict.HOST_LACKS,
+    "the CPUs can't monitor caches and bandwidth (no cqm in /proc/cpuinfo)",
+)
+
+
+def not_mounted(root: object) -> Judgement:
     """Nobody monitors here."""
     return Judgement(
         Verdict.HOST_LACKS,
-        f"no resctrl with monitoring at {root} ([perf] resctrl_path)",
-        "if the CPUs can monitor (rdt_a, cqm in /proc/cpuinfo): mount -t "
-        "resctrl resctrl /sys/fs/resctrl",
+        f"resctrl is not mounted at {root} ([perf] resctrl_path)",
+        "mount -t resctrl resctrl /sys/fs/resctrl",
+    )
+
+
+def only_control(root: object) -> Judgement:
+    """It is mounted, and has no monitoring."""
+    return Judgement(
+        Verdict.HOST_LACKS,
+        f"resctrl at {root} has no monitoring",
+        "if the CPUs can monitor, boot the kernel with "
+        "rdt=cmt,mbmtotal,mbmlocal",
     )
 
 

@@ -37,7 +37,7 @@ def ceilometer_conf(patient: Patient) -> Finding:
     try:
         uri = patient.parts.connection.uri
     except SourceUnavailableError as error:
-        raise BrokenError(str(error), "mend ceilometer.conf") from error
+        raise BrokenError(str(error), "fix ceilometer.conf") from error
     files = patient.conf.config_file or patient.conf.default_config_files
     return fine(
         f"{listed(files) or 'no file, all defaults'}; libvirt at {uri}"

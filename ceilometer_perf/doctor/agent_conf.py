@@ -5,13 +5,12 @@ For commands, which stand outside of the agent. Names and defaults are core's.
 """
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from oslo_config import cfg
 
-from ceilometer_perf import options
-from ceilometer_perf.guest import nova_conf
+from ceilometer_perf import files, options
 
 #: Of ``ceilometer.compute.virt.libvirt.utils``.
 URIS = {"parallels": "parallels:///system", "lxc": "lxc:///"}
@@ -28,7 +27,11 @@ PIPELINE_OPTS = [cfg.StrOpt("pipeline_cfg_file", default="pipeline.yaml")]
 POLLING_OPTS = [cfg.StrOpt("cfg_file", default="polling.yaml")]
 
 
-def read(files: Sequence[str] = (), uri: str | None = None) -> cfg.ConfigOpts:
+ETC = Path("/etc/ceilometer")
+PROJECT, PROG = "ceilometer", "ceilometer-polling"
+
+
+def read(named: Sequence[str] = (), uri: str | None = None) -> cfg.ConfigOpts:
     """Read these files, or else those that the polling agent reads.
 
     ``uri`` takes the place of the ``libvirt_uri`` in them.
@@ -40,27 +43,38 @@ def read(files: Sequence[str] = (), uri: str | None = None) -> cfg.ConfigOpts:
     conf.register_opts(PIPELINE_OPTS)
     conf.register_opts(POLLING_OPTS, group="polling")
     options.register(conf)
-    for file in files:
+    for file in named or [*_defaults()]:
         try:
-            nova_conf.refuse_endless(file)
+            files.read(file)  # oslo.config would wait, or take all memory
         except (ValueError, OSError) as error:
-            raise cfg.Error(f"--config-file {file}: {error}") from error
-    words = [word for file in files for word in ("--config-file", file)]
-    conf(words, project="ceilometer", prog="ceilometer-polling")
+            option = "--config-file " if named else ""
+            raise cfg.Error(f"{option}{file}: {files.why(error)}") from error
+    words = [word for file in named for word in ("--config-file", file)]
+    conf(words, project=PROJECT, prog=PROG)
     if uri is not None:
         conf.set_override("libvirt_uri", uri)
     return conf
 
 
-def find(conf: cfg.ConfigOpts, name: str, fallback: str) -> Path:
-    """Where an agent looks for a file, or the ``fallback`` in core's package.
+def _defaults() -> Iterator[str]:
+    """What oslo.config reads if no file is named."""
+    yield from cfg.find_config_files(PROJECT, PROG)
+    for folder in cfg.find_config_dirs(PROJECT, PROG):
+        yield from map(str, Path(folder).glob("*.conf"))
 
-    The file need not exist.
+
+def find(conf: cfg.ConfigOpts, name: str, fallback: str) -> Path:
+    """Where an agent finds a file, or the ``fallback`` in core's package.
+
+    Where there is neither, it is where the file should be.
     """
     if Path(name).exists():
         return Path(name)
     found = conf.find_file(name)
-    return Path(found) if found else core(fallback)
+    if found:
+        return Path(found)
+    ours = core(fallback)
+    return ours if ours.exists() else ETC / name
 
 
 def core(name: str) -> Path:

@@ -29,6 +29,14 @@ def cache(patient: Patient) -> Finding:
     ]
     if not missing:
         return fine(f"{len(asked)} meters of each running instance")
+    if patient.left_alone == patient.running:
+        return warning(*commonest(missing))
+    lacks = {judgement for _, judgement in missing}
+    if agent.polls_perf(patient) and all(
+        each.verdict is Verdict.HOST_LACKS and not each.remedy
+        for each in lacks
+    ):
+        return fine(f"nothing to read: {commonest(missing)[0]}")
     if not agent.polls_perf(patient) and len(missing) == len(asked) * len(
         patient.running
     ):

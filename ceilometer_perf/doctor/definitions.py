@@ -12,9 +12,10 @@ from typing import Any
 
 import yaml
 
+from ceilometer_perf import files
 from ceilometer_perf.doctor.finding import BrokenError
 
-REMEDY = "mend the file: until then the agent does not start"
+REMEDY = "fix the file: until then the agent does not start"
 
 _LINE = "__line__"
 
@@ -63,7 +64,7 @@ def load(path: Path) -> Mapping[str, Any]:
     """
     try:
         # Safe: it is a SafeLoader.
-        found = yaml.load(path.read_bytes(), _Lines)  # noqa: S506
+        found = yaml.load(files.read(path), _Lines)  # noqa: S506
     except OSError as error:
         raise BrokenError(
             f"{path}: {error.strerror}", f"write {path}, or name another file"

@@ -32,7 +32,7 @@ class BrokenError(Exception):
     """No sample gets past this link."""
 
     def __init__(self, reason: str, remedy: str) -> None:
-        """Keep apart what is wrong and what mends it."""
+        """Keep apart what is wrong and what fixes it."""
         super().__init__(" ".join(reason.split()))
         self.remedy = remedy
 
@@ -48,7 +48,7 @@ class Link:
 
 
 def fine(reason: str) -> Finding:
-    """Nothing to mend."""
+    """Nothing to fix."""
     return Finding(State.OK, reason)
 
 

@@ -77,6 +77,16 @@ class Patient:
         ]
 
     @property
+    def left_alone(self) -> list[Instance]:
+        """Those that run, and are not read since they are realtime."""
+        return [
+            instance
+            for instance in self.running
+            if Verdict.REALTIME
+            in {each.verdict for each in instance.verdicts.values()}
+        ]
+
+    @property
     def counted(self) -> set[str]:
         """The events that libvirt does count here, whatever the probe says.
 

@@ -23,7 +23,6 @@ from ceilometer_perf.doctor.finding import (
 from ceilometer_perf.doctor.patient import Patient
 from ceilometer_perf.report import gnocchi_resources
 
-ETC = Path("/etc/ceilometer")
 LET_THROUGH = (
     "add them to the meters of a source, with a sink, and restart "
     "ceilometer-agent-notification"
@@ -116,7 +115,7 @@ def _mappings(
             asked = parse_qs(url.query).get("resources_definition_file")
             name = asked[-1] if asked else gnocchi_resources.NAME
             yield (
-                ETC / name,
+                agent_conf.ETC / name,
                 agent_conf.find(patient.conf, name, gnocchi_resources.CORE),
             )
 

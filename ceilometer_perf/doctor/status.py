@@ -62,9 +62,15 @@ class Instance:
 
     @property
     def is_withheld(self) -> bool:
-        """Whether there is a counter that is not published."""
+        """Whether there is a counter that should be published, and isn't.
+
+        A realtime instance is left alone because its operator wants it so.
+        """
         judgements = (*self.verdicts.values(), *self.rdt.values())
-        return any(judgement.verdict.withholds for judgement in judgements)
+        return any(
+            each.verdict.withholds and each.verdict is not Verdict.REALTIME
+            for each in judgements
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

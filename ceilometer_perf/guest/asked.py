@@ -43,9 +43,10 @@ class Asked:
         """Refuse what ``ImageMetaProps.from_dict`` refuses."""
         policy = self.image.get("hw_cpu_policy")
         if policy is not None and policy not in CPU_POLICIES:
-            raise errors.InvalidRequestError(
+            raise errors.NovaRefusal(
+                "InvalidRequest",
                 f"Image property hw_cpu_policy={policy} is none of "
-                f"{', '.join(CPU_POLICIES)}: set one of them or remove it"
+                f"{', '.join(CPU_POLICIES)}: set one of them or remove it",
             )
 
     def notes(self) -> tuple[str, ...]:

@@ -26,9 +26,10 @@ def emulator_threads(asked: Asked) -> str | None:
     """Where QEMU's own threads go; None leaves them with the vCPUs."""
     policy = asked.flavor.get("hw:emulator_threads_policy") or None
     if policy not in (None, SHARE, ISOLATE):
-        raise errors.EmulatorThreadsError(
+        raise errors.NovaRefusal(
+            "InvalidEmulatorThreadsPolicy",
             f"hw:emulator_threads_policy={policy} is neither {SHARE} nor "
-            f"{ISOLATE}"
+            f"{ISOLATE}",
         )
     return policy
 
@@ -38,15 +39,17 @@ def cpu_policy(asked: Asked) -> str | None:
     flavor = asked.flavor.get("hw:cpu_policy") or None
     image = asked.image.get("hw_cpu_policy") or None
     if flavor is not None and flavor not in CPU_POLICIES:
-        raise errors.CPUPolicyError(
-            f"hw:cpu_policy={flavor} is none of {', '.join(CPU_POLICIES)}"
+        raise errors.NovaRefusal(
+            "InvalidCPUAllocationPolicy",
+            f"hw:cpu_policy={flavor} is none of {', '.join(CPU_POLICIES)}",
         )
     rank = CPU_POLICIES.index
     if flavor and image and rank(image) > rank(flavor):
-        raise errors.PinningForbiddenError(
+        raise errors.NovaRefusal(
+            "ImageCPUPinningForbidden",
             f"The image's hw_cpu_policy={image} asks for more than the "
             f"flavor's hw:cpu_policy={flavor}: take another flavor or unset "
-            "the image's"
+            "the image's",
         )
     return flavor or image
 
@@ -59,9 +62,10 @@ def dedicated_mask(asked: Asked) -> frozenset[int] | None:
     dedicated = masked(mask, asked.vcpus)
     everyone = frozenset(range(asked.vcpus))
     if not dedicated or not dedicated < everyone:
-        raise errors.DedicatedMaskError(
+        raise errors.NovaRefusal(
+            "InvalidMixedInstanceDedicatedMask",
             f"hw:cpu_dedicated_mask={mask} must name some of the vCPUs "
-            f"0-{asked.vcpus - 1}, not all of them and no other"
+            f"0-{asked.vcpus - 1}, not all of them and no other",
         )
     return dedicated
 
@@ -90,16 +94,18 @@ def _with_resources(
     if not shared and not pinned:
         return policy
     if policy or (shared and pinned):
-        raise errors.InvalidRequestError(
+        raise errors.NovaRefusal(
+            "InvalidRequest",
             "resources:VCPU, resources:PCPU and a CPU policy exclude each "
-            "other: keep one of them"
+            "other: keep one of them",
         )
     if shared:
         return "shared"
     needed = asked.vcpus + (threads == ISOLATE)
     if pinned != needed:
-        raise errors.InvalidRequestError(
-            f"resources:PCPU={pinned}, but this flavor needs exactly {needed}"
+        raise errors.NovaRefusal(
+            "InvalidRequest",
+            f"resources:PCPU={pinned}, but this flavor needs exactly {needed}",
         )
     return "dedicated"
 
@@ -115,17 +121,20 @@ def check(asked: Asked, realtime: frozenset[int] | None) -> None:
         return
     pinned = policy == "dedicated"
     if threads == ISOLATE and not pinned:
-        raise errors.IsolateError(
+        raise errors.NovaRefusal(
+            "BadRequirementEmulatorThreadsPolicy",
             "hw:emulator_threads_policy=isolate needs hw:cpu_policy dedicated "
-            "or mixed"
+            "or mixed",
         )
     if dedicated:
-        raise errors.DedicatedMaskPolicyError(
-            "hw:cpu_dedicated_mask needs hw:cpu_policy=mixed"
+        raise errors.NovaRefusal(
+            "RequiredMixedInstancePolicy",
+            "hw:cpu_dedicated_mask needs hw:cpu_policy=mixed",
         )
     if realtime and not pinned:
-        raise errors.RealtimePolicyError(
-            "hw:cpu_realtime needs hw:cpu_policy dedicated or mixed"
+        raise errors.NovaRefusal(
+            "RealtimeConfigurationInvalid",
+            "hw:cpu_realtime needs hw:cpu_policy dedicated or mixed",
         )
 
 
@@ -134,7 +143,8 @@ def _check_mixed(
 ) -> None:
     """One mask says which vCPUs of a mixed guest are pinned."""
     if bool(dedicated) == bool(realtime):
-        raise errors.MixedMaskError(
+        raise errors.NovaRefusal(
+            "RequiredMixedOrRealtimeCPUMask",
             "hw:cpu_policy=mixed needs one of hw:cpu_dedicated_mask and "
-            "hw:cpu_realtime with its mask, and not both"
+            "hw:cpu_realtime with its mask, and not both",
         )

@@ -55,9 +55,10 @@ def _bits(rule: str, members: str) -> int:
     except ValueError:
         first, last = 1, 0
     if first > last:
-        raise errors.InvalidError(
+        raise errors.NovaRefusal(
+            "Invalid",
             f"{rule[:40]!r} is no CPU number and no range of them: write sets "
-            "of CPUs like 0-3,^2,8"
+            "of CPUs like 0-3,^2,8",
         )
     first, last = min(first, LIMIT), min(last, LIMIT)
     return (1 << (last + 1)) - (1 << first)

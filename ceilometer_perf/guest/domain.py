@@ -31,6 +31,14 @@ CPUTUNE = (
 #: Far more than any guest has; each of them costs time here.
 MOST_IOTHREADS = 1024
 
+#: What libvirt's units stand for, in bytes.
+UNITS = {
+    "b": 1, "bytes": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40,
+    "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
+}  # fmt: skip
+
 DIGITS = 10  # of a number in an attribute: libvirt stores 32 bits
 
 
@@ -70,7 +78,7 @@ def cpu_set(element: Element, attribute: str) -> frozenset[int]:
     """An attribute that names CPUs; none where it is absent."""
     try:
         return cpus.parse_libvirt(element.get(attribute, ""))
-    except errors.InvalidError as error:
+    except errors.NovaRefusal as error:
         raise errors.DomainXMLError(
             f"<{element.tag} {attribute}=...>: {error}"
         ) from error

@@ -20,6 +20,8 @@ def normalized(names: Iterable[str]) -> Iterator[str]:
 
 def objection(name: str, host: HostFacts) -> str | None:
     """Why this host can't count an event, or None if nothing is known."""
+    if "#" in name:
+        return "a comment belongs on a line of its own"
     event = EVENTS.get(name)
     if event is None:
         return "libvirt knows no event of that name"

@@ -22,9 +22,10 @@ def check_page_size(asked: Asked) -> None:
     if flavor:
         _check_spelling(flavor)
     if image and flavor not in ANY_SIZE:
-        raise errors.PageSizeConflictError(
+        raise errors.NovaRefusal(
+            "MemoryPageSizeForbidden",
             f"The image's hw_mem_page_size={image} needs hw:mem_page_size any "
-            f"or large in the flavor, which has {flavor or 'none'}"
+            f"or large in the flavor, which has {flavor or 'none'}",
         )
     if image:
         _check_spelling(image)
@@ -36,9 +37,10 @@ def _check_spelling(size: str) -> None:
     try:
         strutils.string_to_bytes(size, return_int=True)
     except ValueError:
-        raise errors.PageSizeError(
+        raise errors.NovaRefusal(
+            "MemoryPageSizeInvalid",
             f"{size!r} is no page size: write small, large, any, a number of "
-            "KiB, or a number with a unit such as 2MB"
+            "KiB, or a number with a unit such as 2MB",
         ) from None
 
 
@@ -47,18 +49,20 @@ def locked(asked: Asked) -> bool:
     flavor = asked.flavor_bool("hw:locked_memory")
     image = asked.image_bool("hw_locked_memory")
     if flavor is not None and image is not None and flavor != image:
-        raise errors.LockedMemoryConflictError(
+        raise errors.NovaRefusal(
+            "FlavorImageLockedMemoryConflict",
             f"The flavor's hw:locked_memory is {str(flavor).lower()}, the "
             f"image's hw_locked_memory is {str(image).lower()}: make them "
-            "agree or unset one"
+            "agree or unset one",
         )
     wanted = bool(image if flavor is None else flavor)
     if wanted and not (
         asked.flavor.get("hw:mem_page_size")
         or asked.image.get("hw_mem_page_size")
     ):
-        raise errors.LockedMemoryError(
+        raise errors.NovaRefusal(
+            "LockMemoryForbidden",
             "Locked memory needs a page size: set hw:mem_page_size in the "
-            "flavor as well"
+            "flavor as well",
         )
     return wanted

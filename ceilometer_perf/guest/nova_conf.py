@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from oslo_config import cfg
 
-from ceilometer_perf.guest import cpus, errors, xml
+from ceilometer_perf import files
+from ceilometer_perf.guest import cpus, errors
 
 LIBVIRT_OPTS = [
     cfg.ListOpt("enabled_perf_events", default=[]),
@@ -48,13 +49,13 @@ def opened(
 ) -> Iterator[cfg.ConfigOpts]:
     """A nova.conf with the options of some groups, for as long as it is read.
 
-    What is wrong with the file or a value becomes a ConfigurationError.
+    What is wrong with the file or a value becomes a NovaRefusal.
     """
     conf = cfg.ConfigOpts()
     for group, options in opts.items():
         conf.register_opts(options, group=group)
     try:
-        refuse_endless(path)
+        files.read(path)  # oslo.config would wait, or take all memory
         # The environment of this process says nothing about nova-compute's.
         conf(
             [],
@@ -64,29 +65,16 @@ def opened(
         )
         yield conf
     except RecursionError as error:
-        raise errors.ConfigurationError(
+        raise errors.NovaRefusal(
+            "InvalidConfiguration",
             f"{path}: an option's value refers to itself by a $: write $$ for "
-            "a dollar sign"
+            "a dollar sign",
         ) from error
     except (cfg.Error, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise errors.ConfigurationError(f"{path}: {reason}") from error
-
-
-def refuse_endless(path: str | pathlib.Path) -> None:
-    """ValueError for what oslo.config would take minutes, or all memory, for.
-
-    OSError for what can't be read.
-    """
-    file = pathlib.Path(path)
-    if file.is_fifo() or not file.exists():
-        return
-    with file.open("rb") as opened:
-        if len(opened.read(xml.MAX_BYTES + 1)) > xml.MAX_BYTES:
-            raise ValueError(
-                f"more than {xml.MAX_BYTES} bytes, which is no configuration "
-                "file"
-            )
+        reason = " ".join(files.why(error).split())
+        raise errors.NovaRefusal(
+            "InvalidConfiguration", f"{path}: {reason}"
+        ) from error
 
 
 def _checked(conf: cfg.ConfigOpts) -> NovaConf:
@@ -95,9 +83,10 @@ def _checked(conf: cfg.ConfigOpts) -> NovaConf:
     shared = _cpu_set("cpu_shared_set", conf.compute.cpu_shared_set)
     both = (dedicated or frozenset()) & (shared or frozenset())
     if both:
-        raise errors.ConfigurationError(
+        raise errors.NovaRefusal(
+            "InvalidConfiguration",
             f"[compute] cpu_dedicated_set and cpu_shared_set both hold CPU "
-            f"{cpus.text(both)}: take it out of one of them"
+            f"{cpus.text(both)}: take it out of one of them",
         )
     return NovaConf(
         perf_events=tuple(conf.libvirt.enabled_perf_events),
@@ -113,7 +102,8 @@ def _cpu_set(option: str, value: str | None) -> frozenset[int] | None:
         return None
     chosen = cpus.parse(value)
     if not chosen:
-        raise errors.InvalidError(
-            f"[compute] {option} = {value} names no CPU: name one or unset it"
+        raise errors.NovaRefusal(
+            "Invalid",
+            f"[compute] {option} = {value} names no CPU: name one or unset it",
         )
     return chosen

@@ -10,8 +10,9 @@ def pmu(asked: Asked) -> bool | None:
     flavor = asked.flavor_bool("hw:pmu")
     image = asked.image_bool("hw_pmu")
     if flavor is not None and image is not None and flavor != image:
-        raise errors.FlavorImageConflictError(
+        raise errors.NovaRefusal(
+            "FlavorImageConflict",
             f"The flavor's hw:pmu is {str(flavor).lower()}, the image's "
-            f"hw_pmu is {str(image).lower()}: make them agree or unset one"
+            f"hw_pmu is {str(image).lower()}: make them agree or unset one",
         )
     return image if flavor is None else flavor

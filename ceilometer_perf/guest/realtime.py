@@ -42,21 +42,24 @@ def realtime_vcpus(asked: Asked) -> frozenset[int] | None:
     everyone = frozenset(range(asked.vcpus))
     chosen = cpu_policy.masked(mask, asked.vcpus) if mask else everyone
     if not chosen:
-        raise errors.RealtimeMaskError(
+        raise errors.NovaRefusal(
+            "RealtimeMaskNotFoundOrInvalid",
             f"The realtime mask {mask!r} leaves no realtime vCPU: name at "
-            "least one, or unset hw:cpu_realtime"
+            "least one, or unset hw:cpu_realtime",
         )
     threads = cpu_policy.emulator_threads(asked)
     if chosen == everyone and not threads:
-        raise errors.RealtimeMaskError(
+        raise errors.NovaRefusal(
+            "RealtimeMaskNotFoundOrInvalid",
             "Every vCPU is realtime, which leaves none to keep house: exclude "
             "one with hw:cpu_realtime_mask=^0, or set "
-            "hw:emulator_threads_policy"
+            "hw:emulator_threads_policy",
         )
     if not chosen <= everyone:
-        raise errors.RealtimeMaskError(
+        raise errors.NovaRefusal(
+            "RealtimeMaskNotFoundOrInvalid",
             f"The realtime mask {mask!r} names vCPUs beyond "
-            f"0-{asked.vcpus - 1}: name only those that the flavor has"
+            f"0-{asked.vcpus - 1}: name only those that the flavor has",
         )
     return chosen
 
@@ -64,16 +67,18 @@ def realtime_vcpus(asked: Asked) -> frozenset[int] | None:
 def _pool(conf: NovaConf, host: HostFacts) -> frozenset[int]:
     """The host's pool for emulator threads, without CPUs that are off."""
     if not conf.shared_cpus:
-        raise errors.RealtimeMaskError(
+        raise errors.NovaRefusal(
+            "RealtimeMaskNotFoundOrInvalid",
             "hw:emulator_threads_policy=share with realtime vCPUs needs "
-            "[compute] cpu_shared_set in nova.conf"
+            "[compute] cpu_shared_set in nova.conf",
         )
     if host.online is None:
         return conf.shared_cpus
     if not conf.shared_cpus & host.online:
-        raise errors.InvalidError(
+        raise errors.NovaRefusal(
+            "Invalid",
             f"[compute] cpu_shared_set = {cpus.text(conf.shared_cpus)} names "
-            f"no CPU that is online; those are {cpus.text(host.online)}"
+            f"no CPU that is online; those are {cpus.text(host.online)}",
         )
     return conf.shared_cpus & host.online
 

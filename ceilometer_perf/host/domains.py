@@ -12,6 +12,11 @@ from ceilometer_perf.events import EVENTS, Version
 from ceilometer_perf.host.connection import Connection, Session, version_of
 from ceilometer_perf.reading import SourceUnavailableError
 
+TRANSIENT = "a transient domain has no definition to enable it in"
+READ_ONLY = (
+    "libvirt changes nothing through its read-only socket: run this as root, "
+    "with --connect qemu:///system or that of libvirt-sock"
+)
 UNKNOWN = "libvirt knows no event of that name"
 
 
@@ -87,11 +92,10 @@ def enable(
 
 
 def _chosen(session: Session, uuid: str | None) -> list[libvirt.virDomain]:
-    """The one that is meant, or all that have a definition."""
+    """The one that is meant, or all."""
     if uuid is not None:
         return [_lookup(session, uuid)]
-    flags = libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT
-    return list(session.conn.listAllDomains(flags))
+    return list(session.conn.listAllDomains())
 
 
 def _lookup(session: Session, uuid: str) -> libvirt.virDomain:
@@ -110,6 +114,8 @@ def _enable(
     outcome = Outcome(domain.UUIDString(), domain.name(), event)
     if event not in EVENTS:
         return dataclasses.replace(outcome, refused=UNKNOWN)
+    if not domain.isPersistent():
+        return dataclasses.replace(outcome, refused=TRANSIENT)
     if dry_run:
         return outcome
     try:
@@ -118,6 +124,8 @@ def _enable(
     except LookupError:
         return dataclasses.replace(outcome, refused=UNKNOWN)
     except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_DENIED:
+            raise SourceUnavailableError(READ_ONLY) from error
         return dataclasses.replace(outcome, refused=str(error))
     return outcome
 

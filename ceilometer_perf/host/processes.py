@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ceilometer_perf import files
+
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # ns
 # Indexes in stat after the command's closing parenthesis; proc(5) counts
 # from 1, and the command is its field 2.
@@ -100,7 +102,7 @@ class Processes:
     def _find(self, name: str) -> Process | None:
         self._found.pop(name, None)
         try:
-            pid = int(self._pid_file(name).read_text())
+            pid = int(files.read(self._pid_file(name)))
         except (OSError, ValueError):
             return None
         process = self._read(pid)

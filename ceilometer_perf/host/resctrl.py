@@ -48,6 +48,11 @@ class Resctrl:
         """Whether it is mounted, and the CPUs monitor."""
         return (self.root / "mon_groups").is_dir()
 
+    @property
+    def mounted(self) -> bool:
+        """Whether it is there, with monitoring or not."""
+        return (self.root / "info").is_dir()
+
     def features(self) -> tuple[str, ...]:
         """What the CPUs monitor; nothing where they don't."""
         path = self.root / "info/L3_MON/mon_features"
@@ -83,6 +88,18 @@ class Resctrl:
                     uuid = group.name.removeprefix(PREFIX)
                     found[uuid] = (*found.get(uuid, ()), group)
         return found
+
+
+def cpus_can_monitor(proc: Path = Path("/proc")) -> bool:
+    """Whether there may be monitoring; false if it is known that not.
+
+    Only x86 has a flag for it.
+    """
+    flags = _FLAGS.search(_text(proc / "cpuinfo") or "")
+    return flags is None or "cqm" in flags[1].split()
+
+
+_FLAGS = re.compile(r"^flags\s*:(.*)$", re.MULTILINE)
 
 
 def monitors(control: Path) -> list[Path]:

@@ -15,9 +15,11 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from ceilometer_perf import files
 from ceilometer_perf.host import resctrl
 from ceilometer_perf.host.resctrl import PREFIX, Resctrl
 
+_PID_BYTES = 32  # more than any PID file of libvirt's has
 _PASSES = 3  # threads that start meanwhile follow their creator
 
 
@@ -64,11 +66,11 @@ class Watching:
             raise ValueError(f"not a domain's name: {name!r}")
         try:
             # Anybody may have made a file, or a link, in another's folder.
-            file = os.open(self._run / f"{name}.pid", os.O_NOFOLLOW)
-            with os.fdopen(file) as pid_file:
+            path = self._run / f"{name}.pid"
+            with files.opened(path, os.O_NOFOLLOW) as file:
                 if os.fstat(file).st_uid != os.geteuid():
                     raise PermissionError(errno.EPERM, "not libvirt's")
-                pid = int(pid_file.read())
+                pid = int(os.read(file, _PID_BYTES))
             command = (self._proc / str(pid) / "cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             raise _not_running() from None

@@ -65,8 +65,7 @@ class Groups:
         of an agent that was killed too.
         """
         if not self._resctrl.monitors:
-            why = verdicts.no_resctrl(self._resctrl.root)
-            return dict.fromkeys(guests, why)
+            return dict.fromkeys(guests, self._why_none())
         before = self._resctrl.ours()
         self._release(before.keys() - {*guests, *keep})
         refused = self._watch(guests, before)
@@ -75,6 +74,13 @@ class Groups:
             uuid: refused.get(uuid) or _usage(ours.get(uuid, ()))
             for uuid in guests
         }
+
+    def _why_none(self) -> Judgement:
+        if self._resctrl.mounted:
+            return verdicts.only_control(self._resctrl.root)
+        if resctrl.cpus_can_monitor():
+            return verdicts.not_mounted(self._resctrl.root)
+        return verdicts.NO_MONITORING
 
     def _release(self, uuids: Collection[str]) -> None:
         if self._helper is None:
@@ -104,7 +110,7 @@ class Groups:
             elif self._is_inside(process, ours.get(uuid, ())):
                 continue
             elif self._helper is None:
-                refused[uuid] = verdicts.NO_GROUP
+                refused[uuid] = self._not_made()
             elif hopeless is not None:
                 refused[uuid] = hopeless  # each would ask, and get the same
             else:
@@ -122,12 +128,20 @@ class Groups:
         inside = frozenset().union(*map(resctrl.threads, groups))
         return bool(threads) and threads <= inside
 
+    def _not_made(self) -> Judgement:
+        """Why there is no group, as far as can be told without trying."""
+        rmids = self._resctrl.rmids()
+        if rmids is not None and self._resctrl.in_use() >= rmids:
+            return self._no_rmid()
+        return verdicts.NO_GROUP
+
+    def _no_rmid(self) -> Judgement:
+        return verdicts.no_rmid(self._resctrl.in_use(), self._resctrl.rmids())
+
     def _why(self, exc: Exception) -> Judgement:
         number = _number(exc)
         if number in _NO_RMID:
-            return verdicts.no_rmid(
-                self._resctrl.in_use(), self._resctrl.rmids()
-            )
+            return self._no_rmid()
         if number == errno.EEXIST:
             return verdicts.monitored(str(exc))
         if number == errno.ESRCH:

@@ -39,7 +39,7 @@ class _Monitor:
 def usage(boot: int, stats: Stats) -> Usage | None:
     """What an instance uses by all of its monitors; None without any.
 
-    ValueError, TypeError, KeyError or InvalidError if that isn't libvirt's.
+    ValueError, TypeError, KeyError or NovaRefusal if that isn't libvirt's.
     """
     found = [
         Usage("libvirt", (boot, monitor.name), monitor.banks)

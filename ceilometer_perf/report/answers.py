@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, get_args
 
+from ceilometer_perf import files
 from ceilometer_perf.panels.panel import Database
 
 Labels = Mapping[str, str]
@@ -17,6 +18,7 @@ Point = tuple[float, float]
 Chosen = Mapping[str, str]
 """What variables stand for; one that is missing, for everything."""
 
+MOST = 256 << 20  # bytes that are saved
 POINTS = 240  # of a line, about
 
 
@@ -72,7 +74,7 @@ class Answers:
     def load(cls, path: Path) -> Self:
         """What was saved; ReportError if it can't be read."""
         try:
-            kept = json.loads(path.read_text())
+            kept = json.loads(files.read(path, MOST))
             answers = cls(
                 source=str(kept["source"]),
                 # Prometheus was the only one once.

@@ -341,7 +341,7 @@ def _labels(attributes: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _points(measured: Any) -> list[Point]:
-    """Those with a value; a counter that began anew has no growth."""
+    """Those with a value; a counter that began again has no growth."""
     return [
         (datetime.fromisoformat(at).timestamp(), float(value))
         for at, _, value in measured

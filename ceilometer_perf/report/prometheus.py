@@ -74,7 +74,7 @@ def _series(
         return parse(data["result"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ReportError(
-            f"{url}: an answer that isn't Prometheus'"
+            f"{shown(url)}: an answer that isn't Prometheus'"
         ) from error
 
 

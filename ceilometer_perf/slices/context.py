@@ -19,8 +19,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jsonschema
-
 from ceilometer_perf import guest
 from ceilometer_perf.guest import cpus
 from ceilometer_perf.slices.errors import InstanceError
@@ -152,6 +150,8 @@ def parse(text: str | bytes, source: str) -> Context:
 
     :raises InstanceError: names the key, and what it should hold.
     """
+    import jsonschema  # of an extra
+
     if len(text) > MAX_BYTES:
         raise InstanceError(f"{source}: more than {MAX_BYTES} bytes")
     try:
@@ -170,7 +170,7 @@ def parse(text: str | bytes, source: str) -> Context:
     return dict(found)
 
 
-def _told(error: jsonschema.ValidationError) -> str:
+def _told(error: Any) -> str:
     steps = (f"[{s}]" if isinstance(s, int) else f".{s}" for s in error.path)
     where = "".join(steps).lstrip(".") or "the top level"
     right = error.schema.get("description")

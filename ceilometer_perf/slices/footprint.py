@@ -16,13 +16,6 @@ HUGE_PAGE = 2048  # KiB
 
 Nodes = frozenset[int]
 
-#: What libvirt's units stand for, in bytes.
-UNITS = {
-    "b": 1, "bytes": 1,
-    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
-    "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40,
-    "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
-}  # fmt: skip
 MOST_DIGITS = 18
 
 
@@ -240,7 +233,7 @@ def _whole(element: xml.Element, text: str) -> int:
 
 def kibibytes(element: xml.Element, text: str) -> int:
     """A size with the unit that stands in an attribute; KiB without one."""
-    unit = UNITS.get(element.get("unit", "KiB").lower())
+    unit = domain.UNITS.get(element.get("unit", "KiB").lower())
     if unit is None:
         raise DomainXMLError(
             f"<{element.tag} unit={element.get('unit', '')[:40]!r}>: no unit "

@@ -9,8 +9,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-
-import jinja2
+from typing import TYPE_CHECKING
 
 from ceilometer_perf.guest import cpus
 from ceilometer_perf.slices import split
@@ -23,6 +22,9 @@ from ceilometer_perf.slices.split import Part, Plan
 from ceilometer_perf.slices.validate import validate
 
 SNIPPET = "nova.conf"
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 class OutputError(SliceError):
@@ -111,8 +113,10 @@ def _text(part: Part, page: int, arch: str) -> str:
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def _template() -> "Template":
     """Ours, whose brackets leave the braces to the operator's."""
+    import jinja2  # of an extra
+
     # All of its values are numbers and addresses that were read as such.
     made = jinja2.Environment(  # noqa: S701
         block_start_string="[%",

@@ -18,9 +18,9 @@ from typing import Any
 from jinja2 import StrictUndefined, TemplateError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from ceilometer_perf.slices.marks import LINE_BEGIN, LINE_END
+
 MEMORY_BYTES = 512 << 20  # of the process
-#: Begin and end of a line number: no template and no value has them.
-LINE_BEGIN, LINE_END = "\x01", "\x02"
 
 #: What escapes values twice, never, or not for XML is not among them.
 FILTERS = (

@@ -63,7 +63,7 @@ class Schema:
         paths = [str(entry.path) for entry in log if entry.path]
         named = (_NAMED.search(entry.message) for entry in log)
         paths += [f"/{root.tag}/{match[1]}" for match in named if match]
-        there = (path for path in paths if root.xpath(path))
+        there = (path for path in paths if _all_at(root, path))
         return max(there, key=lambda path: path.count("/"), default="/*")
 
     def _culprit(self, root: xml.Element, parent: xml.Element) -> int | None:
@@ -80,9 +80,22 @@ class Schema:
 
 
 def _at(root: xml.Element, path: str) -> xml.Element:
-    found: Any = root.xpath(path)
-    element: xml.Element = found[-1]
-    return element
+    return _all_at(root, path)[-1]
+
+
+def _all_at(root: xml.Element, path: str) -> list[xml.Element]:
+    """The elements at a path of libxml2's; none if it can't be followed."""
+    prefixes = {
+        prefix: uri
+        for element in root.iter(etree.Element)
+        for prefix, uri in element.nsmap.items()
+        if prefix is not None
+    }
+    try:
+        found: Any = root.xpath(path, namespaces=prefixes)
+    except etree.XPathError:
+        return []
+    return [each for each in found if isinstance(each, etree._Element)]
 
 
 _NAMED = re.compile(r"Extra element ([a-zA-Z]+) in interleave")

@@ -78,7 +78,7 @@ def read(path: str | pathlib.Path) -> tuple[SliceSpec, ...]:
     """The slices of a nova.conf, in its order.
 
     :raises SpecError: an entry can't be used.
-    :raises ConfigurationError: the file can't be read.
+    :raises NovaRefusal: the file can't be read.
     """
     with nova_conf.opened(path, {"libvirt": OPTS}) as conf:
         texts = list(conf.libvirt.slice_spec)

@@ -9,7 +9,6 @@ import dataclasses
 import itertools
 import json
 import os
-import pathlib
 import re
 import signal
 import subprocess
@@ -20,12 +19,12 @@ from typing import Any
 
 from lxml import etree
 
+from ceilometer_perf import files
 from ceilometer_perf.guest import xml
 from ceilometer_perf.guest.errors import DomainXMLError
-from ceilometer_perf.slices import rendering
 from ceilometer_perf.slices.context import Context
 from ceilometer_perf.slices.errors import TemplateError
-from ceilometer_perf.slices.rendering import LINE_BEGIN, LINE_END
+from ceilometer_perf.slices.marks import LINE_BEGIN, LINE_END
 
 MAX_BYTES = 1 << 20  # of a template
 MAX_CHARACTERS = xml.MAX_BYTES  # of what it renders to
@@ -99,15 +98,11 @@ class Template:
         :raises TemplateError: it can't be one.
         """
         try:
-            with pathlib.Path(path).open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
-            source = data.decode()
+            source = files.read(path, MAX_BYTES).decode()
         except (OSError, ValueError) as error:
-            raise TemplateError(f"{path}: can't be read: {error}") from error
-        if len(data) > MAX_BYTES:
             raise TemplateError(
-                f"{path}: more than {MAX_BYTES} bytes, which no template needs"
-            )
+                f"{path}: can't be read: {files.why(error)}"
+            ) from error
         if LINE_BEGIN in source or LINE_END in source:
             raise TemplateError(
                 f"{path}: a control character is in it, which XML can't hold"
@@ -139,6 +134,8 @@ def render_all(
 def _rendered(
     jobs: Sequence[tuple[Template, Context]],
 ) -> Iterator[Rendered]:
+    from ceilometer_perf.slices import rendering  # jinja2 is of an extra
+
     asked = (
         {
             "seconds": CPU_SECONDS,

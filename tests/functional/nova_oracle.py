@@ -18,6 +18,7 @@ from nova.virt.libvirt import config as vconfig
 from nova.virt.libvirt import driver
 
 from ceilometer_perf import guest
+from ceilometer_perf.guest import errors
 
 CONF = nova.conf.CONF
 CONF([], project="nova", default_config_files=[], default_config_dirs=[])
@@ -203,7 +204,7 @@ def ours(
     """The same verdict from the companion."""
     try:
         found = guest.resolve(guest.Asked(vcpus, flavor, image), conf)
-    except guest.GuestError as error:
+    except errors.NovaRefusal as error:
         return Verdict(error=error.nova_class)
     return Verdict(
         pmu=found.pmu,

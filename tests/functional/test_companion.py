@@ -7,6 +7,7 @@ host has, and what can work is what the probe says.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -99,8 +100,9 @@ def test_a_guest_with_the_safe_list_boots(
     assert "task_clock" in safe
     guest = start(lab, made, Guest("safe", "spin", events=safe))
     assert set(counters(lab, guest)) == {f"perf.{event}" for event in safe}
+    left_out = "".join(line for line in ran.out.splitlines() if "#  " in line)
     for event in set(ALL_EVENTS) - set(safe):
-        assert f"# {event}: " in ran.out
+        assert event in re.split(r"[#, ]+", left_out)
 
 
 def test_libvirt_agrees_on_each_event(lab: Lab, made: list[Guest]) -> None:
@@ -261,7 +263,8 @@ def test_enable_counts_from_the_next_boot(lab: Lab, made: list[Guest]) -> None:
     guest = start(lab, made, Guest("enable", "spin", events=()))
     dry = run("guest", "enable", "task_clock", *on(lab, guest), "--dry-run")
     assert (dry.code, events_in(lab, guest)) == (0, [])
-    ran = run("guest", "enable", "task_clock", "nope", *on(lab, guest))
+    words = ("task_clock", "nope", "-f", "value")
+    ran = run("guest", "enable", *words, *on(lab, guest))
     assert ran.code == 1
     assert "refused: libvirt knows no event of that name" in ran.out
     assert events_in(lab, guest) == ["task_clock"]

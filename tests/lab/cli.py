@@ -23,6 +23,7 @@ EXPECTED = (
     OSError,
     subprocess.SubprocessError,
 )
+COMMAND = Path(sys.executable).with_name("ceilometer-perf")
 STATES = {
     libvirt.VIR_DOMAIN_RUNNING: "running",
     libvirt.VIR_DOMAIN_PAUSED: "paused",
@@ -101,6 +102,7 @@ def up(arguments: argparse.Namespace) -> None:
     lab.up()
     try:
         lab.start_all(_guests(arguments.guests, arguments.kind, lab))
+        _write_conf(lab, resctrl=arguments.resctrl)
         _show(lab)
     except BaseException:
         lab.down()
@@ -141,6 +143,25 @@ def _show(lab: Lab) -> None:
             state = STATES.get(domain.state()[0], "in another state")
             _say(f"guest:          {domain.name()} {state}")
     _say(f"try:            virsh -c '{lab.uri_ro}' list --all")
+    for command in ("status", "top"):
+        _say(f"try:            {COMMAND} {command} --config-file {_conf(lab)}")
+
+
+def _conf(lab: Lab) -> Path:
+    return lab.folder / "ceilometer.conf"
+
+
+def _write_conf(lab: Lab, *, resctrl: bool) -> None:
+    """What makes commands look at this lab, and not at the host."""
+    lines = [
+        "[DEFAULT]",
+        f"libvirt_uri = {lab.uri_ro}",
+        "[perf]",
+        f"qemu_run_dir = {lab.run_dir}/qemu",
+    ]
+    if resctrl:
+        lines.append(f"resctrl_path = {lab.resctrl_path}")
+    _conf(lab).write_text("".join(f"{line}\n" for line in lines))
 
 
 def _say(line: str) -> None:

@@ -5,8 +5,11 @@ import contextlib
 import dataclasses
 import io
 import logging
+import os
+from unittest import mock
 
 from ceilometer_perf.cli.app import main
+from ceilometer_perf.cli.table import PIPE_WIDTH
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +26,12 @@ def run(*argv: str) -> Ran:
     out, err = io.StringIO(), io.StringIO()
     # The app adds a handler to the root logger for each run.
     handlers = list(logging.root.handlers)
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        # As wide as a pipe's, whatever terminal the tests run in.
+        mock.patch.dict(os.environ, COLUMNS=str(PIPE_WIDTH)),
+    ):
         try:
             code = main(list(argv))
         except SystemExit as stop:  # argparse

@@ -7,21 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from ceilometer_perf.cli import app, options, values
+from ceilometer_perf.cli import options, table, values
+from tests.unit.shell import run
 
 
-def test_no_command_is_help_and_not_a_shell(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert app.main([]) == 0
-    assert "host probe" in capsys.readouterr().out
+def test_no_command_is_help_and_not_a_shell() -> None:
+    ran = run()
+    assert ran.code == 0
+    assert "host probe" in ran.out
 
 
-def test_an_unknown_command_is_named(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert app.main(["bogus"]) == 2
-    assert "bogus" in capsys.readouterr().out  # where cliff says it
+def test_an_unknown_command_is_named() -> None:
+    ran = run("bogus")
+    assert ran.code == 2
+    assert "bogus" in ran.out  # where cliff says it
 
 
 def test_libraries_say_nothing_on_stderr() -> None:
@@ -35,6 +34,24 @@ def test_libraries_say_nothing_on_stderr() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True
     )
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_extras_are_imported_by_who_needs_them() -> None:
+    script = (
+        "import sys\n"
+        "from importlib.metadata import entry_points\n"
+        "for command in entry_points(group='ceilometer_perf.cli'):\n"
+        "    if not command.name.startswith('slice'):\n"
+        "        command.load()\n"
+        "print('ceilometer_perf.slices' in sys.modules)\n"
+        "for command in entry_points(group='ceilometer_perf.cli'):\n"
+        "    command.load()\n"
+        "print({'bokeh', 'jinja2', 'jsonschema'} & set(sys.modules))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+    assert ran.stdout.split("\n")[:2] == ["False", "set()"]
 
 
 COMMAND = Path(sys.executable).with_name("ceilometer-perf")
@@ -66,6 +83,25 @@ def test_one_line_says_what_is_wrong(words: str, said: str) -> None:
     assert said in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
     assert ran.returncode == 2
+
+
+def test_ctrl_c_while_modules_are_imported() -> None:
+    script = (
+        "import builtins, sys\n"
+        "real = builtins.__import__\n"
+        "def late(name, *rest):\n"
+        "    if name.startswith('cliff'):\n"
+        "        raise KeyboardInterrupt\n"
+        "    return real(name, *rest)\n"
+        "from ceilometer_perf.cli.app import main\n"
+        "assert not any(name.startswith('cliff') for name in sys.modules)\n"
+        "builtins.__import__ = late\n"
+        "sys.exit(main(['meters']))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "")
 
 
 def test_errors_that_nobody_reads() -> None:
@@ -113,3 +149,36 @@ def test_sizes_of_pages() -> None:
     assert [options.page_size(s) for s in ("4K", "2M", "1G")] == [
         4, 2048, 1048576,
     ]  # fmt: skip
+
+
+UUID = "7d4ab4bd-f572-5a34-a3b9-2ad4ddea3499"
+
+
+def test_a_table_is_broken_between_words() -> None:
+    titles = ("id", "what")
+    (row,) = table.fit(titles, [(UUID, "one two three four five")], 60)
+    assert row == [UUID, "one two three\nfour five"]
+
+
+def test_a_table_keeps_its_words_whole_and_what_fits_as_it_is() -> None:
+    assert table.fit(("id",), [(UUID,)], 10) == [[UUID]]
+    assert table.fit(("a", "b"), [("x y", 1)], 99) == [["x y", 1]]
+    assert table.fit(("a",), [], 10) == []
+
+
+def test_lines_go_on_below_their_last_column() -> None:
+    line = "libvirt  no   it needs resctrl, and its features"
+    ((cell,),) = table.fit(("a",), [(line,)], 34)
+    assert cell.split("\n") == [
+        "libvirt  no   it needs",
+        "              resctrl, and its",
+        "              features",
+    ]
+
+
+def test_a_column_that_is_left_out_takes_no_room() -> None:
+    ran = run("meters", "-c", "Meter", "-c", "What it counts")
+    assert max(map(len, ran.out.splitlines())) <= table.PIPE_WIDTH
+    assert "| perf.hw.cpu_cycles" in ran.out
+    wide = run("meters", "--max-width", "500").out
+    assert max(map(len, wide.splitlines())) > table.PIPE_WIDTH

@@ -13,6 +13,7 @@ from ceilometer_perf import doctor
 from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.doctor import agent, agent_conf, definitions
 from ceilometer_perf.doctor.finding import BrokenError
+from ceilometer_perf.host import resctrl
 from tests.unit.compute_host import (
     GNOCCHI,
     PIPELINE,
@@ -76,7 +77,7 @@ def test_for_people(healthy: ComputeHost) -> None:
     healthy.write("polling.yaml", "sources: []\n")
     ran = ask(healthy)
     assert (ran.code, ran.err) == (1, "")
-    assert re.search(r"^broken +polling.yaml +.*\n +to mend it", ran.out, re.M)
+    assert re.search(r"^broken +polling.yaml +.*\n +to fix it", ran.out, re.M)
     assert re.search(r"^skipped +Gnocchi", ran.out, re.M)
 
 
@@ -201,7 +202,6 @@ def no_mapping(host: ComputeHost) -> None:
         (stopped, "instances", "no instance runs"),
         (no_events, "XML", "no running instance has events"),
         (not_counted, "PMU", "counts no event of web"),
-        (realtime, "gate", "realtime"),
         (in_doubt, "gate", "in_doubt"),
         (not_asked_for, "gate", "not what polling.yaml asks for"),
         (no_pipeline, "pipeline.yaml", "none of our meters"),
@@ -218,6 +218,47 @@ def test_each_link(
 ) -> None:
     breaks(healthy)
     assert says in broken(healthy, link)
+
+
+def test_only_realtime_instances_are_no_broken_link(
+    host: ComputeHost,
+) -> None:
+    realtime(host)
+    rows = walk(host)
+    assert rows["gate"]["state"] == "warning"
+    assert "realtime" in rows["gate"]["reason"]
+    assert "skipped" not in {row["state"] for row in rows.values()}
+    host.write("polling.yaml", CACHE)
+    assert walk(host)["cache"]["state"] == "warning"
+
+
+def test_names_forge_no_row(host: ComputeHost) -> None:
+    bad = domain("web", SOFTWARE, nova=None)
+    bad.domain_name = "web\nok       gate            \x1b[32mfine"
+    host.has(domain("good", SOFTWARE), bad)
+    lines = ask(host).out.splitlines()
+    assert (
+        len([line for line in lines if line.startswith("ok       gate")]) == 1
+    )
+    assert "\x1b" not in "".join(lines)
+
+
+def test_a_comment_is_no_event(healthy: ComputeHost) -> None:
+    healthy.nova_conf("task_clock, page_faults   # a comment")
+    row = walk(healthy)["nova.conf"]
+    assert row["state"] == "broken"
+    assert "page_faults # a comment has a comment" in row["reason"]
+    assert row["remedy"] == "put the comment on a line of its own"
+
+
+def test_no_file_of_the_package_is_to_be_written(
+    healthy: ComputeHost,
+) -> None:
+    (healthy.folder / "polling.yaml").unlink()
+    row = walk(healthy)["polling.yaml"]
+    assert row["state"] == "broken"
+    assert row["remedy"].startswith("write /etc/ceilometer/polling.yaml")
+    assert "site-packages" not in row["reason"]
 
 
 def test_some_of_them(host: ComputeHost) -> None:
@@ -257,20 +298,30 @@ def test_caches_that_nobody_polls(healthy: ComputeHost) -> None:
     assert "nothing of it is polled" in walk(healthy)["cache"]["reason"]
 
 
-def test_caches_beside_counters(healthy: ComputeHost) -> None:
+def test_caches_beside_counters(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     meters = POLLING.replace('"perf.derived.*"', "cpu_l3_cache")
     healthy.write("polling.yaml", meters)
+    monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda: True)
     row = walk(healthy)["cache"]
     assert row["state"] == "warning"
-    assert "no resctrl" in row["reason"]
+    assert "resctrl is not mounted" in row["reason"]
     assert "mount -t resctrl" in row["remedy"]
+    monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda: False)
+    row = walk(healthy)["cache"]
+    assert (row["state"], row["remedy"]) == ("ok", "")
+    assert "no cqm" in row["reason"]
 
 
-def test_caches_alone_need_no_perf_events(healthy: ComputeHost) -> None:
+def test_caches_alone_need_no_perf_events(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     healthy.write("polling.yaml", CACHE)
     healthy.nova_conf("")
     healthy.has(domain("web", ()))
-    assert "no resctrl" in broken(healthy, "cache")
+    monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda: True)
+    assert "resctrl is not mounted" in broken(healthy, "cache")
     assert walk(healthy)["nova.conf"]["reason"] == "no perf counter is polled"
 
 

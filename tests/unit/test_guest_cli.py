@@ -194,7 +194,8 @@ def test_monitors(tmp_path: pathlib.Path) -> None:
         "the L3 occupancy of vCPU 0-1 is not monitored",
         "the memory bandwidth of vCPU 0-1 is not monitored",
     ]
-    assert run("check", "--xml", str(path)).code == 0
+    clean = run("check", "--xml", str(path))
+    assert (clean.code, clean.out) == (0, "no findings\n")
 
 
 KVM = "<domain type='kvm'><vcpu>4</vcpu><cputune>{}</cputune></domain>"
@@ -242,10 +243,16 @@ def test_no_uuid(uuid: str) -> None:
     for command in ("check",), ("apply",), ("diff",), ("enable", "cpu_clock"):
         ran = run(*command, "--instance", uuid, *TEST_URI)
         assert ran.code == 2
-        assert ran.err.startswith(
-            "SourceUnavailableError: libvirt at test:///default"
-        )
+        assert f"--instance {uuid!r} is not a UUID: " in ran.err
         assert len(ran.err.splitlines()) == 1
+
+
+def test_an_empty_name_is_not_no_file() -> None:
+    path = str(GOLDEN / "pmu-on" / "before.xml")
+    for command in ("resolve", "--vcpus", "1"), ("check", "--xml", path):
+        ran = run(*command, "--nova-conf", "")
+        assert ran.code == 2
+        assert "InvalidConfiguration: : No such file" in ran.err
 
 
 def test_a_libvirt_that_does_not_answer(
@@ -319,8 +326,9 @@ def test_a_domain_that_libvirt_lacks() -> None:
 class FakeDomain:
     """Remembers what is set, and refuses what it is told to."""
 
-    def __init__(self, *, active: bool) -> None:
+    def __init__(self, *, active: bool, persistent: bool = True) -> None:
         self.active = active
+        self.persistent = persistent
         self.calls: list[tuple[dict[str, bool], int]] = []
 
     def name(self) -> str:
@@ -328,6 +336,9 @@ class FakeDomain:
 
     def UUIDString(self) -> str:  # noqa: N802 - libvirt's name
         return UUID
+
+    def isPersistent(self) -> bool:  # noqa: N802 - libvirt's name
+        return self.persistent
 
     def isActive(self) -> bool:  # noqa: N802 - libvirt's name
         return self.active
@@ -347,7 +358,7 @@ class FakeConnection(FakeVirConnect):
         super().__init__()
         self.found = found
 
-    def listAllDomains(self, _flags: int) -> list[FakeDomain]:  # noqa: N802
+    def listAllDomains(self) -> list[FakeDomain]:  # noqa: N802
         return list(self.found)
 
     def lookupByUUIDString(  # type: ignore[override]  # noqa: N802
@@ -408,8 +419,36 @@ def test_enable_dry(guests: list[FakeDomain]) -> None:
     assert guests[0].calls == guests[1].calls == []
 
 
+def test_enable_tells_of_domains_without_a_definition(
+    guests: list[FakeDomain],
+) -> None:
+    guests[0].persistent = False
+    for more in (), ("--dry-run",), ("--live",):
+        ran = run("enable", "cpu_clock", "--all", *more, "-f", "json")
+        assert ran.code == 1
+        outcomes = [row["outcome"] for row in json.loads(ran.out)]
+        assert outcomes[0].startswith("refused: a transient domain")
+        assert "enabled" in outcomes[1]
+        assert guests[0].calls == []
+
+
+def test_enable_through_the_read_only_socket(
+    guests: list[FakeDomain], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        error = libvirt.libvirtError("operation forbidden: read only access")
+        error.err = (libvirt.VIR_ERR_OPERATION_DENIED,)
+        raise error
+
+    monkeypatch.setattr(guests[0], "setPerfEvents", refuse)
+    ran = run("enable", "cpu_clock", "--instance", UUID)
+    assert (ran.code, ran.out) == (2, "")
+    assert "read-only socket: run this as root" in ran.err
+
+
 def test_enable_dry_knows_names(guests: list[FakeDomain]) -> None:
-    ran = run("enable", "nope", "--instance", UUID, "--dry-run")
+    words = ("enable", "nope", "--instance", UUID, "--dry-run")
+    ran = run(*words, "-f", "value")
     assert ran.code == 1
     assert "knows no event of that name" in ran.out
 

@@ -4,10 +4,13 @@
 That the rest agrees with Nova is for the functional tests to show.
 """
 
-import inspect
+import contextlib
 import pathlib
+from collections.abc import Iterator
+from typing import get_args
 
 import pytest
+from nova import exception
 
 from ceilometer_perf import guest
 from ceilometer_perf.guest import cpus, errors, nova_conf
@@ -19,6 +22,13 @@ def conf(tmp_path: pathlib.Path, text: str) -> guest.NovaConf:
     path = tmp_path / "nova.conf"
     path.write_text(text)
     return nova_conf.read(path)
+
+
+@contextlib.contextmanager
+def refused(nova_class: str, match: str | None = None) -> Iterator[None]:
+    with pytest.raises(errors.NovaRefusal, match=match) as caught:
+        yield
+    assert caught.value.nova_class == nova_class
 
 
 def test_nothing_asked_is_nothing_required() -> None:
@@ -57,24 +67,24 @@ def test_an_empty_nova_conf_has_novas_defaults(
 def test_a_nova_conf_that_nova_would_not_start_with(
     tmp_path: pathlib.Path, text: str
 ) -> None:
-    with pytest.raises(errors.ConfigurationError):
+    with refused("InvalidConfiguration"):
         conf(tmp_path, text)
 
 
 def test_a_nova_conf_that_is_not_there(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(errors.ConfigurationError):
+    with refused("InvalidConfiguration"):
         nova_conf.read(tmp_path / "none")
 
 
 def test_a_nova_conf_that_is_no_text(tmp_path: pathlib.Path) -> None:
     (tmp_path / "nova.conf").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(errors.ConfigurationError):
+    with refused("InvalidConfiguration"):
         nova_conf.read(tmp_path / "nova.conf")
 
 
 @pytest.mark.parametrize("value", ["^1", "0-,1", "x"])
 def test_a_cpu_set_that_is_none(tmp_path: pathlib.Path, value: str) -> None:
-    with pytest.raises(errors.InvalidError):
+    with refused("Invalid"):
         conf(tmp_path, f"[compute]\ncpu_shared_set = {value}\n")
 
 
@@ -114,7 +124,7 @@ SHARING = REALTIME | {"hw:emulator_threads_policy": "share"}
 def test_sharing_threads_need_a_pool_on_a_known_host() -> None:
     asked = guest.Asked(2, SHARING)
     assert guest.resolve(asked).realtime is not None
-    with pytest.raises(errors.RealtimeMaskError, match="cpu_shared_set"):
+    with refused("RealtimeMaskNotFoundOrInvalid", "cpu_shared_set"):
         guest.resolve(asked, guest.NovaConf())
 
 
@@ -126,7 +136,7 @@ def test_a_pool_is_what_of_it_is_online() -> None:
     assert found is not None
     assert found.pool == frozenset({0, 1})
     off = guest.HostFacts(online=frozenset({5}))
-    with pytest.raises(errors.InvalidError, match="online"):
+    with refused("Invalid", "online"):
         guest.resolve(asked, host, off)
 
 
@@ -155,9 +165,7 @@ def test_cpu_sets_as_text() -> None:
     assert cpus.text(()) == ""
 
 
-def test_each_refusal_of_novas_names_the_class_in_its_doc() -> None:
-    for _, cls in inspect.getmembers(errors, inspect.isclass):
-        if issubclass(cls, guest.GuestError) and cls.nova_class:
-            assert f"``{cls.nova_class}``" in (cls.__doc__ or "").replace(
-                "nova.exception.", ""
-            )
+def test_refusals_have_the_names_of_novas_exceptions() -> None:
+    names = get_args(errors.NovaClass)
+    assert names
+    assert [n for n in names if not hasattr(exception, n)] == []

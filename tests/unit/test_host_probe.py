@@ -184,12 +184,16 @@ def test_the_line_is_for_nova_conf(host: str, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "nova.conf"
     path.write_text(advice.nova_conf(report))
     assert nova_conf.read(path).perf_events == report.safe()
+    lines = path.read_text().splitlines()
     comments = [
-        line.split(":")[0].removeprefix("# ")
-        for line in path.read_text().splitlines()
-        if line.startswith("#") and not line.startswith("# Note")
+        name.strip(" ,")
+        for line in lines
+        if line.startswith("#   ")
+        for name in line.removeprefix("#").rstrip(",").split(",")
     ]
-    assert comments == [name for name in EVENTS if name not in report.safe()]
+    assert sorted(comments) == sorted(set(EVENTS) - set(report.safe()))
+    reasons = [line for line in lines if line.startswith("# Left out (")]
+    assert len(reasons) == len({*advice.left_out(report).values()})
 
 
 def test_it_may_stand_in_a_file_that_has_the_section(

@@ -161,7 +161,7 @@ def test_everybody_s_trouble_is_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    none = dict.fromkeys(GUESTS, verdicts.no_resctrl("/sys/fs/resctrl"))
+    none = dict.fromkeys(GUESTS, verdicts.not_mounted("/sys/fs/resctrl"))
     both = {"web": usage(), "db": usage()}
     host = Host(none, none, both, {}, none)
     for _ in range(5):

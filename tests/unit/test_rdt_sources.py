@@ -12,6 +12,7 @@ import pytest
 
 from ceilometer_perf import privsep
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
+from ceilometer_perf.host import resctrl
 from ceilometer_perf.host.resctrl import PREFIX, Resctrl
 from ceilometer_perf.rdt import intel_cqm, libvirt_monitors
 from ceilometer_perf.rdt.groups import SETTLING, Groups
@@ -313,13 +314,60 @@ def test_a_helper_that_fails_for_all_is_asked_once_a_cycle(
 
 
 def test_nobody_is_asked_where_resctrl_is_not_mounted(
-    tmp_path: Path, host: Host, helper: Helper
+    tmp_path: Path,
+    host: Host,
+    helper: Helper,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda: True)
     nowhere = Agent(Resctrl(tmp_path / "none"), host, helper)
     (why,) = nowhere.read("web").values()
     assert why.verdict is Verdict.HOST_LACKS
     assert "mount -t resctrl" in why.remedy
     assert helper.calls == []
+    monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda: False)
+    (why,) = nowhere.read("web").values()
+    assert (why.verdict, why.remedy) == (Verdict.HOST_LACKS, "")
+
+
+def test_resctrl_without_monitoring_is_not_mounted_again(
+    tmp_path: Path, host: Host, helper: Helper
+) -> None:
+    (tmp_path / "control" / "info" / "L3").mkdir(parents=True)
+    control = Agent(Resctrl(tmp_path / "control"), host, helper)
+    (why,) = control.read("web").values()
+    assert why.verdict is Verdict.HOST_LACKS
+    assert "mount" not in why.remedy
+    assert "rdt=cmt" in why.remedy
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "can"),
+    [
+        ("flags\t\t: fpu cqm cqm_llc\n", True),
+        ("flags\t\t: fpu cqm_llc\n", False),
+        ("Features\t: fp asimd\n", True),
+        (None, True),
+    ],
+)
+def test_what_cpus_can(tmp_path: Path, cpuinfo: str | None, can: bool) -> None:
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert resctrl.cpus_can_monitor(tmp_path) is can
+
+
+def test_that_no_rmid_is_left_shows_without_asking(
+    root: Resctrl, host: Host, helper: Helper
+) -> None:
+    info = root.root / "info" / "L3_MON"
+    info.mkdir(parents=True)
+    (info / "num_rmids").write_text("1\n")
+    (why,) = Agent(root, host, None).read("web").values()
+    assert why.verdict is Verdict.HOST_LACKS
+    assert "1 of 1 RMIDs" in why.reason
+    (info / "num_rmids").write_text("2\n")
+    (why,) = Agent(root, host, None).read("web").values()
+    assert why.verdict is Verdict.NOT_ENABLED
 
 
 def test_threads_that_can_not_be_seen_are_not_believed_in(

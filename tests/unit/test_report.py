@@ -305,3 +305,32 @@ def test_somebody_else_answers(
     refused(ran.code, ran.err)
     assert says in ran.err
     assert not page.exists()
+    secret = server.replace("://", "://user:secret@")
+    ran = run("report", "--url", secret, str(page))
+    refused(ran.code, ran.err)
+    assert "secret" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("-",), "a report is a file"),
+        (("x.html", "--save", "-"), "a report is a file"),
+        (("x.html", "--save", "./x.html"), "that is the report"),
+        (("x.html", "--instance", "nope"), "--instance 'nope' is not a UUID"),
+    ],
+)
+def test_files_that_no_report_is_written_to(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    says: str,
+) -> None:
+    data = saved(tmp_path, "a")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    more = () if "--instance" in words else ("--from", "file", "--data", data)
+    ran = run("report", *words, *more)
+    refused(ran.code, ran.err)
+    assert says in ran.err
+    assert sorted(tmp_path.iterdir()) == before

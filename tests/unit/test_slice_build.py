@@ -112,6 +112,35 @@ def test_the_schema_refuses(
     assert str(caught.value).startswith(said)
 
 
+QEMU = """\
+  <qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+    <qemu:nope value='x'/>
+  </qemu:commandline>
+"""
+
+
+def test_the_schema_refuses_what_is_not_libvirts_own(
+    schemas: str, tmp_path: pathlib.Path
+) -> None:
+    """libxml2 names it by a prefix that stands further down."""
+    path = tmp_path / "domain.rng"
+    path.write_text(
+        RNG.replace(
+            '<optional><element name="perf">',
+            '<optional><element name="commandline" ns="http://libvirt.org/'
+            'schemas/domain/qemu/1.0"><zeroOrMore><element name="arg">'
+            '<attribute name="value" ns=""/></element></zeroOrMore></element>'
+            '</optional><optional><element name="perf">',
+        )
+    )
+    builder = Builder(Schema(schemas), guest.NovaConf())
+    slices = Slices(tmp_path).add(
+        "half_1", domain(devices="").replace("</domain>", f"{QEMU}</domain>")
+    )
+    with pytest.raises(SchemaError, match="refuses <qemu:"):
+        build(builder, slices)
+
+
 def test_the_schema_refuses_what_is_added(
     schemas: str, tmp_path: pathlib.Path
 ) -> None:

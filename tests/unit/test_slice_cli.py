@@ -3,6 +3,7 @@
 
 import json
 import pathlib
+import sys
 from typing import Any
 
 import pytest
@@ -181,8 +182,30 @@ def test_bad_entries(command: str, slices: Slices) -> None:
     )
 
 
+@pytest.mark.parametrize("library", ["jinja2", "jsonschema"])
+def test_without_the_extra(
+    slices: Slices, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command is there, and says what it lacks when it needs it."""
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(
+        sys.modules, "ceilometer_perf.slices.rendering", raising=False
+    )
+    monkeypatch.delattr("ceilometer_perf.slices.rendering", raising=False)
+    example = str(ETC / "instance.json")
+    for words in (
+        ("--slice", "whole", "--instance-json", example),
+        ("--slice", "whole", "--instance-json", example, "-f", "json"),
+    ):
+        ran = run(slices, "render", *words)
+        assert (ran.code, ran.out) == (2, "")
+        assert f"this command needs {library}, which is not" in ran.err
+        assert "pip install 'ceilometer-perf[slices]'" in ran.err
+
+
 def test_clean(slices: Slices) -> None:
     assert found(slices) == []
+    assert validate(slices).out == "no findings\n"
     files = ("--capabilities", str(ETC / "capabilities.xml"))
     devices = ("--devices", str(ETC / "devices.xml"))
     assert found(slices, *files) == []
@@ -212,7 +235,7 @@ def test_the_two_lines_that_clash(slices: Slices) -> None:
             "text": '<vcpupin vcpu="0" cpuset="2"/>',
         },
     ]
-    shown = validate(slices).out
+    shown = validate(slices, "--max-width", "200").out
     assert 'half_1.xml:7 <vcpupin vcpu="1" cpuset="2"/>' in shown
     assert 'half_3.xml:6 <vcpupin vcpu="0" cpuset="2"/>' in shown
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ceilometer_perf.guest.errors import ConfigurationError
+from ceilometer_perf.guest.errors import NovaRefusal
 from ceilometer_perf.slices import spec
 from ceilometer_perf.slices.errors import SpecError
 
@@ -90,7 +90,7 @@ def test_a_relative_path_of_the_file(
 
 
 def test_no_file(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"nova\.conf"):
+    with pytest.raises(NovaRefusal, match=r"nova\.conf"):
         spec.read(tmp_path / "nova.conf")
 
 

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """status: a verdict on each counter of each instance, and what to do."""
 
+import csv
+import io
 import json
+import os
 import time
 from typing import Any
 
@@ -81,7 +84,7 @@ def test_unread_instances(host: ComputeHost) -> None:
         domain("off", id=-1, state=off),
         domain("odd", state=99),
     )
-    found = shown(host, code=1)
+    found = shown(host, code=0)
     assert verdicts(found["rt"]) == {"realtime"}
     assert found["rt"]["realtime"] is True
     assert verdicts(found["off"]) == {"not_running"}
@@ -131,13 +134,53 @@ def test_for_people_each_remedy_is_there_once(host: ComputeHost) -> None:
     )
     host.conn.domains[-1].domain_name = "bad\x1bname"
     ran = run("status", "--seconds", "0", *host.options)
-    assert ran.code == 1
+    assert ran.code == 0  # realtime instances are left alone on purpose
     assert ran.out.startswith("compute-1: libvirt 9.0.0 at test://")
     assert ran.out.count("To do: set [perf] poll_realtime_guests") == 1
     assert ran.out.count("To do: add it to [libvirt]") == 1
     assert "(web-0, web-1, web-2, web-3, web-4 and 3 others)" in ran.out
     assert "Not Nova's, so nothing is published of: bad?name" in ran.out
     assert "\x1b" not in ran.out
+
+
+def test_no_rmid_is_left(host: ComputeHost) -> None:
+    host.has(domain("web", ()))
+    info = host.folder / "resctrl" / "info" / "L3_MON"
+    info.mkdir(parents=True)
+    (host.folder / "resctrl" / "mon_groups").mkdir()
+    (host.folder / "instance-web.pid").write_text(f"{os.getpid()}\n")
+    (info / "num_rmids").write_text("8\n")
+    shown(host, code=0)
+    (info / "num_rmids").write_text("1\n")
+    found = shown(host, code=1)["web"]["verdicts"]["cpu_l3_cache"]
+    assert "1 of 1 RMIDs" in found["reason"]
+
+
+def test_csv_has_a_row_for_each_instance(host: ComputeHost) -> None:
+    host.has(domain("web"), domain("rt", extra=REALTIME))
+    ran = run("status", "--seconds", "0", "-f", "csv", *host.options)
+    rows = list(csv.DictReader(io.StringIO(ran.out)))
+    assert [(r["id"], r["name"], r["state"]) for r in rows] == [
+        ("uuid-rt", "rt", "running, realtime"),
+        ("uuid-web", "web", "running"),
+    ]
+
+
+def test_a_table_fits_a_pipe(host: ComputeHost) -> None:
+    uuid = "7d4ab4bd-f572-5a34-a3b9-2ad4ddea3499"
+    host.has(
+        domain(uuid, ["task_clock"]), domain("an-instance-with-a-long-name")
+    )
+    out = run("status", "--seconds", "0", *host.options).out
+    table = [line for line in out.splitlines() if line[:1] in "+|"]
+    assert max(map(len, table)) <= 100
+    assert f"uuid-{uuid}" in out
+    assert "an-instance-with-a-long-name" in out
+
+
+def test_nothing_is_told_in_words(host: ComputeHost) -> None:
+    out = run("status", "--seconds", "0", *host.options).out
+    assert "\nno instances\n" in out
 
 
 def test_other_formats_are_cliffs(host: ComputeHost) -> None:

@@ -1,14 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """top: rates between two looks, in the order that is asked for."""
 
+import csv
 import dataclasses
+import io
 import itertools
+import json
 import time
 from datetime import UTC, datetime
 
 import pytest
+from rich.console import Console
 
-from ceilometer_perf.cli import top
+from ceilometer_perf import wiring
+from ceilometer_perf.cli import looking, top
+from ceilometer_perf.counters.verdicts import (
+    NOT_ENABLED,
+    NOT_RUNNING,
+    OK,
+    REALTIME,
+)
+from ceilometer_perf.doctor import agent_conf
 from ceilometer_perf.doctor.status import Instance, Status
 from ceilometer_perf.meters import IPC
 from tests.unit.compute_host import ComputeHost, domain, host
@@ -48,8 +60,8 @@ def test_no_rate_over_a_restart_or_from_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0"), (999.0, "999"), (2.414e9, "2.41G"), (5e15, "5e+03T"),
-     (None, "-")],
+    [(0.0, "0"), (999.0, "999"), (999.6, "1k"), (2.414e9, "2.41G"),
+     (999.7e9, "1T"), (5e15, "5P"), (4e18, "4000P"), (None, "-")],
 )  # fmt: skip
 def test_counts(value: float | None, text: str) -> None:
     assert top.count(value) == text
@@ -64,7 +76,7 @@ def test_order(sort: str, order: str) -> None:
         top.Line(each, {})
         for each in (instance("c"), instance("b", 3.0), instance("a", 2.0))
     ]
-    made = top.table(lines, sort, None)
+    made = top.table(top.Shot(lines), sort)
     names = [str(cell) for cell in made.columns[0].cells]
     assert "".join(names) == order
 
@@ -91,6 +103,75 @@ def test_once(host: ComputeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "web" in first
     assert "idle" in second
     assert "1.000" in first
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_once_for_programs(
+    host: ComputeHost, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    host.has(domain("web"), domain("off", id=-1))
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    ran = show(host, "--once", "--sort", "name", "-f", form)
+    assert (ran.code, ran.err) == (0, "")
+    rows = (
+        json.loads(ran.out)
+        if form == "json"
+        else list(csv.DictReader(io.StringIO(ran.out)))
+    )
+    assert [row["name"] for row in rows] == ["off", "web"]
+    assert rows[1]["id"] == "uuid-web"
+    assert float(rows[1]["cycles"]) == 0.0
+    assert rows[0]["cycles"] in (None, "")
+    assert set(rows[0]) == {"id", *top.COLUMNS}
+
+
+def test_no_other_format_without_an_end(host: ComputeHost) -> None:
+    ran = show(host, "-f", "json")
+    assert (ran.code, ran.out) == (2, "")
+    assert "--once" in ran.err
+
+
+def drawn(shot: top.Shot, width: int) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width).print(top.table(shot, "name"))
+    return out.getvalue()
+
+
+def test_readable_at_80_columns() -> None:
+    """Names whole, no column without a value, nothing cut off."""
+    name = "an-instance-with-a-name"
+    verdicts = {"a": OK, "b": NOT_RUNNING, "c": NOT_ENABLED, "d": REALTIME}
+    full = dataclasses.replace(
+        instance(name), verdicts=verdicts, coverage=1.0,
+        values={IPC.key: 1.5},
+    )  # fmt: skip
+    line = top.Line(full, {CYCLES: 1e9, "perf.instructions": 9.99e8})
+    text = drawn(top.Shot([line]), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert name in text
+    assert "\u2026" not in text
+    for word in ("cyc/s", "ins/s", "IPC", "cover", "counters", "1G", "999M"):
+        assert word in text
+    for word in ("L3", "mem", "miss"):
+        assert word not in text
+
+
+def test_something_shows_at_once(
+    host: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.has(domain("web"))
+    conf = agent_conf.read([f"{host.folder}/ceilometer.conf"])
+    parts = wiring.parts(conf, agent_conf.URIS)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: pytest.fail("waits"))
+    first = next(top.shots(looking.watch(parts, {}), 2.0))
+    text = drawn(first, 80)
+    assert "web" in text
+    assert "running" in text
+    assert "measuring: rates in 2 s" in text
+
+
+def test_nobody_is_there() -> None:
+    assert "no instances" in drawn(top.Shot([]), 80)
 
 
 def test_goes_on_without_libvirt_until_ctrl_c(

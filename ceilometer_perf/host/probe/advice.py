@@ -5,11 +5,15 @@ libvirt starts no guest at all with an event that it can't open, so one wrong
 name in ``enabled_perf_events`` keeps every guest of the host from booting.
 """
 
+import textwrap
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from ceilometer_perf.events import EVENTS
 from ceilometer_perf.host.probe import Probed
 from ceilometer_perf.host.probe.trials import Trial
+
+WIDTH = 79  # characters of a comment
 
 
 def left_out(report: Probed) -> Mapping[str, str]:
@@ -31,14 +35,23 @@ def _crowded_out(report: Probed) -> str:
 
 
 def nova_conf(report: Probed) -> str:
-    """The option for nova.conf, with a comment on each event left out."""
+    """The option for nova.conf, with comments on the events left out."""
     return "".join(f"{line}\n" for line in _lines(report))
 
 
 def _lines(report: Probed) -> Iterator[str]:
     yield "[libvirt]"
+    events: dict[str, list[str]] = defaultdict(list)
     for event, reason in left_out(report).items():
-        yield f"# {event}: {reason}"
+        events[reason].append(event)
+    for reason, names in events.items():
+        yield f"# Left out ({reason}):"
+        yield from textwrap.wrap(
+            ", ".join(names),
+            WIDTH,
+            initial_indent="#   ",
+            subsequent_indent="#   ",
+        )
     for note in notes(report):
         yield f"# Note: {note}"
     yield f"enabled_perf_events = {', '.join(report.safe())}".rstrip()

@@ -16,6 +16,8 @@ class ResctrlState:
 
     #: The kernel has it; whether the CPU does shows only once it is mounted.
     known: bool = False
+    #: The CPUs may monitor; false if they say that they can't.
+    possible: bool = True
     mounted: str | None = None
     features: tuple[str, ...] = ()
     #: How many groups can be monitored at once.
@@ -76,7 +78,8 @@ def _resctrl(root: Path) -> ResctrlState:
     known = (_text(root / "proc/filesystems") or "").split()
     mounted = _mounted(_text(root / "proc/mounts") or "")
     if mounted is None:
-        return ResctrlState("resctrl" in known)
+        possible = resctrl.cpus_can_monitor(root / "proc")
+        return ResctrlState("resctrl" in known, possible)
     found = resctrl.Resctrl(root / mounted.lstrip("/"))
     return ResctrlState(
         known=True,

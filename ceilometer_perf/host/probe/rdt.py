@@ -63,12 +63,20 @@ def _libvirt(machine: Machine, libvirt: Virt) -> RdtSource:
         reason = "libvirt's capabilities have no monitors"
         return RdtSource("libvirt", False, reason, RESTART)
     reason = "it needs resctrl, and its monitoring features"
-    remedy = f"mend resctrl as said there, then {RESTART}"
+    if not machine.resctrl.possible:
+        return RdtSource("libvirt", False, reason)
+    remedy = f"fix resctrl as said there, then {RESTART}"
     return RdtSource("libvirt", False, reason, remedy)
 
 
 def _resctrl(machine: Machine) -> RdtSource:
     found = machine.resctrl
+    if not found.possible:
+        return RdtSource(
+            "resctrl",
+            False,
+            "the CPUs can't monitor (no cqm in /proc/cpuinfo)",
+        )
     if not found.known:
         return RdtSource(
             "resctrl",

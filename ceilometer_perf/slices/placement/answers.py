@@ -4,8 +4,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jsonschema
-
 _TEXT = {"type": "string"}
 _COUNT = {"type": "integer"}
 
@@ -45,6 +43,8 @@ _SCHEMAS: Mapping[str, Mapping[str, Any]] = {
 
 def fault(key: str, value: object) -> str | None:
     """What is unlike Placement in the value under a key, if anything."""
+    import jsonschema  # of an extra
+
     validator = jsonschema.Draft202012Validator(_SCHEMAS[key])
     first = next(validator.iter_errors(value), None)
     return None if first is None else f"{first.json_path}: {first.message}"

@@ -54,7 +54,7 @@ def host(path: str | pathlib.Path) -> str:
 def connect(path: str | pathlib.Path) -> "Client":
     """A client; nothing is sent yet.
 
-    :raises ConfigurationError: nova.conf can't be read.
+    :raises NovaRefusal: nova.conf can't be read.
     :raises PlacementError: ``[placement]`` leads nowhere.
     """
     opts = openstack.opts(SERVICE, *INTERFACES)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from oslo_concurrency import lockutils
 from oslo_config import cfg
 
+from ceilometer_perf import files
 from ceilometer_perf.guest import nova_conf
 from ceilometer_perf.slices.placement.errors import ChoiceError
 
@@ -31,7 +32,7 @@ class Records:
     def read(self) -> Mapping[str, str]:
         """All of them; none if nobody has chosen yet."""
         try:
-            found = json.loads(self._path.read_text())
+            found = json.loads(files.read(self._path))
         except FileNotFoundError:
             return {}
         except ValueError:

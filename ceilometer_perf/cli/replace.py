@@ -9,6 +9,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
+from ceilometer_perf import files
+
 BACKUP = ".bak"
 
 
@@ -25,7 +27,7 @@ def replace(name: str, before: bytes, data: bytes) -> pathlib.Path:
         path = path.resolve()
     backup = path.with_name(path.name + BACKUP)
     with _beside(path, data) as new, _beside(path, before) as old:
-        if path.read_bytes() != before:
+        if files.read(path) != before:
             raise BlockingIOError(
                 errno.EAGAIN, "it has changed meanwhile: run this again"
             )

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What commands are made of: kinds of output, exit codes, errors.
+
+A command is one of these, in a module of its own, and a line in setup.cfg.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cliff import command, lister, show
+
+from ceilometer_perf.cli import errors
+from ceilometer_perf.cli.table import Table
+
+
+class _Base:
+    """Mixed into a cliff command, before it: how it ends.
+
+    ``code`` is the exit code of a run without an error, 0 unless
+    ``take_action`` sets another. ``extra`` is that of setup.cfg which has what
+    the command imports besides.
+    """
+
+    app: Any
+    code = 0
+    extra: str | None = None
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Run the command; its exit code, or 2 with a line on stderr."""
+        try:
+            return int(super().run(parsed_args)) or self.code  # type: ignore[misc]
+        except BrokenPipeError:
+            raise  # whoever reads has seen enough; cliff knows what to do
+        except Exception as error:
+            if self.app.options.debug:
+                raise
+            if self.extra and isinstance(error, ModuleNotFoundError):
+                error = errors.lacks(error.name, self.extra)
+            as_json = getattr(parsed_args, "formatter", None) == "json"
+            self.app.stderr.write(errors.line(error, as_json=as_json) + "\n")
+            return errors.BAD_INPUT
+
+
+class Command(_Base, command.Command):
+    """A command that does something."""
+
+
+class Text(_Base, command.Command):
+    """A command that writes text, or the same as JSON."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The format, as cliff's own commands have it."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "-f",
+            "--format",
+            dest="formatter",
+            choices=("text", "json"),
+            default="text",
+            help="the output format, defaults to text",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Write the answer."""
+        text, data = self.answer(parsed_args)
+        if parsed_args.formatter == "json":
+            text = json.dumps(data, indent=2) + "\n"
+        self.write(text)
+
+    def write(self, text: str) -> None:
+        """Put it on standard output."""
+        self.app.stdout.write(text)
+
+    def answer(self, parsed_args: argparse.Namespace) -> tuple[str, Any]:
+        """For people, and for programs."""
+        raise NotImplementedError
+
+
+class Lister(_Base, lister.Lister):
+    """A command that writes a table."""
+
+    #: What people read in place of a table without rows.
+    nothing = ""
+
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[Any]],
+    ) -> int:
+        """Tables are ours, other formats are cliff's."""
+        if parsed_args.formatter == "table":
+            self.formatter = Table(self.nothing)
+        return int(super().produce_output(parsed_args, column_names, data))
+
+
+class ShowOne(_Base, show.ShowOne):
+    """A command that writes one thing and its properties."""
+
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Sequence[Any],
+    ) -> int:
+        """Tables are ours, other formats are cliff's."""
+        if parsed_args.formatter == "table":
+            self.formatter = Table()
+        return int(super().produce_output(parsed_args, column_names, data))

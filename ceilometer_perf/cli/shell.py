@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``ceilometer-perf``: what all of its commands share."""
+
+import importlib.metadata
+import logging
+import os
+import sys
+from pathlib import Path
+
+from cliff.app import App
+from cliff.commandmanager import CommandManager
+
+from ceilometer_perf.cli import errors
+from ceilometer_perf.cli.values import printable
+
+
+class CeilometerPerf(App):
+    """Commands are entry points of ``ceilometer_perf.cli``."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            description="Hardware counters of instances: meters, hosts, "
+            "domain XML",
+            version=importlib.metadata.version("ceilometer-perf"),
+            command_manager=CommandManager("ceilometer_perf.cli"),
+            deferred_help=True,
+        )
+
+    def configure_logging(self) -> None:
+        """One line a message, with nothing that a terminal would obey."""
+        try:
+            super().configure_logging()
+        except OSError as error:
+            self.stderr.write(
+                f"--log-file {self.options.log_file}: {error.strerror}; name "
+                "a file that can be written\n"
+            )
+            raise SystemExit(errors.BAD_INPUT) from error
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(_fit)
+
+
+def _fit(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    # What Python makes of a stream that is closed.
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stderr.write("standard output is closed: there is no telling\n")
+        return errors.BAD_INPUT
+    # Before options are read, cliff would log how it failed, all of it.
+    CeilometerPerf.LOG.addHandler(logging.NullHandler())
+    try:
+        # Without any, cliff would open a shell of its own.
+        return int(CeilometerPerf().run(arguments or ["help"]))
+    except OSError as error:
+        sys.stderr.write(errors.line(error) + "\n")
+        return errors.BAD_INPUT

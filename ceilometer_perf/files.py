@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that somebody else named: they end, and nothing waits for them."""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+MOST = 4 << 20  # bytes, of what people or libvirt write
+
+
+@contextlib.contextmanager
+def opened(path: str | Path, flags: int = 0) -> Iterator[int]:
+    """The descriptor of a regular file, with these flags of open(2) besides.
+
+    :raises OSError: it can't be opened, or is a pipe, device or folder.
+    """
+    # A pipe that nobody writes to would never be opened otherwise.
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        yield file
+    finally:
+        os.close(file)
+
+
+def read(path: str | Path, most: int = MOST, flags: int = 0) -> bytes:
+    """All that is in a regular file.
+
+    :raises OSError: it can't be read, or has more bytes than ``most``.
+    """
+    with (
+        opened(path, flags) as file,
+        os.fdopen(file, "rb", closefd=False) as f,
+    ):
+        data = f.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"more than {most} bytes", str(path))
+    return data
+
+
+def why(error: Exception) -> str:
+    """What is wrong with a file, without its name and errno."""
+    return getattr(error, "strerror", None) or str(error)
