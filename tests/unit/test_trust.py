@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.trust import Evidence, Gate, Judged, Policy
 from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.host.processes import Process
+from tests.examples import times
 
 SECOND = 1_000_000_000
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -440,7 +441,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@times(5)
 @given(st.lists(STEPS, max_size=40), st.floats(0.1, 2))
 def test_no_growth_is_published_that_is_not_true(
     steps: list[tuple[Any, ...]], floor: float
