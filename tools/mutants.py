@@ -130,12 +130,14 @@ def prepare(copy: Path, module: str, tests: list[str]) -> None:
         ],
         "pytest_add_cli_args": ["-p", "no:cacheprovider"],
         "also_copy": folders,
-        # What is logged is not what is true.
-        "do_not_mutate_patterns": [r"LOG\.\w+"],
+        # What is logged, and lines of text for people, are not what is true.
+        "do_not_mutate_patterns": [r"LOG\.\w+", r"^\s*f?[\"'].*[^,:]$"],
     }
     with (copy / "pyproject.toml").open("a") as file:
         file.write("\n[tool.mutmut]\n")
         # Lists of plain strings are the same in JSON and in TOML.
+        # Not in a process that has run the tests: results may be cached there.
+        file.write('process_isolation = "forkserver"\n')
         file.writelines(f"{k} = {json.dumps(v)}\n" for k, v in options.items())
 
 
