@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import libvirt
+import pytest
 from rich.console import Console
 from rich.table import Table
 
@@ -20,10 +21,14 @@ from tests.soak.what import WHAT
 from tools.progress import Step, stderr, steps
 from tools.usage import soak as usage
 
+PROPERTIES = ["-q", "-m", "hypothesis", "--hypothesis-profile=soak", "tests"]
+
 
 def main() -> int:
     """Run the scenarios and print a table."""
     arguments = usage.parser().parse_args()
+    if arguments.properties:
+        return pytest.main(PROPERTIES)
     # libvirt prints its errors by itself, in addition to raising them.
     libvirt.registerErrorHandler(lambda *_: None, None)
     rows = {}

@@ -4,10 +4,12 @@
 The grammar is that of ``nova.virt.hardware.parse_cpu_spec``, which reads
 nova.conf and the masks of flavors and images: numbers, ranges and exclusions
 that begin with ``^``. libvirt's ``virBitmapParse`` has the same grammar, but
-minds the order.
+minds the order, and has a highest number.
 """
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import islice, pairwise
 
 from ceilometer_perf.guest import errors
 
@@ -15,39 +17,54 @@ from ceilometer_perf.guest import errors
 #: bound "0-99999999999" is a way to fill the memory of whoever reads it.
 LIMIT = 8191
 
+#: libvirt's VIR_DOMAIN_CPUMASK_LEN: it refuses higher numbers.
+LIBVIRT_LIMIT = 16383
+
 
 def parse(spec: str) -> frozenset[int]:
     """The CPUs that ``spec`` names; exclusions win, wherever they stand.
 
-    Numbers beyond LIMIT become LIMIT, which is out of range just the same.
+    Of more than there can be, the lowest LIMIT + 1: the highest of these is
+    out of range for any guest, as are those that are left out.
     """
+    return frozenset(islice(_members(spec), LIMIT + 1))
+
+
+def _members(spec: str) -> Iterator[int]:
+    """In order; no more work for long ranges than for short ones."""
+    # How many inclusions and exclusions begin (or, below zero, end) there.
+    edges: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+    for rule in _rules(spec):
+        excludes = rule.startswith("^")
+        first, last = _range(rule, rule[excludes:])
+        edges[first][excludes] += 1
+        edges[last + 1][excludes] -= 1
     included = excluded = 0
-    for rule in filter(None, map(str.strip, spec.split(","))):
-        if rule.startswith("^"):
-            excluded |= _bits(rule, rule[1:])
-        else:
-            included |= _bits(rule, rule)
-    return _members(included & ~excluded)
+    for edge, following in pairwise(sorted(edges)):
+        included += edges[edge][False]
+        excluded += edges[edge][True]
+        if included and not excluded:
+            yield from range(edge, following)
 
 
 def parse_libvirt(spec: str) -> frozenset[int]:
     """The CPUs that a cpuset of libvirt's names, read from left to right."""
     included = 0
-    for rule in filter(None, map(str.strip, spec.split(","))):
+    for rule in _rules(spec):
         if rule.startswith("^"):
             included &= ~_bits(rule, rule[1:])
         else:
             included |= _bits(rule, rule)
-    return _members(included)
-
-
-def _members(bits: int) -> frozenset[int]:
-    digits = reversed(f"{bits:b}")
+    digits = reversed(f"{included:b}")
     return frozenset(i for i, bit in enumerate(digits) if bit == "1")
 
 
-def _bits(rule: str, members: str) -> int:
-    """One number or range as a bit mask: cheap, however many overlap."""
+def _rules(spec: str) -> Iterator[str]:
+    return filter(None, map(str.strip, spec.split(",")))
+
+
+def _range(rule: str, members: str) -> tuple[int, int]:
+    """The first and the last of the numbers that a rule names."""
     low, dash, high = members.partition("-")
     try:
         first = int(low)
@@ -60,7 +77,18 @@ def _bits(rule: str, members: str) -> int:
             f"{rule[:40]!r} is no CPU number and no range of them: write sets "
             "of CPUs like 0-3,^2,8",
         )
-    first, last = min(first, LIMIT), min(last, LIMIT)
+    return first, last
+
+
+def _bits(rule: str, members: str) -> int:
+    """One number or range as a bit mask: cheap, however many overlap."""
+    first, last = _range(rule, members)
+    if last > LIBVIRT_LIMIT:
+        raise errors.NovaRefusal(
+            "Invalid",
+            f"{rule[:40]!r} is beyond {LIBVIRT_LIMIT}, libvirt's highest "
+            "CPU number",
+        )
     return (1 << (last + 1)) - (1 << first)
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import jinja2
+from bokeh.document import Document
 from bokeh.embed import components
 from bokeh.models import (
     AdaptiveTicker,
@@ -122,7 +123,7 @@ def html(
         for j, chart in enumerate(page.charts)
         if chart.lines
     }
-    script, divisions = components(drawn) if drawn else ("", {})
+    script, divisions = _components(drawn) if drawn else ("", {})
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -146,6 +147,16 @@ def html(
             for i, page in enumerate(pages)
         ],
     )
+
+
+def _components(drawn: dict[str, Model]) -> tuple[str, dict[str, str]]:
+    """As ``components``, which looks at all charts again for each one."""
+    document = Document()
+    with document.models.freeze():
+        for model in drawn.values():
+            document.add_root(model)
+    script, divisions = components(drawn)
+    return script, divisions
 
 
 def _markup(text: str) -> Any:

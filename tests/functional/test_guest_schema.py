@@ -8,18 +8,17 @@ import re
 
 import libvirt
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from lxml import etree
 
 from ceilometer_perf import guest
 from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import errors
+from tests.examples import times
 from tests.unit.guest_cases import CASES, Case
 from tests.unit.guest_strategies import Given, domains
 
 SCHEMAS = "/usr/share/libvirt/schemas"
-
-QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +50,7 @@ def test_golden_pairs_hold_to_the_schema(
 
 
 @given(given=domains())
-@settings(QUIET, max_examples=300)
+@times(5)
 def test_results_hold_to_the_schema(
     given: Given, schema: etree.RelaxNG
 ) -> None:
@@ -60,7 +59,7 @@ def test_results_hold_to_the_schema(
 
 
 @given(given=domains())
-@settings(QUIET, max_examples=300)
+@times(5)
 def test_libvirt_takes_results_and_means_the_same(
     given: Given, connection: libvirt.virConnect
 ) -> None:

@@ -36,14 +36,14 @@ CORE_PIPELINE = {
 }
 NOVA_CONF = advice.nova_conf(probed("vm", FakeKernel((1,))))
 INSTALLED = Path(sys.executable).parent / "ceilometer-perf"
-COMMAND = f"""\
+COMMAND = """\
 #!/bin/sh
 case "$*" in
     "host probe --nova-conf") cat <<'END'
 {NOVA_CONF}END
     ;;
     "host probe -f value -c hardware_counters") echo 4 ;;
-    gnocchi-resources*) exec {INSTALLED} "$@" ;;
+    gnocchi-resources*) exec {RESOURCES} "$@" ;;
     doctor) echo "broken instances"; exit 1 ;;
     *) exit 2 ;;
 esac
@@ -53,11 +53,12 @@ esac
 class DevStack:
     """A host that DevStack works on."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, resources: str | Path = "true") -> None:
+        """``resources`` is the program that makes gnocchi_resources.yaml."""
         self.root = root
         for name in ("bin", "ceilometer", "resctrl"):
             (root / name).mkdir()
-        self.command(COMMAND)
+        self.command(COMMAND.format(NOVA_CONF=NOVA_CONF, RESOURCES=resources))
         self.command(f'#!/bin/sh\nexec {sys.executable} "$@"\n', "python3")
         self.write("polling.yaml", CORE_POLLING)
         self.write("pipeline.yaml", CORE_PIPELINE)
@@ -108,7 +109,7 @@ def devstack(tmp_path: Path) -> DevStack:
 @pytest.fixture(scope="module")
 def stacked(tmp_path_factory: pytest.TempPathFactory) -> DevStack:
     """One that is set up, twice, and that tests only look at."""
-    devstack = DevStack(tmp_path_factory.mktemp("stacked"))
+    devstack = DevStack(tmp_path_factory.mktemp("stacked"), INSTALLED)
     for _ in range(2):  # stack.sh may run again
         devstack.run("stack", "post-config")
     return devstack

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 import contextlib
 
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from lxml import etree
 
 from ceilometer_perf import guest
 from ceilometer_perf.guest import errors
 from ceilometer_perf.guest.elements import ELEMENTS
+from tests.examples import times
 from tests.unit.guest_strategies import Given, domains
 
 SPELLED_OUT = [element.where for element in ELEMENTS]
@@ -52,26 +53,22 @@ def rest(text: str) -> list[tuple[object, ...]]:
 
 
 @given(domains())
-@settings(max_examples=150, deadline=None)
 def test_apply_makes_it_clean(given: Given) -> None:
     assert guest.check(mended(given), given.requirements) == []
 
 
 @given(domains())
-@settings(max_examples=150, deadline=None)
 def test_apply_is_idempotent(given: Given) -> None:
     once = mended(given)
     assert guest.apply(once, given.requirements) == once
 
 
 @given(domains())
-@settings(max_examples=150, deadline=None)
 def test_apply_leaves_the_rest(given: Given) -> None:
     assert rest(mended(given)) == rest(given.xml)
 
 
 @given(domains())
-@settings(max_examples=150, deadline=None)
 def test_events_and_schedulers_of_others_stay(given: Given) -> None:
     before = etree.fromstring(given.xml)
     after = etree.fromstring(mended(given))
@@ -104,7 +101,6 @@ def tunes(domain: etree._Element) -> set[tuple[object, ...]]:
 
 
 @given(domains())
-@settings(max_examples=150, deadline=None)
 def test_what_is_clean_is_not_touched(given: Given) -> None:
     if guest.check(given.xml, given.requirements) == []:
         assert guest.apply(given.xml, given.requirements) == given.xml
@@ -113,7 +109,6 @@ def test_what_is_clean_is_not_touched(given: Given) -> None:
 
 
 @given(domains())
-@settings(max_examples=150, deadline=None)
 def test_what_only_nova_can_choose_is_found_and_refused_alike(
     given: Given,
 ) -> None:
@@ -157,7 +152,7 @@ FRAGMENTS = st.sampled_from(
 )
 @example(b"\xff\xfe<\x00d\x00o\x00m\x00a\x00i\x00n\x00/\x00>\x00")
 @example("<domain><vcpu>2</vcpu><cputune/>t</domain>")
-@settings(max_examples=500, deadline=None)
+@times(5)
 def test_any_input_gives_a_result_or_a_clear_error(
     document: str | bytes,
 ) -> None:

@@ -148,6 +148,12 @@ def test_a_pool_is_what_of_it_is_online() -> None:
         ("^2,0-2", {0, 1}),
         ("0-99999999999,^2-99999999999", {0, 1}),
         ("0-2,4,5,9", {0, 1, 2, 4, 5, 9}),
+        ("8200,^10000", {8200}),
+        ("8200,^8200", set()),
+        ("9000-9002,^9001", {9000, 9002}),
+        ("0-9,0-9,^5", {0, 1, 2, 3, 4, 6, 7, 8, 9}),
+        ("0-99999999999", set(range(cpus.LIMIT + 1))),
+        ("5,3-99999999999,^4", {3, *range(5, cpus.LIMIT + 5)}),
     ],
 )
 def test_cpu_sets(spec: str, expected: set[int]) -> None:
@@ -158,6 +164,13 @@ def test_cpu_sets(spec: str, expected: set[int]) -> None:
 def test_libvirt_reads_from_left_to_right() -> None:
     assert cpus.parse_libvirt("^2,0-2") == {0, 1, 2}
     assert cpus.parse_libvirt("0-2,^2,5,") == {0, 1, 5}
+    assert cpus.parse_libvirt("8200,^10000,16383") == {8200, 16383}
+
+
+@pytest.mark.parametrize("spec", ["16384", "0-16384", "0,^99999999999"])
+def test_libvirt_has_a_highest_number(spec: str) -> None:
+    with pytest.raises(errors.NovaRefusal, match="16383"):
+        cpus.parse_libvirt(spec)
 
 
 def test_cpu_sets_as_text() -> None:

@@ -49,8 +49,11 @@ def test_they_do_what_they_say() -> None:
 
 def test_a_wrong_expectation_is_noticed(tmp_path: Path) -> None:
     text = TESTS.read_text().replace("value: 0.875", "value: 0.876")
+    shown = yaml.safe_load(text.replace("../../../etc/prometheus/", f"{ETC}/"))
+    # One of them will do: promtool takes seconds for all.
+    shown["tests"] = [t for t in shown["tests"] if "0.876" in str(t)][:1]
     wrong = tmp_path / "wrong.yml"
-    wrong.write_text(text.replace("../../../etc/prometheus/", f"{ETC}/"))
+    wrong.write_text(yaml.safe_dump(shown))
     done = promtool("test", "rules", wrong)
     assert done.returncode == 1
     assert "host:perf_ipc:ratio" in done.stdout + done.stderr

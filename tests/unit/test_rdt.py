@@ -208,3 +208,38 @@ def test_a_reserved_part_of_no_size_is_none() -> None:
         + "</cachetune></cputune></domain>"
     )  # fmt: skip
     assert tune.reserved(document) == {1: 7}
+
+
+def test_parts_of_one_cache_are_added_up() -> None:
+    """Each by libvirt's units; what says nothing of them is in bytes."""
+    caches = "".join(
+        f"<cache level='3' {each}/>"
+        for each in (
+            "id='0' size='3' unit='MiB'",
+            "id='0' size='512' unit='KiB'",
+            "id='1' size='7'",
+            "size='1' unit='B'",
+            "id='2'",
+            "id='3' size='5' unit='parsec'",
+        )
+    )
+    document = (
+        f"<domain><cputune><cachetune>{caches}</cachetune>"
+        f"<cachetune><cache level='3' id='1' size='2'/></cachetune></cputune>"
+        "</domain>"
+    )
+    assert tune.reserved(document) == {
+        0: 3 * 1024**2 + 512 * 1024 + 1, 1: 9, 2: 0, 3: 5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["cachetune", "memorytune"])
+def test_a_monitor_of_either_kind(kind: str) -> None:
+    document = (
+        f"<domain><vcpu>2</vcpu><cputune><{kind}><monitor/></{kind}>"
+        "</cputune></domain>"
+    )
+    assert tune.has_monitors(document)
+    assert tune.vcpus(document) == {0, 1}
+    elsewhere = document.replace("cputune", "metadata")
+    assert not tune.has_monitors(elsewhere)

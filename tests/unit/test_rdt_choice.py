@@ -44,12 +44,12 @@ class Groups(groups.Groups):
 
 class Libvirt(Monitors):
     def __init__(self, **stats: Mapping[str, Any]) -> None:
-        self.asked = 0
+        self.asked: list[set[str]] = []
         self.stats = stats
         self.fails: Exception | None = None
 
     def read(self, uuids: Collection[str]) -> Mapping[str, Any]:
-        self.asked += 1
+        self.asked.append(set(uuids))
         if self.fails:
             raise self.fails
         return self.stats
@@ -185,7 +185,7 @@ def test_monitor_without_a_number(value: object) -> None:
 def test_libvirt_is_not_asked_where_no_xml_has_a_monitor() -> None:
     libvirt, groups = Libvirt(), Groups()
     assert read(Choice(libvirt, groups), new={}) == {"new": "resctrl"}
-    assert not libvirt.asked
+    assert libvirt.asked == []
 
 
 def test_nobody_left_is_no_group_to_keep() -> None:
@@ -210,3 +210,47 @@ def test_who_was_not_judged_is_left_alone_and_its_group_kept() -> None:
     groups = Groups()
     assert Choice(Libvirt(), groups).read(reading, {}) == {}
     assert groups.kept == set(GUESTS)
+
+
+def test_libvirt_is_asked_for_those_alone_that_have_a_monitor() -> None:
+    libvirt = Libvirt(xml=STATS)
+    read(Choice(libvirt, Groups()))
+    assert libvirt.asked == [{"xml"}]
+
+
+def test_what_libvirt_said_is_why() -> None:
+    libvirt = Libvirt()
+    libvirt.fails = unavailable("no answer")
+    reading = Reading(0, 0, GUESTS, {"xml": {}})
+    answers = Choice(libvirt, Groups()).read(reading, {"xml": {}})
+    assert answers == {"xml": verdicts.stale("no answer")}
+
+
+@pytest.mark.parametrize(
+    ("counters", "identity"),
+    [({"perf.cmt": 1}, 7), ({}, ((7, "vcpus_0"),))],
+    ids=["perf", "libvirt"],
+)
+def test_another_boot_is_another_counter(
+    counters: Counters, identity: object
+) -> None:
+    guests = {"u": guest("instance-1", id=7, xml=MONITORED)}
+    stats = {**STATS, "memory.bandwidth.monitor.0.name": "vcpus_0"}
+    reading = Reading(0, 0, guests, {"u": counters})
+    judged = {"u": dict.fromkeys(counters, verdicts.OK)}
+    answers = Choice(Libvirt(u=stats), Groups()).read(reading, judged)
+    (usage,) = answers.values()
+    assert isinstance(usage, Usage)
+    assert usage.identity == identity
+
+
+def test_groups_of_those_that_run_and_may_have_one_are_kept() -> None:
+    """A realtime guest may have none, and one that is off has no threads."""
+    guests = {
+        "runs": guest("a", id=0),
+        "off": guest("b", id=-1),
+        "realtime": guest("c", realtime=True),
+    }
+    groups = Groups()
+    Choice(Libvirt(), groups).read(Reading(0, 0, guests, {}), {})
+    assert groups.kept == {"runs"}

@@ -2,6 +2,7 @@
 """Levels are levels, and bandwidth is growth that means something."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import pytest
 
@@ -154,3 +155,43 @@ def test_each_cache_has_its_part() -> None:
         BANDWIDTH: {4: 2.0},
     }
     assert found.values[UTIL].value == 95.0
+
+
+def test_since_is_when_the_counters_were_first_read() -> None:
+    rates = Rated()
+    before = datetime.now(UTC)
+    first = rates.figures("web", 0, usage(1, 100)).since
+    assert before <= first <= datetime.now(UTC)
+    for at in 60, 120:
+        assert rates.figures("web", at, usage(1, 100 + at)).since == first
+    again = rates.figures("web", 180, usage(1, 0, identity=2)).since
+    assert first <= again <= datetime.now(UTC)
+    assert rates.figures("web", 240, usage(1, 9, identity=2)).since == again
+
+
+@pytest.mark.parametrize(("after", "settled"), [(0.9, False), (1.0, True)])
+def test_a_second_is_enough_to_settle(after: float, settled: bool) -> None:
+    rates = Rated()
+    rates.compute("web", 100, usage(300))
+    assert (L3 in rates.compute("web", 100 + after, usage(300))) is settled
+
+
+def test_half_a_second_is_enough_for_a_rate() -> None:
+    rates = Rated()
+    rates.compute("web", 100, usage(1, 100))
+    assert rates.compute("web", 100.5, usage(1, 101))[BANDWIDTH] == 2.0
+
+
+def test_a_bank_that_came_without_a_number_is_no_growth() -> None:
+    rates = Rated()
+    rates.compute("web", 0, usage(1, 100, None))
+    assert BANDWIDTH not in rates.compute("web", 60, usage(1, 160))
+    rates.compute("db", 0, usage(1, 100))
+    assert BANDWIDTH not in rates.compute("db", 60, usage(1, 160, None))
+
+
+def test_a_bank_that_did_not_grow_is_a_number_too() -> None:
+    rates = Rated()
+    rates.compute("web", 0, usage(1, 100, 7))
+    grown = rates.figures("web", 10, usage(1, 150, 7)).values[BANDWIDTH]
+    assert (grown.value, grown.banks) == (5.0, {0: 5.0, 1: 0.0})

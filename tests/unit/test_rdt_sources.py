@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ceilometer_perf import privsep
+from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host import resctrl
 from ceilometer_perf.host.resctrl import PREFIX, Resctrl
@@ -256,6 +257,9 @@ def test_group_of_one_that_was_missed_this_once_is_kept(
 def test_rmids_run_out_for_the_same_ones_each_time(
     root: Resctrl, host: Host, helper: Helper
 ) -> None:
+    mon = root.root / "info" / "L3_MON"
+    mon.mkdir(parents=True)
+    (mon / "num_rmids").write_text("176\n")
     first = Agent(root, host, helper)
     first.read("m")
     for agent in (first, first, Agent(root, host, helper)):
@@ -266,17 +270,83 @@ def test_rmids_run_out_for_the_same_ones_each_time(
             "b": Verdict.HOST_LACKS,
             "z": Verdict.HOST_LACKS,
         }
-    assert "3 of" in str(answers["b"])
+    assert answers["b"] == verdicts.no_rmid(3, 176)
     # One asks, in each cycle, for all who have none.
     assert not [call for call in helper.calls if call[-1] == "z"]
+
+
+def test_who_has_a_group_is_put_in_again_though_rmids_ran_out(
+    agent: Agent, host: Host
+) -> None:
+    agent.read("m", "x")
+    host.run_guest("instance-m")
+    assert verdict_of(agent.read("a", "m", "x")) == {
+        "a": Verdict.HOST_LACKS, "m": None, "x": None,
+    }  # fmt: skip
 
 
 def test_group_that_somebody_removed_is_made_again(
     agent: Agent, helper: Helper
 ) -> None:
-    agent.read("web")
+    before = agent.read("web")["web"]
+    again = agent.read("web")["web"]
     helper.release("web")
-    assert verdict_of(agent.read("web")) == {"web": None}
+    after = agent.read("web")["web"]
+    assert {each.source for each in (before, again, after)} == {"resctrl"}
+    assert before.identity == again.identity != after.identity
+
+
+def test_group_that_somebody_removes_at_once(
+    agent: Agent, helper: Helper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helper, "watch", lambda name, instance: None)
+    assert agent.read("web") == {"web": verdicts.GROUP_REMOVED}
+
+
+def test_some_of_the_groups_are_not_the_instance(
+    agent: Agent, root: Resctrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is removed while it is read, of an instance that has two."""
+    agent.read("web")
+    other = root.root / "gold" / "mon_groups" / f"{PREFIX}web"
+    shutil.copytree(root.root / "mon_groups" / f"{PREFIX}web", other)
+    (both,) = agent.read("web").values()
+    assert both.sum(OCCUPANCY) == 8
+    count = resctrl.count
+    monkeypatch.setattr(
+        resctrl, "count", lambda path: None if path == other else count(path)
+    )
+    assert agent.read("web") == {"web": verdicts.GROUP_REMOVED}
+
+
+def test_a_process_without_threads_is_not_taken_for_one_in_its_group(
+    agent: Agent, helper: Helper, host: Host
+) -> None:
+    agent.read("web")
+    process = host.processes.guest("instance-web")
+    assert process is not None
+    shutil.rmtree(host.proc / str(process.pid) / "task")
+    helper.calls.clear()
+    groups = Groups(agent.root, host.processes, helper)
+    groups.read({"web": guest("instance-web")})
+    assert helper.calls == [("watch", "instance-web", "web")]
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError(errno.EEXIST, "as pqos"),
+         verdicts.monitored(f"[Errno {errno.EEXIST}] as pqos")),
+        (RuntimeError("no sudo"),
+         verdicts.helper_failed("RuntimeError: no sudo")),
+        (ProcessLookupError(errno.ESRCH, "gone"), verdicts.NOT_RUNNING),
+    ],
+)  # fmt: skip
+def test_why_is_said(
+    agent: Agent, helper: Helper, error: Exception, why: Judgement
+) -> None:
+    helper.fails = error
+    assert agent.read("web") == {"web": why}
 
 
 @pytest.mark.parametrize(
@@ -323,7 +393,7 @@ def test_nobody_is_asked_where_resctrl_is_not_mounted(
     nowhere = Agent(Resctrl(tmp_path / "none"), host, helper)
     (why,) = nowhere.read("web").values()
     assert why.verdict is Verdict.HOST_LACKS
-    assert "mount -t resctrl" in why.remedy
+    assert why == verdicts.not_mounted(tmp_path / "none")
     assert helper.calls == []
     monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda: False)
     (why,) = nowhere.read("web").values()

@@ -77,22 +77,34 @@ def refused(ran: Ran, *said: str) -> None:
 
 
 def test_every_panel_that_has_a_query_is_drawn(tmp_path: Path) -> None:
-    data, again = tmp_path / "data.json", tmp_path / "again.html"
     with having(Had(NAMES)) as url:
-        ran = report(tmp_path, url, "--save", str(data))
+        ran = report(tmp_path, url)
     page = tmp_path / "report.html"
     assert ran.out == f"{page}: {len(PANELS)} panels\n"
-    ran = run("report", "--from", "file", "--data", str(data), str(again))
-    assert ran.out == f"{again}: {len(PANELS)} panels\n"
-    for text in (page.read_text(), again.read_text()):
-        assert "web-1 cycles" in text
-        # Who has no name has an id.
-        assert DB in text
-        assert f"Asked of {url}." in text
-        for dashboard in DASHBOARDS:
-            for panel in dashboard.panels:
-                drawn = f"<h3>{panel.title}</h3>" in text
-                assert drawn == bool(panel.gnocchi), panel.title
+    text = page.read_text()
+    assert "web-1 cycles" in text
+    # Who has no name has an id.
+    assert DB in text
+    assert f"Asked of {url}." in text
+    for dashboard in DASHBOARDS:
+        for panel in dashboard.panels:
+            drawn = f"<h3>{panel.title}</h3>" in text
+            assert drawn == bool(panel.gnocchi), panel.title
+
+
+def test_what_is_saved_is_drawn_again(tmp_path: Path) -> None:
+    data, again = tmp_path / "data.json", tmp_path / "again.html"
+    trust = ("--page", "trust")
+    with having(Had(NAMES)) as url:
+        report(tmp_path, url, *trust, "--save", str(data))
+    ran = run("report", "--from", "file", "--data", str(data), *trust,
+              str(again))  # fmt: skip
+    assert ran.out == f"{again}: 2 panels\n"
+    text = again.read_text()
+    assert f"Asked of {url}." in text
+    # One has no query to Gnocchi.
+    assert "<h3>Coverage</h3>" in text
+    assert "<h3>Agents</h3>" not in text
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
@@ -286,7 +298,7 @@ def test_what_it_does_not_have_is_one_line(tmp_path: Path, name: str) -> None:
 
 def test_a_panel_without_data_is_named(tmp_path: Path) -> None:
     with having(Had(NAMES, metrics=r"(?!perf\.coverage).*")) as url:
-        ran = report(tmp_path, url)
+        ran = report(tmp_path, url, "--page", "trust")
     assert ran.out.endswith("1 without data: Coverage\n")
 
 

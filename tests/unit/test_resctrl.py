@@ -123,12 +123,12 @@ def watched(root: Path, tmp_path: Path) -> watching.Watching:
 
 
 @pytest.mark.parametrize(
-    "name", ["../run/web", "/etc/web", ".web", "a/../web", ""]
+    "name", ["../run/web", "/etc/web", ".web", "a/../web", "a/web", "."]
 )
 def test_name_that_leaves_the_folder(
     watched: watching.Watching, name: str
 ) -> None:
-    with pytest.raises((ValueError, OSError)):
+    with pytest.raises(ValueError, match="not a domain's name"):
         watched.watch(name, ONE)
 
 
@@ -145,6 +145,135 @@ def test_process_of_another_instance(watched: watching.Watching) -> None:
         watched.watch("web", TWO)
     with pytest.raises(ProcessLookupError):
         watched.watch("other", ONE)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-name", ONE, "-uuid", TWO],
+        ["-uuid", TWO, ONE],
+        [ONE, "-uuid"],
+        ["-uuid", f"{ONE}x"],
+        ["-smbios", f"-uuid {ONE}"],
+        [],
+    ],
+)
+def test_uuid_that_is_not_the_process_s_own(
+    watched: watching.Watching, tmp_path: Path, words: list[str]
+) -> None:
+    """Names and other arguments are for the guest's owner to choose."""
+    command = "\0".join(["qemu", *words, ""])
+    (tmp_path / "proc" / "7" / "cmdline").write_text(command)
+    with pytest.raises(ProcessLookupError, match="does not run"):
+        watched.watch("web", ONE)
+
+
+def test_no_name_is_no_guest(watched: watching.Watching) -> None:
+    with pytest.raises(ProcessLookupError):
+        watched.watch("", ONE)
+
+
+def test_uuid_in_capitals_is_the_same(
+    watched: watching.Watching, root: Path
+) -> None:
+    (root / "qemu-1-web" / "mon_groups").mkdir()
+    watched.watch("web", ONE.upper())
+    assert (
+        root / "qemu-1-web/mon_groups" / f"ceilometer-perf-{ONE}" / "tasks"
+    ).exists()
+
+
+def test_process_that_ends_meanwhile(
+    watched: watching.Watching, tmp_path: Path
+) -> None:
+    (tmp_path / "proc" / "7" / "task" / "7").rmdir()
+    (tmp_path / "proc" / "7" / "task").rmdir()
+    with pytest.raises(ProcessLookupError, match="does not run"):
+        watched.watch("web", ONE)
+
+
+class Threads:
+    """Those of a process that starts another each time they are looked at.
+
+    As many times as ``more`` says.
+    """
+
+    def __init__(self, tasks: Path, more: int) -> None:
+        self._tasks = tasks
+        self._more = more
+        self._read = resctrl.threads
+        self.written: list[int] = []
+
+    def of(self, group: Path) -> frozenset[int]:
+        if self._more and group.name.startswith(resctrl.PREFIX):
+            self._more -= 1
+            (self._tasks / str(100 + self._more)).mkdir()
+        return self._read(group)
+
+    def write(self, path: Path, text: str) -> int:
+        with path.open("a") as file:
+            self.written.append(int(text))
+            return file.write(text)
+
+
+@pytest.mark.parametrize(
+    ("more", "inside"), [(0, [7]), (1, [7, 100]), (9, [7, 108, 107])]
+)
+def test_threads_that_start_meanwhile_are_put_in(
+    watched: watching.Watching,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: int,
+    inside: list[int],
+) -> None:
+    """In three passes; those of later ones follow by themselves."""
+    (root / "mon_groups" / "qemu-1-web-vcpus_0-1").rmdir()
+    threads = Threads(tmp_path / "proc" / "7" / "task", more)
+    monkeypatch.setattr(resctrl, "threads", threads.of)
+    monkeypatch.setattr(
+        Path, "write_text", lambda path, text: threads.write(path, text)
+    )
+    (root / "qemu-1-web" / "tasks").unlink()
+    watched.watch("web", ONE)
+    assert threads.written == inside
+
+
+def test_thread_that_ends_meanwhile_costs_no_other(
+    watched: watching.Watching,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = []
+
+    def write_text(path: Path, text: str) -> int:
+        if text == "7\n":
+            raise ProcessLookupError
+        written.append(text)
+        return len(text)
+
+    (tmp_path / "proc" / "7" / "task" / "8").mkdir()
+    (root / "qemu-1-web" / "tasks").unlink()
+    monkeypatch.setattr(Path, "write_text", write_text)
+    watched.watch("web", ONE)
+    assert written == ["8\n"]
+
+
+def test_threads_are_put_in_where_each_is(
+    watched: watching.Watching, root: Path, tmp_path: Path
+) -> None:
+    for tid in (8, 9):
+        (tmp_path / "proc" / "7" / "task" / str(tid)).mkdir()
+    for control in ("qemu-1-web", "qemu-3-web"):
+        (root / control / "mon_groups").mkdir(parents=True)
+    (root / "qemu-1-web" / "tasks").write_text("7\n1\n")
+    (root / "qemu-3-web" / "tasks").write_text("8\n")
+    (root / "tasks").write_text("9\n")
+    watched.watch("web", ONE)
+    for control, tid in (("qemu-1-web", 7), ("qemu-3-web", 8), ("", 9)):
+        group = root / control / "mon_groups" / f"ceilometer-perf-{ONE}"
+        assert (group / "tasks").read_text() == f"{tid}\n"
 
 
 def test_link_in_place_of_the_pid_file(

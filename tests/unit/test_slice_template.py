@@ -5,7 +5,7 @@ import pathlib
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -13,6 +13,7 @@ from ceilometer_perf.slices import rendering, template
 from ceilometer_perf.slices.context import SAMPLE
 from ceilometer_perf.slices.errors import TemplateError
 from ceilometer_perf.slices.template import Rendered, Template
+from tests.examples import times
 from tests.unit.slice_cases import instance
 
 
@@ -110,7 +111,7 @@ WORDS = st.text(
         ]
     ),
 )
-@settings(max_examples=25, deadline=None)
+@times(0.5)
 def test_no_value_is_markup(values: list[str], filters: str) -> None:
     jobs = [
         (

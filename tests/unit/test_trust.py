@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from ceilometer_perf.counters import verdicts
+from ceilometer_perf.counters import trust, verdicts
 from ceilometer_perf.counters.trust import Evidence, Gate, Judged, Policy
 from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.host.processes import Process
+from tests.examples import times
 
 SECOND = 1_000_000_000
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -402,6 +403,8 @@ def test_more_hardware_events_than_counters() -> None:
         assert verdict_of(judged) == expected
         assert judged.judgements[CLOCK] is verdicts.OK
         few = expected == {Verdict.OK}
+        if not few:
+            assert judged.judgements[CYCLES] == verdicts.multiplexed(3, 2)
         assert judged.withheld() == ({} if few else {"multiplexed": 3})
     judged = world.judge(
         Gate(Policy(hardware_counters=2, withhold_multiplexed=False))
@@ -427,6 +430,310 @@ def test_forgets_who_is_gone() -> None:
     assert gate._lives == {}
 
 
+# What tells one life of an instance from the next
+
+
+@pytest.mark.parametrize(("pid", "started"), [(1, 0), (0, 1)])
+def test_another_process_is_another_life(pid: int, started: int) -> None:
+    """Even one with the same PID, and even if libvirt's id is the same."""
+    world, gate = World(), Gate(Policy())
+    world.run(60)
+    world.judge(gate)
+    boot = world.boot
+    world.reboot()
+    world.boot = boot
+    world.pid -= 1 - pid
+    world.started += started - 1
+    world.run(60)
+    judged = world.judge(gate)
+    assert verdict_of(judged) == {Verdict.OK}
+    assert judged.since == START + timedelta(seconds=60)
+
+
+def test_a_process_that_is_not_seen_once_is_the_same_still() -> None:
+    world, gate = World(events=(CLOCK,)), Gate(Policy())
+    world.run(60)
+    world.judge(gate)
+    world.open_anew(CYCLES)
+    world.run(60)
+    judged = world.judge(gate, process=None)
+    assert judged.judgements[CYCLES] is verdicts.ENABLED_LIVE
+    assert world.judge(gate).since == START
+
+
+def test_a_process_that_is_seen_later_is_remembered() -> None:
+    world, gate = World(events=(CYCLES,)), Gate(Policy())
+    world.judge(gate, process=None)
+    world.run(60)
+    assert world.judge(gate).since == START
+    boot = world.boot
+    world.reboot()
+    world.boot = boot
+    world.run(10)
+    judged = world.judge(gate)
+    assert judged.since == START + timedelta(seconds=60)
+    assert verdict_of(judged) == {Verdict.OK}
+
+
+def test_instances_are_judged_apart() -> None:
+    world, other, gate = World(), World(), Gate(Policy())
+    world.run(60)
+    world.judge(gate)
+    world.open_anew(CYCLES)
+    world.judge(gate)
+    other.reboot()
+    other.run(60)
+    apart = gate.judge("other", other.values(), other.evidence())
+    assert verdict_of(apart) == {Verdict.OK}
+    world.run(600)
+    assert world.judge(gate).judgements[CYCLES] == verdicts.FELL
+
+
+def detached(world: World, gate: Gate) -> bool:
+    """Whether the gate still knows that a counter fell."""
+    world.run(600)
+    judgement = world.judge(gate, driver=Process(0, 0, 17, 0)).judgements
+    return judgement[CYCLES] == verdicts.FELL
+
+
+@pytest.fixture
+def fallen() -> tuple[World, Gate]:
+    world, gate = World(events=(CYCLES,)), Gate(Policy())
+    world.run(60)
+    world.judge(gate)
+    world.open_anew(CYCLES)
+    world.judge(gate, driver=Process(0, 0, 17, 0))
+    return world, gate
+
+
+def test_who_is_listed_is_remembered(fallen: tuple[World, Gate]) -> None:
+    world, gate = fallen
+    gate.forget_all_but({UUID}, lambda process: False)
+    assert detached(world, gate)
+
+
+def test_who_runs_unlisted_is_remembered(fallen: tuple[World, Gate]) -> None:
+    world, gate = fallen
+    gate.forget_all_but((), lambda process: process.pid == world.pid)
+    assert detached(world, gate)
+
+
+def test_who_neither_runs_nor_is_listed_is_forgotten(
+    fallen: tuple[World, Gate],
+) -> None:
+    world, gate = fallen
+    gate.forget_all_but((), lambda process: process.pid != world.pid)
+    assert not detached(world, gate)
+
+
+def test_who_was_never_seen_to_run_is_forgotten() -> None:
+    world, gate = World(events=(CYCLES,)), Gate(Policy())
+    world.run(60)
+    unseen = {"process": None, "driver": None}
+    world.judge(gate, **unseen)
+    world.open_anew(CYCLES)
+    world.judge(gate, **unseen)
+    gate.forget_all_but((), lambda process: True)
+    assert verdict_of(world.judge(gate, **unseen)) == {Verdict.OK}
+
+
+@pytest.mark.parametrize(
+    ("age", "late", "meanwhile"),
+    [(0.02, 0, True), (0.03, 0, False), (1, 1, True), (1.1, 1, False)],
+)
+def test_started_while_the_counters_were_read(
+    age: float, late: float, meanwhile: bool
+) -> None:
+    evidence = World().evidence(
+        process=Process(1, 0, 4, 0), uptime=age, late=late
+    )
+    assert evidence.started_meanwhile is meanwhile
+    unseen = dataclasses.replace(evidence, process=None)
+    assert not unseen.started_meanwhile
+
+
+@pytest.mark.parametrize(
+    ("driver", "younger"), [(99, False), (100, False), (101, True)]
+)
+def test_libvirtd_that_started_after_the_guest(
+    driver: int, younger: bool
+) -> None:
+    evidence = World(ticks=100, driver_started=driver).evidence()
+    assert evidence.driver_is_younger is younger
+    for unknown in (
+        dataclasses.replace(evidence, process=None),
+        dataclasses.replace(evidence, driver=None),
+    ):
+        assert not unknown.driver_is_younger
+
+
+# What is detached with what fell
+
+INSTRUCTIONS = "perf.instructions"
+
+
+@pytest.mark.parametrize(
+    ("driver", "why"),
+    [(None, verdicts.FELL), (Process(0, 10_000, 17, 0), verdicts.RESTARTED)],
+)
+def test_one_that_fell_takes_all_along(
+    driver: Process | None, why: verdicts.Judgement
+) -> None:
+    """Though a clock still counts right: libvirtd has opened all of them."""
+    world = World(events=(CYCLES, INSTRUCTIONS, CLOCK))
+    gate = Gate(Policy())
+    world.run(60)
+    world.judge(gate)
+    world.open_anew(CYCLES)
+    world.run(60)
+    judged = world.judge(gate, driver=driver)
+    assert set(judged.judgements.values()) == {why}
+
+
+def test_one_that_fell_under_an_older_libvirtd_falls_alone() -> None:
+    world, gate = World(events=(CYCLES, INSTRUCTIONS)), Gate(Policy())
+    world.run(60)
+    world.judge(gate)
+    world.open_anew(CYCLES)
+    judged = world.judge(gate)
+    assert judged.judgements == {
+        CYCLES: verdicts.FELL,
+        INSTRUCTIONS: verdicts.OK,
+    }
+
+
+def test_a_level_may_fall() -> None:
+    world, gate = World(events=("perf.cmt", "perf.mbmt")), Gate(Policy())
+    world.run(60)
+    world.judge(gate)
+    world.counters["perf.cmt"] = 0.0
+    assert verdict_of(world.judge(gate)) == {Verdict.OK}
+    world.counters["perf.mbmt"] = 0.0
+    assert world.judge(gate).judgements == {
+        "perf.cmt": verdicts.OK,
+        "perf.mbmt": verdicts.FELL,
+    }
+
+
+def test_an_event_that_a_younger_libvirtd_brought() -> None:
+    world, gate = World(events=()), Gate(Policy())
+    world.run(600)
+    world.judge(gate)
+    world.restart_libvirtd()
+    world.open_anew(CYCLES)
+    judged = world.judge(gate)
+    assert set(judged.judgements.values()) == {verdicts.RESTARTED}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "why"),
+    [(30, verdicts.OK), (31, verdicts.ENABLED_LIVE)],
+)
+def test_how_long_a_guest_may_take_to_start(
+    seconds: float, why: verdicts.Judgement
+) -> None:
+    world, gate = World(events=(), ticks=10_000), Gate(Policy())
+    world.run(seconds)
+    world.judge(gate, driver=None)
+    world.open_anew(CYCLES)
+    assert set(world.judge(gate, driver=None).judgements.values()) == {why}
+
+
+# What coverage is, and when it decides
+
+
+def test_a_floor_of_cpu_time_is_enough() -> None:
+    world = World()
+    world.run(1)
+    assert world.judge(Gate(Policy(coverage_floor=1))).coverage == 1
+
+
+@pytest.mark.parametrize(("used", "known"), [(0.39, False), (0.4, True)])
+def test_two_ticks_are_how_exact_cpu_time_is(used: float, known: bool) -> None:
+    world = World()
+    world.run(used)
+    judged = world.judge(Gate(Policy(coverage_floor=0.1)))
+    assert (judged.coverage is not None) is known
+
+
+def test_coverage_is_known_in_each_cycle_once_it_is() -> None:
+    world, gate = World(), Gate(Policy(coverage_floor=10))
+    for cycle in range(1, 12):
+        world.run(4)
+        coverage = world.judge(gate).coverage
+        assert (coverage is not None) is (cycle >= 3)
+
+
+def test_coverage_is_of_the_last_floors_of_cpu_time() -> None:
+    world, gate = World(), Gate(Policy(coverage_floor=1))
+    for _ in range(2):
+        world.run(1)
+        world.judge(gate)
+    world.sees_vcpus[CLOCK] = False
+    world.run(1)
+    assert world.judge(gate).coverage == pytest.approx(0.505)
+    world.run(1)
+    assert world.judge(gate).coverage == pytest.approx(0.01)
+
+
+def test_a_clock_that_fell_is_measured_from_there() -> None:
+    world, gate = World(), Gate(Policy())
+    for _ in range(2):
+        world.run(60)
+        world.judge(gate)
+    world.counters[CLOCK] = 0.0
+    assert world.judge(gate).coverage is None
+    for _ in range(3):
+        world.run(60)
+        assert world.judge(gate).coverage == pytest.approx(1)
+
+
+def test_just_enough_coverage_is_enough() -> None:
+    world, gate = World(), Gate(Policy(min_coverage=0.9))
+    world.run(10)
+    world.counters = {CYCLES: 10.0, CLOCK: 9.0}
+    judged = world.judge(gate)
+    assert judged.coverage == 0.9
+    assert verdict_of(judged) == {Verdict.OK}
+
+
+@pytest.mark.parametrize(
+    ("threads", "cpus"), [(4, 8), (8, 4)], ids=["threads", "cpus"]
+)
+def test_each_thread_that_has_a_cpu_may_have_run_on(
+    threads: int, cpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a second late: 2 s of CPU time, 5 % of 40."""
+    monkeypatch.setattr(trust, "_CPUS", cpus)
+    for used, known in (30, False), (60, True):
+        world = World()
+        world.run(used)
+        process = world.evidence().process
+        assert process is not None
+        judged = world.judge(
+            Gate(Policy()),
+            process=dataclasses.replace(process, threads=threads),
+            late=0.5,
+        )
+        assert (judged.coverage is not None) is known
+
+
+def test_a_clock_that_was_detached_proves_nothing() -> None:
+    world = World(events=(CYCLES,))
+    gate = Gate(Policy(withhold_in_doubt=True))
+    world.run(60)
+    world.judge(gate)
+    world.open_anew(CLOCK)
+    world.sees_vcpus[CLOCK] = True
+    world.run(6000)
+    judged = world.judge(gate)
+    assert judged.coverage == pytest.approx(0.99, abs=0.01)
+    assert judged.judgements == {
+        CYCLES: verdicts.IN_DOUBT,
+        CLOCK: verdicts.ENABLED_LIVE,
+    }
+
+
 STEPS = st.one_of(
     st.tuples(
         st.just("run"),
@@ -440,7 +747,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@times(5)
 @given(st.lists(STEPS, max_size=40), st.floats(0.1, 2))
 def test_no_growth_is_published_that_is_not_true(
     steps: list[tuple[Any, ...]], floor: float

@@ -12,6 +12,10 @@ It is untrue where a clock differs by a tenth from the CPU time that /proc
 shows for the QEMU process, where a counter fell though its `since` says that
 it went on, and where it is of an instance that was gone.
 
+With --properties the property tests run instead, with random seeds and fifty
+times the examples of tools/test.sh: what they find is printed, and belongs
+into the test as an @example.
+
 The exit code is 1 if anything is amiss.
 """
 
@@ -33,6 +37,9 @@ def parser() -> argparse.ArgumentParser:
         "--scenario", nargs="+", choices=WHAT, default=list(WHAT),
         metavar="NAME", help="run only these (default: all, about 25 minutes)",
     )  # fmt: skip
+    parser.add_argument("--properties", action="store_true",
+                        help="run the property tests for long, with random "
+                        "seeds, and no scenario")  # fmt: skip
     parser.add_argument("--short", action="store_true",
                         help="seconds of each, as in the tests")  # fmt: skip
     parser.add_argument("--json", action="store_true",

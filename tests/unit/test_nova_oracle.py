@@ -11,7 +11,7 @@ from typing import Any, get_args
 import nova.conf.compute
 import nova.conf.libvirt
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lxml import etree
 from nova import exception
@@ -26,16 +26,12 @@ from ceilometer_perf.guest import (
     nova_conf,
     nova_metadata,
 )
-from tests.functional.nova_oracle import Nova, Verdict, ours
+from tests.examples import times
+from tests.unit.nova_oracle import Nova, Verdict, ours
 
 Extras = dict[str, str]
 #: vCPUs, flavor, image, and [compute] cpu_shared_set.
 Case = tuple[int, Extras, Extras, str | None]
-
-QUIET = settings(
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
 
 BOOLEANS = st.sampled_from(
     [*strutils.TRUE_STRINGS, *strutils.FALSE_STRINGS, "True", "FALSE", " on ",
@@ -182,27 +178,26 @@ POLICY = {
 }
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize(
-    ("cases", "examples", "expected"),
+    ("cases", "factor", "expected"),
     [
         pytest.param(
-            guests(realtime=False), 3000, {"accepted", *POLICY}, id="any"
+            guests(realtime=False), 8, {"accepted", *POLICY}, id="any"
         ),
         pytest.param(
-            guests(realtime=True), 3000, {"realtime", *REALTIME}, id="realtime"
+            guests(realtime=True), 6, {"realtime", *REALTIME}, id="realtime"
         ),
-        pytest.param(
-            locked_guests(), 1000, {"accepted", *MEMORY}, id="memory"
-        ),
+        pytest.param(locked_guests(), 5, {"accepted", *MEMORY}, id="memory"),
     ],
 )
 def test_requirements(
-    cases: st.SearchStrategy[Case], examples: int, expected: set[str]
+    cases: st.SearchStrategy[Case], factor: int, expected: set[str]
 ) -> None:
     seen: Counter[str] = Counter()
 
     @given(cases)
-    @settings(QUIET, max_examples=examples)
+    @times(factor)
     def run(case: Case) -> None:
         seen[kind(agree(case))] += 1
 
@@ -223,7 +218,12 @@ def test_every_refusal_is_compared() -> None:
         st.text("0123456789,-^ _+", max_size=6) | masks(40), max_size=6
     ).map(",".join)
 )
-@settings(QUIET, max_examples=3000)
+@example("8200,^10000")
+@example("8200,^8200")
+@example("8191-8193,^8192")
+@example("0-20000,^5,^3-4")
+@example("5-5,^5,5")
+@times(5)
 def test_cpu_sets(spec: str) -> None:
     try:
         theirs = hardware.parse_cpu_spec(spec)
@@ -235,11 +235,10 @@ def test_cpu_sets(spec: str) -> None:
         assert theirs is None
         return
     assert theirs is not None
-    assert found == {min(cpu, cpus.LIMIT) for cpu in theirs}
+    assert found == set(sorted(theirs)[: cpus.LIMIT + 1])
 
 
 @given(st.sets(st.integers(0, 300)))
-@settings(QUIET, max_examples=300)
 def test_cpu_sets_as_text(chosen: set[int]) -> None:
     assert cpus.text(chosen) == hardware.format_cpu_spec(chosen)
 
@@ -250,7 +249,7 @@ def test_cpu_sets_as_text(chosen: set[int]) -> None:
         unique=True,
     )
 )
-@settings(QUIET, max_examples=500)
+@times(2)
 def test_perf_events(names: list[str]) -> None:
     """For names that Nova passes on: it minds neither case nor doubles."""
     found = guest.resolve(
@@ -349,11 +348,12 @@ def stripped(text: str, *, keep_emulator: bool) -> str:
     return etree.tostring(root, encoding="unicode")
 
 
+@pytest.mark.hypothesis
 def test_xml_of_a_realtime_guest() -> None:
     seen: Counter[str] = Counter()
 
     @given(fitting(), st.sampled_from([[], ["cpu_clock", "page_faults"]]))
-    @settings(QUIET, max_examples=1500)
+    @times(2.5)
     def run(case: Case, names: list[str]) -> None:
         vcpus, flavor, image, shared = case
         nova_guest = Nova(*case)
@@ -387,7 +387,6 @@ def test_xml_of_a_realtime_guest() -> None:
 
 
 @given(guests(realtime=False))
-@settings(QUIET, max_examples=300)
 def test_metadata_give_the_same_requirements(
     case: Case,
 ) -> None:

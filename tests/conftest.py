@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How property tests draw their examples.
+
+By default from fixed seeds, so that no run fails by chance. With
+``--hypothesis-profile=soak`` (``tools/soak.sh --properties``) from random
+ones, many more; what they find is printed, and becomes an ``@example``.
+"""
+
+from hypothesis import HealthCheck, settings
+
+# Machines may be busy.
+COMMON = settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+
+settings.register_profile(
+    "fixed", COMMON, derandomize=True, database=None, max_examples=40
+)
+settings.register_profile("soak", COMMON, max_examples=2000, print_blob=True)
+settings.load_profile("fixed")

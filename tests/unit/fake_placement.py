@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Placement in memory, as far as slices use it: generations and all."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from ceilometer_perf.slices.placement.client import Client
+from ceilometer_perf.slices.placement.errors import ConflictError
+
+GENERATION = "resource_provider_generation"
+
+
+@dataclasses.dataclass
+class Provider:
+    """A resource provider."""
+
+    name: str
+    parent: str | None
+    generation: int = 0
+    inventories: dict[str, Any] = dataclasses.field(default_factory=dict)
+    traits: set[str] = dataclasses.field(default_factory=set)
+
+    def change(self, body: Mapping[str, Any]) -> None:
+        """Another generation, if it is this one that was read."""
+        if body[GENERATION] != self.generation:
+            raise ConflictError("placement.concurrent_update")
+        self.generation += 1
+
+
+class FakePlacement:
+    """Takes the calls of :class:`Client`; ``allocations`` are by consumer.
+
+    ``before`` is called with each request that changes something.
+    """
+
+    def __init__(self, node: str, name: str) -> None:
+        self.providers = {node: Provider(name, None)}
+        self.classes: set[str] = set()
+        self.traits: set[str] = set()
+        self.allocations: dict[str, dict[str, dict[str, int]]] = {}
+        self.before: Callable[[str, str], None] = lambda method, path: None
+        self.changes: list[str] = []
+
+    @property
+    def client(self) -> Client:
+        """In place of one that sends requests."""
+        return cast("Client", self)
+
+    def get(self, path: str, key: str) -> Any:
+        """What an answer has under a key."""
+        resource, _, query = path.removeprefix("/").partition("?")
+        parts = resource.split("/")
+        if parts[0] == "allocations":
+            held = self.allocations.get(parts[1], {})
+            return {uuid: {"resources": r} for uuid, r in held.items()}
+        if parts[0] == "resource_classes":
+            return [{"name": name} for name in self.classes]
+        if parts[0] == "traits":
+            return sorted(self.traits)
+        if len(parts) == 1:
+            return self._listed(dict(re.findall(r"(\w+)=([^&]*)", query)))
+        provider = self.providers[parts[1]]
+        if key == "allocations":
+            return {
+                consumer: {}
+                for consumer, held in self.allocations.items()
+                if parts[1] in held
+            }
+        return {
+            "inventories": dict(provider.inventories),
+            "traits": sorted(provider.traits),
+        }[key]
+
+    def _listed(self, asked: Mapping[str, str]) -> list[dict[str, Any]]:
+        return [
+            {
+                "uuid": uuid,
+                "name": each.name,
+                "parent_provider_uuid": each.parent,
+                "generation": each.generation,
+            }
+            for uuid, each in self.providers.items()
+            if asked.get("name", each.name) == each.name
+            and asked.get("in_tree", uuid) in (uuid, each.parent)
+            and ("required" not in asked or asked["required"] in each.traits)
+        ]
+
+    def ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Any]:
+        """Change something."""
+        self.before(method, path)
+        kind, *rest = path.removeprefix("/").split("/")
+        self.changes.append(f"{method} {path}")
+        if kind != "resource_providers":
+            {"resource_classes": self.classes, "traits": self.traits}[
+                kind
+            ].add(rest[0])
+            return {}
+        if method == "DELETE":
+            del self.providers[rest[0]]
+            return {}
+        assert body is not None
+        if method == "POST":
+            made = Provider(body["name"], body["parent_provider_uuid"])
+            self.providers[body["uuid"]] = made
+            return {}
+        provider = self.providers[rest[0]]
+        if len(rest) == 1:
+            provider.name = body["name"]
+            provider.parent = body["parent_provider_uuid"]
+            return {}
+        provider.change(body)
+        if rest[1] == "traits":
+            provider.traits = set(body["traits"])
+        else:
+            provider.inventories = dict(body["inventories"])
+        return {GENERATION: provider.generation}
