@@ -91,4 +91,4 @@ def test_the_tables_know_nobody_else() -> None:
         known[room] |= known_rooms(names) - {room}
     assert known["events"] == set()
     assert known["meters"] == {"events"}
-    assert known["guest"] == {"events"}
+    assert known["guest"] == {"events", "files"}

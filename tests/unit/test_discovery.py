@@ -231,4 +231,5 @@ def test_pollsters_and_discovery_know_the_same_host(
     inventory = wiring.inventory(conf, uris)
     assert inventory is wiring.inventory(conf, uris)
     assert inventory is polled.inventory
-    assert inventory is polled.monitor._source._inventory
+    (gated,) = polled.monitor._sources
+    assert inventory is gated._source._inventory

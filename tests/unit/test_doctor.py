@@ -303,12 +303,12 @@ def test_caches_beside_counters(
 ) -> None:
     meters = POLLING.replace('"perf.derived.*"', "cpu_l3_cache")
     healthy.write("polling.yaml", meters)
-    monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda: True)
+    monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda *_: True)
     row = walk(healthy)["cache"]
     assert row["state"] == "warning"
     assert "resctrl is not mounted" in row["reason"]
     assert "mount -t resctrl" in row["remedy"]
-    monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda: False)
+    monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda *_: False)
     row = walk(healthy)["cache"]
     assert (row["state"], row["remedy"]) == ("ok", "")
     assert "no cqm" in row["reason"]
@@ -320,7 +320,7 @@ def test_caches_alone_need_no_perf_events(
     healthy.write("polling.yaml", CACHE)
     healthy.nova_conf("")
     healthy.has(domain("web", ()))
-    monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda: True)
+    monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda *_: True)
     assert "resctrl is not mounted" in broken(healthy, "cache")
     assert walk(healthy)["nova.conf"]["reason"] == "no perf counter is polled"
 

@@ -19,10 +19,9 @@ def imported(path: pathlib.Path) -> Iterator[str]:
             yield node.module or ""
 
 
-def test_it_knows_only_itself_and_a_few_libraries() -> None:
+def test_it_knows_a_few_libraries_only() -> None:
     modules = {m for path in ROOM.rglob("*.py") for m in imported(path)}
     ours = {m for m in modules if m.startswith("ceilometer_perf")}
-    assert all(m.startswith("ceilometer_perf.guest") for m in ours)
     third = {m.partition(".")[0] for m in modules - ours}
     assert not {"libvirt", "ceilometer", "cliff", "nova"} & third
     assert third >= KNOWN

@@ -172,8 +172,9 @@ def test_since_is_when_the_counters_were_first_read() -> None:
 @pytest.mark.parametrize(("after", "settled"), [(0.9, False), (1.0, True)])
 def test_a_second_is_enough_to_settle(after: float, settled: bool) -> None:
     rates = Rated()
-    rates.compute("web", 100, usage(300))
-    assert (L3 in rates.compute("web", 100 + after, usage(300))) is settled
+    new = usage(300, settling=1)
+    rates.compute("web", 100, new)
+    assert (L3 in rates.compute("web", 100 + after, new)) is settled
 
 
 def test_half_a_second_is_enough_for_a_rate() -> None:

@@ -389,13 +389,13 @@ def test_nobody_is_asked_where_resctrl_is_not_mounted(
     helper: Helper,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda: True)
+    monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda *_: True)
     nowhere = Agent(Resctrl(tmp_path / "none"), host, helper)
     (why,) = nowhere.read("web").values()
     assert why.verdict is Verdict.HOST_LACKS
     assert why == verdicts.not_mounted(tmp_path / "none")
     assert helper.calls == []
-    monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda: False)
+    monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda *_: False)
     (why,) = nowhere.read("web").values()
     assert (why.verdict, why.remedy) == (Verdict.HOST_LACKS, "")
 
