@@ -118,7 +118,8 @@ def test_a_note_of_who_has_no_allocation_any_more_is_dropped(
 def test_a_note_of_who_has_one_counts(host: Host) -> None:
     host.allocate("new", "8_1-1-1")
     host.allocate("given", "8_1-1-1")
-    host.records.write({"given": SINGLES[0]})
+    # Whatever stands before it.
+    host.records.write({"a": "no such slice", "given": SINGLES[0]})
     assert host.choose("new") == SINGLES[1]
     assert host.noted == {"given": SINGLES[0], "new": SINGLES[1]}
 
