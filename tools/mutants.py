@@ -130,8 +130,12 @@ def prepare(copy: Path, module: str, tests: list[str]) -> None:
         ],
         "pytest_add_cli_args": ["-p", "no:cacheprovider"],
         "also_copy": folders,
-        # What is logged, and lines of text for people, are not what is true.
-        "do_not_mutate_patterns": [r"LOG\.\w+", r"^\s*f?[\"'].*[^,:]$"],
+        # What is logged, never reached, or text for people decides nothing.
+        "do_not_mutate_patterns": [
+            r"LOG\.\w+",
+            r"raise AssertionError",
+            r"^\s*f?[\"'].*[^,:]$",
+        ],
     }
     with (copy / "pyproject.toml").open("a") as file:
         file.write("\n[tool.mutmut]\n")

@@ -10,6 +10,7 @@ from ceilometer_perf.slices.placement.client import Client
 from ceilometer_perf.slices.placement.errors import ConflictError
 
 GENERATION = "resource_provider_generation"
+ASKED = r"(\w+)=([^&]*)"
 
 
 @dataclasses.dataclass
@@ -50,28 +51,28 @@ class FakePlacement:
 
     def get(self, path: str, key: str) -> Any:
         """What an answer has under a key."""
+        return self._answer(path)[key]
+
+    def _answer(self, path: str) -> dict[str, Any]:
         resource, _, query = path.removeprefix("/").partition("?")
-        parts = resource.split("/")
-        if parts[0] == "allocations":
-            held = self.allocations.get(parts[1], {})
-            return {uuid: {"resources": r} for uuid, r in held.items()}
-        if parts[0] == "resource_classes":
-            return [{"name": name} for name in self.classes]
-        if parts[0] == "traits":
-            return sorted(self.traits)
-        if len(parts) == 1:
-            return self._listed(dict(re.findall(r"(\w+)=([^&]*)", query)))
-        provider = self.providers[parts[1]]
-        if key == "allocations":
-            return {
-                consumer: {}
-                for consumer, held in self.allocations.items()
-                if parts[1] in held
-            }
-        return {
+        kind, *rest = resource.split("/")
+        if kind == "allocations":
+            held = self.allocations.get(rest[0], {})
+            return {kind: {uuid: {"resources": r} for uuid, r in held.items()}}
+        if kind == "resource_classes":
+            return {kind: [{"name": name} for name in self.classes]}
+        if kind == "traits":
+            return {kind: sorted(self.traits)}
+        if not rest:
+            return {kind: self._listed(dict(re.findall(ASKED, query)))}
+        provider = self.providers[rest[0]]
+        users = (c for c, held in self.allocations.items() if rest[0] in held)
+        answers: dict[str, Any] = {
             "inventories": dict(provider.inventories),
             "traits": sorted(provider.traits),
-        }[key]
+            "allocations": {consumer: {} for consumer in users},
+        }
+        return {rest[1]: answers[rest[1]]}
 
     def _listed(self, asked: Mapping[str, str]) -> list[dict[str, Any]]:
         return [

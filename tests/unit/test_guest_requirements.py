@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What Nova has no function for, and what it says in words.
 
-That the rest agrees with Nova is for the functional tests to show.
+That the rest agrees with Nova is for test_nova_oracle to show.
 """
 
 import contextlib

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """resctrl as a tree of files, of machines of all makes."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -188,8 +189,27 @@ def test_process_that_ends_meanwhile(
 ) -> None:
     (tmp_path / "proc" / "7" / "task" / "7").rmdir()
     (tmp_path / "proc" / "7" / "task").rmdir()
-    with pytest.raises(ProcessLookupError, match="does not run"):
+    with pytest.raises(ProcessLookupError, match=r"\] the instance does not"):
         watched.watch("web", ONE)
+
+
+def test_arguments_need_not_be_text(
+    watched: watching.Watching, root: Path, tmp_path: Path
+) -> None:
+    (root / "qemu-1-web" / "mon_groups").mkdir()
+    command = b"qemu\0-name\0\xff\0-uuid\0" + ONE.encode() + b"\0"
+    (tmp_path / "proc" / "7" / "cmdline").write_bytes(command)
+    watched.watch("web", ONE)
+
+
+def test_group_that_is_gone_is_released(
+    watched: watching.Watching, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has removed it since it was listed."""
+    gone, there = root / "gone", root / f"mon_groups/ceilometer-perf-{ONE}"
+    monkeypatch.setattr(Resctrl, "ours", lambda _: {ONE: (gone, there)})
+    watched.release(ONE)
+    assert not there.exists()
 
 
 class Threads:
@@ -315,7 +335,7 @@ def test_not_mounted(watched: watching.Watching, tmp_path: Path) -> None:
     gone = watching.Watching(
         tmp_path / "gone", tmp_path / "run", tmp_path / "proc"
     )
-    with pytest.raises(FileNotFoundError, match="not mounted"):
+    with pytest.raises(FileNotFoundError, match=r"\] resctrl is not mounted$"):
         gone.watch("web", ONE)
 
 
@@ -324,8 +344,9 @@ def test_pid_file_that_somebody_else_wrote(
     watched: watching.Watching, tmp_path: Path
 ) -> None:
     os.chown(tmp_path / "run" / "web.pid", 65534, 65534)
-    with pytest.raises(PermissionError):
+    with pytest.raises(PermissionError) as refused:
         watched.watch("web", ONE)
+    assert refused.value.args == (errno.EPERM, "not libvirt's")
 
 
 @pytest.mark.parametrize(

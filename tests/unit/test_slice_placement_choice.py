@@ -3,6 +3,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Mapping
@@ -118,7 +120,8 @@ def test_a_note_of_who_has_no_allocation_any_more_is_dropped(
 def test_a_note_of_who_has_one_counts(host: Host) -> None:
     host.allocate("new", "8_1-1-1")
     host.allocate("given", "8_1-1-1")
-    host.records.write({"given": SINGLES[0]})
+    # Whatever stands before it.
+    host.records.write({"a": "no such slice", "given": SINGLES[0]})
     assert host.choose("new") == SINGLES[1]
     assert host.noted == {"given": SINGLES[0], "new": SINGLES[1]}
 
@@ -340,6 +343,26 @@ def test_one_at_a_time(tmp_path: Path) -> None:
         assert not inside.wait(0.2)
     assert inside.wait(30)
     thread.join()
+
+
+LOCK = """
+import fcntl, sys
+try:
+    fcntl.lockf(open(sys.argv[1], "r+"), fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    sys.exit(3)
+"""
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    def another() -> int:
+        lock = tmp_path / "slices" / NODE.uuid
+        ran = subprocess.run([sys.executable, "-c", LOCK, lock], check=False)
+        return ran.returncode
+
+    with records.locked(conf(tmp_path), NODE.uuid):
+        assert another() == 3
+    assert another() == 0
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

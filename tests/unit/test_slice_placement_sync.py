@@ -111,6 +111,7 @@ def test_what_is_in_use_is_kept_and_the_rest_waits(
     }
     (kept,) = (each for each in done.providers if each.state is State.KEPT)
     assert (kept.uuid, kept.consumers) == (A, ("vm-1", "vm-2"))
+    assert kept.inventories == placement.providers[A].inventories
     assert offered(placement, A) == {"CUSTOM_A": 0, "CUSTOM_B": 0}
     x = providers.provider_uuid(NODE, "x")
     assert offered(placement, x) == {"CUSTOM_A": 0, "CUSTOM_B": 0}
@@ -184,6 +185,7 @@ def test_gives_up_when_others_never_stop(
     assert len(tries) == sync.ATTEMPTS
     assert len(no_waiting) == sync.ATTEMPTS - 1
     assert all(0 <= wait <= 0.2 for wait in no_waiting)
+    assert len(set(no_waiting)) > 1  # so that two don't keep in step
 
 
 def test_other_failures_are_not_tried_again(

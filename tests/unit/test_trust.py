@@ -550,6 +550,7 @@ def test_started_while_the_counters_were_read(
     assert evidence.started_meanwhile is meanwhile
     unseen = dataclasses.replace(evidence, process=None)
     assert not unseen.started_meanwhile
+    assert (evidence.age, unseen.age) == (pytest.approx(age), 0)
 
 
 @pytest.mark.parametrize(
