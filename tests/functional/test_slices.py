@@ -76,10 +76,10 @@ class Host:
     def _bootable(self) -> None:
         """What an operator would edit: here, how and what the guest boots."""
         path = self.folder / f"{NAME}.xml"
-        kernel = self.lab.folder / "boot" / "spin"
+        firmware = self.lab.folder / "boot" / "spin"
         text = path.read_text()
         for old, new in (
-            ("<boot dev='hd'/>", f"<kernel>{kernel}</kernel>"),
+            ("<boot dev='hd'/>", f"<loader type='rom'>{firmware}</loader>"),
             ("<domain type='kvm'>", f"<domain type='{self.lab.virt}'>"),
         ):
             assert old in text
