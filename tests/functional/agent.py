@@ -28,13 +28,18 @@ POLLING = (
 )
 
 
-def wait_for(condition: Callable[[], T], seconds: float, what: str) -> T:
-    """What ``condition`` returns once that is true; fails when time is up."""
+def wait_for(
+    condition: Callable[[], T], seconds: float, what: str, every: float = 0.1
+) -> T:
+    """What ``condition`` returns once that is true; fails when time is up.
+
+    It is asked every so many seconds.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if result := condition():
             return result
-        time.sleep(0.1)
+        time.sleep(every)
     raise AssertionError(f"not within {seconds} s: {what}")
 
 

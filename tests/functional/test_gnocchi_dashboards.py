@@ -4,7 +4,6 @@
 import json
 import math
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import requests
 from ceilometer_perf.meters import METERS
 from ceilometer_perf.panels.table import DASHBOARDS
 from ceilometer_perf.report.answers import Answers
+from tests import warm
 from tests.chain.chain import Chain
 from tests.chain.gnocchi import Gnocchi
 from tests.functional.agent import wait_for
@@ -172,11 +172,10 @@ def test_a_legend_names_what_there_is(
 def report(chain: Chain, *words: str | Path) -> str:
     """What the command says, of what Ceilometer may read."""
     assert chain.notification
-    done = subprocess.run(
+    done = warm.run(
         [COMMAND, "report", "--from", "gnocchi",
          "--config-file", chain.notification.config,
          "--interval", "2s", "--window", "10m", *words],
-        capture_output=True, text=True,
     )  # fmt: skip
     return done.stdout + done.stderr
 
@@ -192,6 +191,7 @@ def test_a_report_has_every_panel(chain: Chain, tmp_path: Path) -> None:
         ),
         300,
         "data for all panels",
+        every=3,
     )
     names = {guest.name for guest in chain.guests}
     text = page.read_text()

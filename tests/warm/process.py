@@ -35,7 +35,9 @@ class Process:
             try:
                 self.returncode = int(self._server.recv(64))
             except (TimeoutError, BlockingIOError):
-                expired = subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+                expired = subprocess.TimeoutExpired(
+                    str(self.pid), timeout or 0
+                )
                 raise expired from None
             self._server.close()
         return self.returncode
@@ -71,8 +73,8 @@ def start(
     """
     request = {
         "argv": [str(word) for word in argv],
-        "cwd": os.getcwd(),
-        "environment": dict(os.environ if environment is None else environment),
+        "cwd": str(Path.cwd()),
+        "environment": dict(environment or os.environ),
         "session": session,
     }
     client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

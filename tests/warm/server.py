@@ -29,6 +29,7 @@ IMPORTED = (
     "ceilometer.cmd.polling",
     "ceilometer.compute.discovery",
     "ceilometer.publisher.messaging",
+    "ceilometer_perf.report.page",
     "oslo_messaging",
     "oslo_privsep.daemon",
 )
@@ -45,39 +46,68 @@ COMMANDS = {
 Main = Callable[[], Any]
 
 
-def main() -> Main:
-    """Serve; in a fork for a command, what that does."""
-    _import()
-    server = socket.socket(fileno=int(sys.argv[1]))
-    children: dict[int, socket.socket] = {}
-    here, there = socket.socketpair()
-    there.setblocking(False)
-    signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    with selectors.DefaultSelector() as selector:
-        for each in (server, here, sys.stdin):
-            selector.register(each, selectors.EVENT_READ)
-        while True:
-            ready = [key.fileobj for key, _ in selector.select()]
-            if sys.stdin in ready:
-                return lambda: 0
-            if here in ready:
-                here.recv(4096)
-                _reap(children)
-            if server in ready:
-                client, _ = server.accept()
-                request, streams = _receive(client)
-                pid = os.fork()
+class Server:
+    """Its clients are told of their commands' ends."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening
+        self._clients: dict[int, socket.socket] = {}
+        self._dead, self._signalled = socket.socketpair()
+        self._signalled.setblocking(False)
+        signal.set_wakeup_fd(
+            self._signalled.fileno(), warn_on_full_buffer=False
+        )
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def serve(self) -> Main:
+        """Until the input ends; in a fork for a command, what that does."""
+        with selectors.DefaultSelector() as selector:
+            for each in (self._listening, self._dead, sys.stdin):
+                selector.register(each, selectors.EVENT_READ)
+            while True:
+                ready = [key.fileobj for key, _ in selector.select()]
+                if sys.stdin in ready:
+                    return lambda: 0
+                if self._dead in ready:
+                    self._reap()
+                if self._listening in ready and (main := self._accept()):
+                    return main
+
+    def _accept(self) -> Main | None:
+        """In the fork what it is to do."""
+        client, _ = self._listening.accept()
+        message, streams, _, _ = socket.recv_fds(client, MOST, STREAMS)
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            others = self._clients.values()
+            for end in (
+                self._listening, self._dead, self._signalled, client, *others,
+            ):  # fmt: skip
+                end.close()
+            return _become(json.loads(message), streams)
+        self._clients[pid] = client
+        for stream in streams:
+            os.close(stream)
+        _tell(client, pid)
+        return None
+
+    def _reap(self) -> None:
+        self._dead.recv(4096)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
-                    signal.set_wakeup_fd(-1)
-                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    for end in (server, here, there, client):
-                        end.close()
-                    return _become(request, streams)
-                children[pid] = client
-                for stream in streams:
-                    os.close(stream)
-                _tell(client, pid)
+                    return
+                client = self._clients.pop(pid)
+                _tell(client, os.waitstatus_to_exitcode(status))
+                client.close()
+
+
+def _tell(client: socket.socket, number: int) -> None:
+    with contextlib.suppress(OSError):  # it may be gone
+        client.send(str(number).encode())
 
 
 def _import() -> None:
@@ -96,34 +126,13 @@ def _import() -> None:
     gc.freeze()
 
 
-def _receive(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    message, streams, _, _ = socket.recv_fds(client, MOST, STREAMS)
-    return json.loads(message), streams
-
-
-def _tell(client: socket.socket, number: int) -> None:
-    with contextlib.suppress(OSError):  # it may be gone
-        client.send(str(number).encode())
-
-
-def _reap(children: dict[int, socket.socket]) -> None:
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            client = children.pop(pid)
-            _tell(client, os.waitstatus_to_exitcode(status))
-            client.close()
-
-
 def _become(request: dict[str, Any], streams: list[int]) -> Main:
     if request["session"]:
         os.setsid()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    sys.stdin = open(0)  # noqa: PTH123, SIM115
+    sys.stdin = open(0)  # noqa: SIM115
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -136,4 +145,7 @@ def _become(request: dict[str, Any], streams: list[int]) -> Main:
 
 
 if __name__ == "__main__":
-    sys.exit(main()())
+    listening = socket.socket(fileno=int(sys.argv[1]))
+    sys.argv[:] = ["ceilometer-perf"]  # cliff looks when it is imported
+    _import()
+    sys.exit(Server(listening).serve()())
