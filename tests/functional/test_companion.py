@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +136,10 @@ def test_versions_are_those_of_the_lab(lab: Lab) -> None:
 def test_a_libvirtd_that_hangs_is_a_line(lab: Lab) -> None:
     lab.libvirtd.kill(signal.SIGSTOP)
     try:
-        shown = probed(lab)
-        ran = run("guest", "check", *on(lab, Guest("none")))
+        with ThreadPoolExecutor() as pool:
+            probing = pool.submit(probed, lab)
+            ran = run("guest", "check", *on(lab, Guest("none")))
+            shown = probing.result()
     finally:
         lab.libvirtd.kill(signal.SIGCONT)
     assert "no answer within" in shown["libvirt"]["error"]

@@ -16,6 +16,7 @@ import pytest
 
 from ceilometer_perf.meters import METERS, PERF_KEYS
 from tests.functional.agent import Agent, wait_for
+from tests.functional.machine import has_used
 from tests.lab import Guest, Lab
 from tests.soak.measure import Spool, Truth
 
@@ -152,11 +153,11 @@ def test_agent_that_comes_after_everything_went_wrong(
 ) -> None:
     right = Guest("right", "busy")
     restarted = lab.start(Guest("restarted", "busy"))
-    time.sleep(2)
+    has_used(lab, restarted, 0.5)
     lab.libvirtd.restart()
     lab.start(right)
     live = lab.start(Guest("live", "busy", events=()))
-    time.sleep(2)
+    has_used(lab, live, 0.5)
     lab.domain(live).setPerfEvents(
         {"task_clock": True, "cpu_cycles": True},
         libvirt.VIR_DOMAIN_AFFECT_LIVE,

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,16 @@ def targets() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def chain() -> Iterator[Chain]:
     """Its Gnocchi has the samples of some cycles."""
-    with Chain(prometheus=False) as chain:
+    with Chain(prometheus=False, interval=4) as chain:
         assert chain.gnocchi
-        chain.wait_for_cycles(4)
+        chain.wait_for_cycles(2)
+        # A rate by the minute has to have a minute before it.
+        minutes = chain.polling.sent()[0].at // 60
+        time.sleep(max(0, (minutes + 2) * 60 + 3 - time.time()))
+        chain.wait_for_cycles(1)
+        chain.stop_polling()
+        for guest in chain.guests:
+            chain.lab.destroy(guest)
         uuid = chain.guests[0].uuid
         # The last of a cycle's samples.
         wait_for(
