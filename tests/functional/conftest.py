@@ -28,11 +28,12 @@ LONG = (
 HELPERS = ("test_watching", "test_unprivileged", "test_rootwrap")
 
 
-@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    name = "helpers" if item.path.stem in HELPERS else item.path.stem
+    item.add_marker(pytest.mark.xdist_group(name))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        name = "helpers" if item.path.stem in HELPERS else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(name))
     items.sort(key=lambda item: _rank(item.path))
 
 
