@@ -40,7 +40,7 @@ else
 fi
 
 # Two workers, each with modules of its own; the long ones begin.
-workers=(-n 2 --dist loadgroup --no-loadscope-reorder)
+workers=(-n 2 --dist loadfile --no-loadscope-reorder)
 [ ! -t 1 ] || workers+=(--color=yes)
 failed=()
 .venv/bin/pytest "${workers[@]}" "$@" | tee "$logs/pytest" || failed+=(pytest)

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of several modules, and how several workers share all tests.
 
-Each module is a group, which one worker runs from its beginning to its end.
+One worker runs a module from its beginning to its end.
 """
+
+import fcntl
+import tempfile
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,11 +31,6 @@ LONG = (
 HELPERS = ("test_watching", "test_unprivileged", "test_rootwrap")
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    name = "helpers" if item.path.stem in HELPERS else item.path.stem
-    item.add_marker(pytest.mark.xdist_group(name))
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _rank(item.path))
 
@@ -41,9 +39,19 @@ def _rank(path: Path) -> tuple[int, str]:
     """Long modules first, then the other functional ones."""
     if path.stem in LONG:
         return LONG.index(path.stem), ""
-    if path.stem in HELPERS:
-        return len(LONG), ""
-    return len(LONG) + (2 if path.parent.name == "unit" else 1), str(path)
+    return len(LONG) + (path.parent.name == "unit"), str(path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_after_the_other(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Other workers wait that run a module of those, too."""
+    if request.path.stem not in HELPERS:
+        yield
+        return
+    lock = Path(tempfile.gettempdir(), "ceilometer-perf-helpers.lock")
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture
