@@ -6,7 +6,6 @@ One worker runs a module from its beginning to its end.
 
 import fcntl
 import tempfile
-
 from collections.abc import Iterator
 from pathlib import Path
 
