@@ -79,8 +79,12 @@ def test_coverage_and_derived_of_a_busy_guest(
     with Agent(
         tmp_path, lab, meters=EVERYTHING, perf=FLOOR, installed=True
     ) as agent:
-        coverage = agent.wait_for_samples(3, counter_name="perf.coverage")
-        ipc = agent.wait_for_samples(2, counter_name="perf.derived.ipc")
+        coverage = agent.wait_for_samples(
+            3, seconds=90, counter_name="perf.coverage"
+        )
+        ipc = agent.wait_for_samples(
+            2, seconds=90, counter_name="perf.derived.ipc"
+        )
     assert all(0.95 < s["counter_volume"] < 1.05 for s in coverage)
     # As the emulated PMU has it.
     assert all(
@@ -156,17 +160,18 @@ def test_agent_that_comes_after_everything_went_wrong(
     has_used(lab, restarted, 0.5)
     lab.libvirtd.restart()
     lab.start(right)
-    live = lab.start(Guest("live", "busy", events=()))
-    has_used(lab, live, 0.5)
+    # So much that the agent's first look leaves no doubt.
+    live = lab.start(Guest("live", "spin", events=()))
+    has_used(lab, live, 3)
     lab.domain(live).setPerfEvents(
         {"task_clock": True, "cpu_cycles": True},
         libvirt.VIR_DOMAIN_AFFECT_LIVE,
     )
     with Agent(tmp_path, lab, meters=EVERYTHING, perf=FLOOR) as agent:
         agent.wait_for_samples(6, counter_name=CLOCK, resource_id=right.uuid)
-        wait_for(lambda: len(detached(agent)) == 2, 20, "two detached")
+        wait_for(lambda: len(detached(agent)) == 2, 60, "two detached")
         agent.wait_for_samples(
-            2, counter_name="perf.coverage", resource_id=live.uuid
+            2, seconds=90, counter_name="perf.coverage", resource_id=live.uuid
         )
     published = defaultdict(set)
     for sample in agent.samples():
