@@ -35,6 +35,7 @@ def wrecked() -> Iterator[Lab]:
         restarted = lab.start(Guest("restarted", "spin"))
         has_used(lab, restarted, ENOUGH)
         lab.libvirtd.restart()
+        lab.domain(restarted).suspend()
         right = lab.start(Guest("right", "spin"))
         live = lab.start(Guest("live", "spin", events=()))
         lab.start(Guest("realtime", "paused", extra=(REALTIME,)))
@@ -47,6 +48,8 @@ def wrecked() -> Iterator[Lab]:
             {"task_clock": True, "cpu_cycles": True},
             libvirt.VIR_DOMAIN_AFFECT_LIVE,
         )
+        # What it has used is known; the others need the CPUs.
+        lab.domain(live).suspend()
         yield lab
 
 
