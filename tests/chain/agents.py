@@ -85,6 +85,7 @@ prometheus_listen_addresses = {self.exporter}
 [publisher_notifier]
 telemetry_driver = recorder
 [perf]
+coverage_floor = 0.2
 qemu_run_dir = {lab.run_dir}/qemu
 resctrl_path = {lab.resctrl_path}
 privsep_helper = {BIN}/privsep-helper --config-file {self._config}

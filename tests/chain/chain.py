@@ -36,8 +36,8 @@ def guests() -> list[Guest]:
     """
     some = tuple(event for event in EVENTS if event != LATE)
     return [
-        Guest("spin-1", "spin", events=EVENTS + RDT_EVENTS),
-        Guest("spin-2", "spin", extra=(MONITORS,)),
+        Guest("busy-1", "busy", events=EVENTS + RDT_EVENTS),
+        Guest("busy-2", "busy", extra=(MONITORS,)),
         Guest("paused-3", "paused", events=some + RDT_EVENTS),
     ]
 
@@ -90,7 +90,6 @@ class Chain:
         folder.mkdir()
         if self._with_gnocchi:
             self._start_gnocchi()
-        # Guests that spin would hold up the servers' start.
         self._step("Starting guests")
         self.guests = self.lab.start_all(guests())
         proxy = CountingProxy(self.lab.run_dir / "libvirt-sock-ro")

@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import fixtures
 
+from tests import warm
 from tests.functional.node import CONFIG, Node
 from tests.lab import Lab
 
@@ -25,16 +26,20 @@ POLLING = (
     "compute",
     "--config-file",
 )
-SPOOL = Path(__file__).with_name("spool")
 
 
-def wait_for(condition: Callable[[], T], seconds: float, what: str) -> T:
-    """What ``condition`` returns once that is true; fails when time is up."""
+def wait_for(
+    condition: Callable[[], T], seconds: float, what: str, every: float = 0.1
+) -> T:
+    """What ``condition`` returns once that is true; fails when time is up.
+
+    It is asked every so many seconds.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if result := condition():
             return result
-        time.sleep(0.1)
+        time.sleep(every)
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
@@ -59,11 +64,13 @@ class Agent(fixtures.Fixture):
         threads: int = 1,
         perf: str = "",
         node: Node | None = None,
+        installed: bool = False,
         exporter: str = "",
     ) -> None:
         """``uri``: instead of the lab's; ``perf``: lines for ``[perf]``.
 
         ``node``: run there, as the user without privilege that it has.
+        ``installed``: the very command, which imports for seconds; there too.
         ``exporter``: the address and port at which Prometheus may ask.
         """
         super().__init__()
@@ -76,6 +83,7 @@ class Agent(fixtures.Fixture):
         self._threads = threads
         self._perf = perf
         self._node = node
+        self._installed = installed or node is not None
         self._exporter = exporter
 
     def _setUp(self) -> None:  # noqa: N802
@@ -93,18 +101,32 @@ class Agent(fixtures.Fixture):
                 }
             )
         )
-        self.process = subprocess.Popen(
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(warm.SPOOL),
+            "SPOOL": str(self.spool),
+        }
+        with (self._folder / "stderr").open("w") as stderr:
+            self.process = self._start(environment, stderr)
+        self.addCleanup(self._stop)
+
+    def _start(
+        self, environment: dict[str, str], stderr: IO[str]
+    ) -> subprocess.Popen[bytes] | warm.Process:
+        if not self._installed:
+            return warm.start(
+                self._command(),
+                environment=environment,
+                stderr=stderr,
+                session=True,
+            )
+        return subprocess.Popen(
             self._command(),
-            env={
-                **os.environ,
-                "PYTHONPATH": str(SPOOL),
-                "SPOOL": str(self.spool),
-            },
+            env=environment,
             stdout=subprocess.DEVNULL,
-            stderr=(self._folder / "stderr").open("w"),
+            stderr=stderr,
             start_new_session=True,
         )
-        self.addCleanup(self._stop)
 
     def _command(self) -> list[str]:
         """Write the configuration; what starts an agent that has it."""

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The installed command, and what it prints defined in a lab."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import libvirt
 
+from tests import warm
 from tests.lab import Guest, Lab
 from tests.unit.shell import Ran
 
@@ -14,9 +14,7 @@ COMMAND = Path(sys.executable).with_name("ceilometer-perf")
 
 
 def run(*argv: str | Path) -> Ran:
-    done = subprocess.run(
-        [COMMAND, *argv], capture_output=True, text=True, timeout=60
-    )
+    done = warm.run([COMMAND, *argv])
     assert "Traceback" not in done.stderr
     return Ran(done.returncode, done.stdout, done.stderr)
 

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.lab import Hardware
+from tests.functional.agent import wait_for
+from tests.lab import Guest, Hardware, Lab
 from tests.lab.resctrl import mount
 
 #: Spins; starts another thread that spins for each line that it reads.
@@ -23,7 +24,7 @@ QUICK = Hardware(settling=0.1)
 
 def open_to_all(folder: Path) -> None:
     """Let others in; pytest's own folders are for nobody but root."""
-    for each in (folder, *folder.parents[:2]):
+    for each in (folder, *folder.parents[:3]):
         # Nothing is taken away: with --basetemp one of them can be /tmp.
         each.chmod(each.stat().st_mode & 0o7777 | 0o055)
 
@@ -90,6 +91,22 @@ def total(group: Path, feature: str) -> int:
     """Of all L3 caches."""
     files = (group / "mon_data").glob(f"mon_L3_*/{feature}")
     return sum(int(file.read_text()) for file in files)
+
+
+def cpu_time(pid: int) -> int:
+    """Of a process's threads that live, in ns."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks)
+
+
+def has_used(lab: Lab, guest: Guest, seconds: float) -> None:
+    """Wait until a guest has used so much CPU time since it was started."""
+    pid = lab.qemu_pid(guest)
+    wait_for(
+        lambda: cpu_time(pid) >= seconds * 1e9,
+        120,
+        f"{seconds} s of CPU time of {guest.name}",
+    )
 
 
 def unprivileged(script: str) -> subprocess.CompletedProcess[str]:

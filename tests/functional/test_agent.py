@@ -15,6 +15,7 @@ from ceilometer_perf.meters import METERS, PERF_KEYS
 from tests.functional.agent import Agent, wait_for
 from tests.lab import Guest, Lab
 from tests.lab.rpc import GET_ALL_DOMAIN_STATS, CountingProxy
+from tests.soak.measure import Spool, Truth
 
 COUNTED = [meter for meter in METERS if meter.key in PERF_KEYS]
 NAMES = {meter.name for meter in COUNTED}
@@ -40,10 +41,12 @@ def errors(agent: Agent) -> list[str]:
 
 
 def test_every_meter_of_every_guest(lab: Lab, tmp_path: Path) -> None:
-    guests = [Guest("spin-1", "spin"), Guest("paused-2", "paused")]
+    guests = [Guest("busy-1", "busy"), Guest("paused-2", "paused")]
     lab.start_all(guests)
-    with Agent(tmp_path, lab) as agent:
+    truth = Truth(lab, guests)
+    with Agent(tmp_path, lab, installed=True) as agent, truth.watching():
         agent.wait_for_samples(4 * len(guests) * len(COUNTED))
+        assert truth.untrue(Spool(agent).seen()) == []
     by_instance: dict[str, dict[str, list[Any]]] = defaultdict(
         lambda: defaultdict(list)
     )
@@ -61,12 +64,11 @@ def test_every_meter_of_every_guest(lab: Lab, tmp_path: Path) -> None:
             for sample in meters[meter.name]:
                 assert sample["counter_type"] == meter.type
                 assert sample["counter_unit"] == meter.unit
-    spin, paused = (
+    busy, paused = (
         growth_per_second(by_instance[str(guest.uuid)]["perf.sw.task_clock"])
         for guest in guests
     )
-    assert 0.6e9 < spin < 1.2e9
-    assert paused < 0.02e9
+    assert busy > 2 * paused
     assert agent.lines() == []
 
 
@@ -94,14 +96,14 @@ def test_two_calls_per_cycle(lab: Lab, tmp_path: Path, threads: int) -> None:
 
 
 def test_survives_a_killed_libvirtd(lab: Lab, tmp_path: Path) -> None:
-    guest = lab.start(Guest("spin-1", "spin"))
+    guest = lab.start(Guest("busy-1", "busy"))
     with Agent(tmp_path, lab) as agent:
         agent.wait_for_samples(len(COUNTED))
         lab.libvirtd.kill(signal.SIGKILL)
         lab.libvirtd.start()
         # What the guest's counters say from here on is wrong, see test_gate;
         # those of guests that boot now are right.
-        other = lab.start(Guest("spin-2", "spin"))
+        other = lab.start(Guest("busy-2", "busy"))
         agent.wait_for_samples(2 * len(COUNTED), resource_id=other.uuid)
         before = len(agent.samples())
         lab.reboot(guest)

@@ -87,7 +87,7 @@ def test_every_meter_of_every_guest_by_the_command() -> None:
         for row in result["meters"]
         if row["meter"] == "perf.withheld"
     }
-    assert withheld == {"spin-1": 0, "spin-2": 0, "paused-3": 1}
+    assert withheld == {"busy-1": 0, "busy-2": 0, "paused-3": 1}
     growing = [row["rate"] for row in result["meters"] if row["rate"]]
     assert any(rate["gnocchi"] > 0 for rate in growing)
     assert all(rate["gnocchi"] == rate["libvirt"] for rate in growing)

@@ -4,7 +4,6 @@
 import contextlib
 import json
 import math
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests import warm
 from tests.chain.prometheus import Prometheus
 from tests.chain.server import LOOPBACK, free_ports
 from tests.functional.agent import Agent, wait_for
@@ -22,9 +22,9 @@ COMMAND = Path(sys.executable).with_name("ceilometer-perf")
 HELPER = Path(sys.executable).with_name("privsep-helper")
 HOST = "compute-1"
 GUESTS = (
-    Guest("busy", "spin", vcpus=2),
+    Guest("busy", "busy", vcpus=2),
     Guest("quiet", "idle"),
-    Guest("live", "spin", events=()),
+    Guest("live", "busy", events=()),
 )
 METERS = ("perf.*", "cpu_l3_cache*", "memory.bandwidth.*")
 CHOSEN = {"$host": HOST, "$project": ".*", "$vm": ".*"}
@@ -176,8 +176,6 @@ def test_a_report_of_one_instance(
 
 
 def report(*arguments: str | Path) -> str:
-    done = subprocess.run(
-        [COMMAND, "report", *arguments], capture_output=True, text=True
-    )
+    done = warm.run([COMMAND, "report", *arguments])
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -16,7 +16,9 @@ import pytest
 
 from ceilometer_perf.meters import METERS, PERF_KEYS
 from tests.functional.agent import Agent, wait_for
+from tests.functional.machine import has_used
 from tests.lab import Guest, Lab
+from tests.soak.measure import Spool, Truth
 
 REALTIME = """<cputune>
   <vcpusched vcpus='0' scheduler='fifo' priority='1'/>
@@ -26,6 +28,8 @@ EVERYTHING = (
     "perf.derived.*",
 )  # fmt: skip
 CLOCK = "perf.sw.task_clock"
+#: In seconds of CPU time: so that little of it says something.
+FLOOR = "coverage_floor = 0.2"
 WITHHELD = "perf.withheld"
 COUNTERS = {meter.name for meter in METERS if meter.key in PERF_KEYS}
 
@@ -40,26 +44,6 @@ def lab() -> Iterator[Lab]:
 
 def when(sample: Sample) -> datetime:
     return datetime.fromisoformat(sample["timestamp"])
-
-
-def rates(samples: list[Sample]) -> list[float]:
-    """Seconds of CPU time per second, between samples of one `since`."""
-    return [
-        (b["counter_volume"] - a["counter_volume"])
-        / 1e9
-        / (when(b) - when(a)).total_seconds()
-        for a, b in itertools.pairwise(samples)
-        if since(a) == since(b)
-    ]
-
-
-def are_true(rates: list[float]) -> bool:
-    """Whether they are a spinning vCPU's, on a machine that is busy too.
-
-    A counter that is detached grows by a hundredth of that, at most.
-    """
-    assert rates
-    return all(0.1 < rate < 1.5 for rate in rates) or pytest.fail(f"{rates}")
 
 
 def since(sample: Sample) -> str:
@@ -88,13 +72,19 @@ def clock_samples(agent: Agent, guest: Guest) -> list[Sample]:
     ]
 
 
-def test_coverage_and_derived_of_a_spinning_guest(
+def test_coverage_and_derived_of_a_busy_guest(
     lab: Lab, tmp_path: Path
 ) -> None:
-    guest = lab.start(Guest("spin-1", "spin"))
-    with Agent(tmp_path, lab, meters=EVERYTHING) as agent:
-        coverage = agent.wait_for_samples(3, counter_name="perf.coverage")
-        ipc = agent.wait_for_samples(2, counter_name="perf.derived.ipc")
+    guest = lab.start(Guest("busy-1", "busy"))
+    with Agent(
+        tmp_path, lab, meters=EVERYTHING, perf=FLOOR, installed=True
+    ) as agent:
+        coverage = agent.wait_for_samples(
+            3, seconds=90, counter_name="perf.coverage"
+        )
+        ipc = agent.wait_for_samples(
+            2, seconds=90, counter_name="perf.derived.ipc"
+        )
     assert all(0.95 < s["counter_volume"] < 1.05 for s in coverage)
     # As the emulated PMU has it.
     assert all(
@@ -110,11 +100,15 @@ def test_coverage_and_derived_of_a_spinning_guest(
 
 
 @pytest.mark.parametrize("restarts", [1, 3])
-def test_libvirtd_restarted_under_a_spinning_guest(
+def test_libvirtd_restarted_under_a_busy_guest(
     lab: Lab, tmp_path: Path, restarts: int
 ) -> None:
-    guest = lab.start(Guest("spin-1", "spin"))
-    with Agent(tmp_path, lab, meters=EVERYTHING) as agent:
+    guest = lab.start(Guest("busy-1", "busy"))
+    truth = Truth(lab, [guest])
+    with (
+        Agent(tmp_path, lab, meters=EVERYTHING) as agent,
+        truth.watching(),
+    ):
         agent.wait_for_samples(4, counter_name=CLOCK)
         for _ in range(restarts):
             lab.libvirtd.restart()
@@ -131,8 +125,7 @@ def test_libvirtd_restarted_under_a_spinning_guest(
         after = agent.wait_for_samples(len(before) + 4, counter_name=CLOCK)[
             len(before) :
         ]
-    assert are_true(rates(before))
-    assert are_true(rates(after))
+        assert truth.untrue(Spool(agent).seen()) == []
     assert len({since(s) for s in before}) == 1
     assert len({since(s) for s in after}) == 1
     assert since(before[0]) < since(after[0])
@@ -143,8 +136,8 @@ def test_libvirtd_restarted_under_a_spinning_guest(
 
 
 def test_event_enabled_live(lab: Lab, tmp_path: Path) -> None:
-    guest = lab.start(Guest("spin-1", "spin", events=("task_clock",)))
-    with Agent(tmp_path, lab, meters=EVERYTHING) as agent:
+    guest = lab.start(Guest("busy-1", "busy", events=("task_clock",)))
+    with Agent(tmp_path, lab, meters=EVERYTHING, perf=FLOOR) as agent:
         agent.wait_for_samples(2, counter_name=CLOCK)
         lab.domain(guest).setPerfEvents(
             {"cpu_clock": True}, libvirt.VIR_DOMAIN_AFFECT_LIVE
@@ -162,22 +155,23 @@ def test_event_enabled_live(lab: Lab, tmp_path: Path) -> None:
 def test_agent_that_comes_after_everything_went_wrong(
     lab: Lab, tmp_path: Path
 ) -> None:
-    right = Guest("right", "spin")
-    restarted = lab.start(Guest("restarted", "spin"))
-    time.sleep(2)
+    right = Guest("right", "busy")
+    restarted = lab.start(Guest("restarted", "busy"))
+    has_used(lab, restarted, 0.5)
     lab.libvirtd.restart()
     lab.start(right)
+    # So much that the agent's first look leaves no doubt.
     live = lab.start(Guest("live", "spin", events=()))
-    time.sleep(2)
+    has_used(lab, live, 3)
     lab.domain(live).setPerfEvents(
         {"task_clock": True, "cpu_cycles": True},
         libvirt.VIR_DOMAIN_AFFECT_LIVE,
     )
-    with Agent(tmp_path, lab, meters=EVERYTHING) as agent:
+    with Agent(tmp_path, lab, meters=EVERYTHING, perf=FLOOR) as agent:
         agent.wait_for_samples(6, counter_name=CLOCK, resource_id=right.uuid)
-        wait_for(lambda: len(detached(agent)) == 2, 20, "two detached")
+        wait_for(lambda: len(detached(agent)) == 2, 60, "two detached")
         agent.wait_for_samples(
-            2, counter_name="perf.coverage", resource_id=live.uuid
+            2, seconds=90, counter_name="perf.coverage", resource_id=live.uuid
         )
     published = defaultdict(set)
     for sample in agent.samples():
@@ -260,16 +254,24 @@ def test_more_hardware_events_than_counters(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_hung_libvirtd_costs_its_cycles_only(lab: Lab, tmp_path: Path) -> None:
-    guest = lab.start(Guest("spin-1", "spin"))
-    with Agent(
-        tmp_path, lab, perf="libvirt_timeout = 2", meters=(CLOCK,)
-    ) as agent:
+    guest = lab.start(Guest("busy-1", "busy"))
+    truth = Truth(lab, [guest])
+    with (
+        Agent(
+            tmp_path, lab, perf="libvirt_timeout = 2", meters=(CLOCK,)
+        ) as agent,
+        truth.watching(),
+    ):
         agent.wait_for_samples(3)
         lab.libvirtd.kill(signal.SIGSTOP)
-        time.sleep(8)
+        wait_for(
+            lambda: any("no answer" in line for line in agent.lines()),
+            20,
+            "a cycle without an answer",
+        )
+        time.sleep(2)
         before = clock_samples(agent, guest)
         lab.libvirtd.kill(signal.SIGCONT)
-        after = agent.wait_for_samples(len(before) + 3, seconds=20)
-    assert are_true(rates(after))
+        agent.wait_for_samples(len(before) + 3, seconds=20)
+        assert truth.untrue(Spool(agent).seen()) == []
     assert detached(agent) == []
-    assert any("no answer" in line for line in agent.lines())

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import libvirt
 import pytest
+from lxml import etree
 
 from ceilometer_perf.host.connection import Session
 from ceilometer_perf.host.resctrl import Resctrl
@@ -25,7 +26,7 @@ def lab() -> Iterator[Lab]:
 CACHE = """
 <cputune>
   <cachetune vcpus='0-1'>
-    <cache id='0' level='3' type='both' size='24' unit='MiB'/>
+    <cache id='0' level='3' type='both' size='{}' unit='B'/>
     <monitor level='3' vcpus='1'/>
   </cachetune>
 </cputune>
@@ -48,7 +49,6 @@ PARTS = """
     ("name", "tune"),
     [
         ("plain", ()),
-        ("cache", (CACHE,)),
         ("bandwidth", (BANDWIDTH,)),
         ("parts", (PARTS,)),
     ],
@@ -56,9 +56,28 @@ PARTS = """
 def test_libvirt_reports_all_vcpus(
     lab: Lab, name: str, tune: tuple[str, ...]
 ) -> None:
-    # Otherwise the default group has the whole cache, and none is left.
-    (lab.resctrl_path / "schemata").write_text("L3:0=ff\n")
-    guest = Guest(name, "spin", vcpus=4, events=(), extra=tune)
+    reports_all_vcpus(lab, Guest(name, "spin", 4, events=(), extra=tune))
+
+
+@pytest.mark.parametrize(
+    ("mib", "ways"), [(24, 12), (32, 16), (36, 11), (300, 20)]
+)
+def test_cache_of_any_size(mib: int, ways: int) -> None:
+    """What libvirt gives away in ways depends on nothing of this host."""
+    hardware = Hardware(l3_bytes=mib << 20, ways=ways, settling=0.1)
+    with Lab(resctrl=hardware) as lab:
+        # Otherwise the default group has the whole cache, and none is left.
+        (lab.resctrl_path / "schemata").write_text("L3:0=f\n")
+        tune = CACHE.format(6 * hardware.way_bytes)
+        reports_all_vcpus(lab, Guest("cache", "spin", 4, (), extra=(tune,)))
+        capabilities = etree.fromstring(lab.connection.getCapabilities())
+        (bank,) = capabilities.iterfind("host/cache/bank[@level='3']")
+        assert bank.get("unit") in {"KiB", "MiB"}
+        unit = 1 << (10 if bank.get("unit") == "KiB" else 20)
+        assert int(bank.attrib["size"]) * unit == hardware.l3_bytes
+
+
+def reports_all_vcpus(lab: Lab, guest: Guest) -> None:
     lab.start(guest)
     apply(lab, guest, "--monitors")
     lab.reboot(guest)

@@ -12,7 +12,7 @@ from ceilometer_perf.host.inventory import Inventory
 from tests.chain.server import LOOPBACK, free_ports
 from tests.lab import Guest, Lab
 
-GUEST = Guest("mover", "spin")
+GUEST = Guest("mover", "busy")
 
 
 @pytest.fixture

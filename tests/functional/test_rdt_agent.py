@@ -80,9 +80,9 @@ def ours(lab: Lab) -> set[str]:
 
 
 SOURCES = {
-    "perf": Guest("by-perf", "spin", events=("cmt", "mbmt", "mbml")),
-    "libvirt": Guest("by-libvirt", "spin", events=(), extra=(MONITORS,)),
-    "resctrl": Guest("by-resctrl", "spin", events=()),
+    "perf": Guest("by-perf", "busy", events=("cmt", "mbmt", "mbml")),
+    "libvirt": Guest("by-libvirt", "busy", events=(), extra=(MONITORS,)),
+    "resctrl": Guest("by-resctrl", "busy", events=()),
 }
 
 
@@ -138,7 +138,7 @@ def test_one_source_only(lab: Lab, tmp_path: Path, only: str) -> None:
 def test_resctrl_is_unmounted_and_mounted_again(
     lab: Lab, tmp_path: Path
 ) -> None:
-    guest = lab.start(Guest("spin-1", "spin", events=("task_clock",)))
+    guest = lab.start(Guest("busy-1", "busy", events=("task_clock",)))
     with agent(tmp_path, lab) as polled:
         wait_for_more(polled, guest)
         # What is seen of a mount point when nothing is mounted there.
@@ -171,7 +171,7 @@ def rdt_samples(agent: Agent) -> int:
 def test_a_group_that_somebody_removes_is_made_again(
     lab: Lab, tmp_path: Path
 ) -> None:
-    guest = lab.start(Guest("spin-1", "spin", events=()))
+    guest = lab.start(Guest("busy-1", "busy", events=()))
     with agent(tmp_path, lab) as polled:
         wait_for_more(polled, guest)
         (path,) = Resctrl(lab.resctrl_path).ours()[guest.uuid]
@@ -218,13 +218,13 @@ def test_no_group_outlives_its_instance_and_its_agent(
 
 
 def test_the_helper_is_killed(lab: Lab, tmp_path: Path) -> None:
-    first = lab.start(Guest("spin-1", "spin", events=()))
+    first = lab.start(Guest("busy-1", "busy", events=()))
     with agent(tmp_path, lab) as polled:
         wait_for_more(polled, first)
         for pid in helpers(tmp_path):
             os.kill(pid, signal.SIGKILL)
         wait_for_more(polled, first)  # reading needs none
-        second = lab.start(Guest("spin-2", "spin", events=()))
+        second = lab.start(Guest("busy-2", "busy", events=()))
         wait_for_more(polled, second)
         assert helpers(tmp_path)
 
@@ -268,7 +268,7 @@ def test_more_instances_than_rmids(lab: Lab, tmp_path: Path) -> None:
 
 def test_hot_plugged_vcpus_are_counted(lab: Lab, tmp_path: Path) -> None:
     vcpus = "<vcpu placement='static' current='1'>2</vcpu>"
-    guest = lab.start(Guest("spin-1", "spin", events=(), extra=(vcpus,)))
+    guest = lab.start(Guest("busy-1", "busy", events=(), extra=(vcpus,)))
     with agent(tmp_path, lab) as polled:
         wait_for_more(polled, guest)
         lab.domain(guest).setVcpus(2)
@@ -286,7 +286,7 @@ def test_a_stuck_guest_holds_up_no_monitor_for_long(
 ) -> None:
     """libvirt waits for a QEMU that hangs, where it reads cache monitors."""
     guests = [
-        Guest(f"spin-{n}", "spin", events=("task_clock",), extra=(MONITORS,))
+        Guest(f"busy-{n}", "busy", events=("task_clock",), extra=(MONITORS,))
         for n in "12"
     ]
     lab.start_all(guests)

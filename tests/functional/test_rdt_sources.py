@@ -34,8 +34,8 @@ from tests.lab import MONITORS, Guest, Hardware, Lab
 TRUTH = Hardware(domains=(0, 4), settling=0.1)
 
 CQM = ("cmt", "mbmt", "mbml")
-LIBVIRT = Guest("by-libvirt", "spin", events=CQM, extra=(MONITORS,))
-RESCTRL = Guest("by-resctrl", "spin", events=CQM)
+LIBVIRT = Guest("by-libvirt", "busy", events=CQM, extra=(MONITORS,))
+RESCTRL = Guest("by-resctrl", "busy", events=CQM)
 IDLE = Guest("idle", "idle", events=())
 
 

@@ -46,7 +46,7 @@ def test_groups(lab: Lab) -> None:
 def test_an_event_is_turned_off_at_once(lab: Lab) -> None:
     (command,) = re.findall(r"``(virsh perf DOMAIN .*?)``", TEXT)
     events = ("task_clock", "cpu_cycles")
-    guest = lab.start(Guest("removed", "spin", events=events))
+    guest = lab.start(Guest("removed", "paused", events=events))
     domain = lab.connection.lookupByUUIDString(guest.uuid)
     words = command.replace("DOMAIN", domain.name())
     name, *rest = shlex.split(words.replace("EVENT", "cpu_cycles"))

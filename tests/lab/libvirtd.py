@@ -35,8 +35,19 @@ stdio_handler = "file"
 hugetlbfs_mount = [ ]
 """
 
+#: What a libvirtd has found out of QEMU, by the name of the file: it asks each
+#: new QEMU for a second. Whether that is still true it knows by itself.
+_known: dict[str, bytes] = {}
+
 # One file descriptor per guest and event, as many as its systemd unit allows.
 OPEN_FILES = 8192
+CAPABILITIES = "cache/qemu/capabilities"
+
+
+def remember(folder: Path) -> None:
+    """Keep for the next lab of this process what a libvirtd has found out."""
+    for path in (folder / CAPABILITIES).glob("*.xml"):
+        _known[path.name] = path.read_bytes()
 
 
 class Libvirtd:
@@ -59,6 +70,9 @@ class Libvirtd:
         (folder / "drivers" / qemu_driver().name).symlink_to(qemu_driver())
         (folder / "etc" / "libvirtd.conf").write_text(LIBVIRTD_CONF)
         (folder / "etc" / "qemu.conf").write_text(QEMU_CONF)
+        (folder / CAPABILITIES).mkdir(parents=True)
+        for name, content in _known.items():
+            (folder / CAPABILITIES / name).write_bytes(content)
 
     @property
     def pid(self) -> int:

@@ -2,9 +2,11 @@
 """The hardware events of this host, and the library that makes them up."""
 
 import ctypes
+import functools
 import os
 import struct
 import subprocess
+import tempfile
 from pathlib import Path
 
 from tests.lab.errors import LabError
@@ -78,7 +80,20 @@ def _opens(number: int) -> bool:
 
 
 def build_fake(library: Path, run_dir: Path) -> None:
-    """Compile the library and lay out the PMU that it redirects to."""
+    """Write the library and lay out the PMU that it redirects to."""
+    library.write_bytes(_compiled())
+    _lay_out_cqm(run_dir / "intel_cqm")
+
+
+@functools.cache
+def _compiled() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "library"
+        _compile(library)
+        return library.read_bytes()
+
+
+def _compile(library: Path) -> None:
     command = [find("gcc", "gcc and libc6-dev"), "-shared", "-fPIC", "-O1"]
     command += ["-Wall", "-Wextra", "-Werror", "-o", str(library)]
     command += [f"-DHARDWARE_RATES={','.join(map(str, RATES))}"]
@@ -88,7 +103,6 @@ def build_fake(library: Path, run_dir: Path) -> None:
         errors = [line for line in done.stderr.splitlines() if "error" in line]
         reason = (errors or done.stderr.splitlines() or ["no reason"])[0]
         raise LabError(f"gcc cannot compile the fake PMU: {reason}")
-    _lay_out_cqm(run_dir / "intel_cqm")
 
 
 def _lay_out_cqm(folder: Path) -> None:

@@ -59,7 +59,7 @@ def kill(run: Run, times: int) -> Row:
     from then on.
     """
     lab = run.lab
-    guest = lab.start(Guest("spin", "spin"))
+    guest = lab.start(Guest("busy", "busy"))
     trap = Trap(lab)
     truth = Truth(lab, [guest])
     silences, off = [], []
@@ -100,7 +100,7 @@ def kill(run: Run, times: int) -> Row:
 def hang(run: Run, seconds: float) -> Row:
     """SIGSTOP of libvirtd."""
     lab = run.lab
-    guest = lab.start(Guest("spin", "spin"))
+    guest = lab.start(Guest("busy", "busy"))
     truth = Truth(lab, [guest])
     with (
         Agent(
@@ -142,7 +142,7 @@ def socket(run: Run, times: int) -> Row:
     lab = run.lab
     path = lab.run_dir / "libvirt-sock-ro"
     hidden = path.with_name("hidden")
-    guest = Guest("spin", "spin")
+    guest = Guest("busy", "busy")
     truth = Truth(lab, [guest])
     off = []
     lab.libvirtd.kill(signal.SIGKILL)
@@ -238,20 +238,20 @@ def guest(run: Run, seconds: float) -> Row:
 
 
 def restart(run: Run, times: int, hold: float) -> Row:
-    """A new libvirtd under guests that spin."""
+    """A new libvirtd under busy guests."""
     return _detach(
         run,
         times,
         hold,
-        Guest("spin", "spin"),
+        Guest("busy", "busy"),
         lambda guest: run.lab.libvirtd.restart(),
         COUNTERS,
-        fault="libvirtd restarted under a spinning guest",
+        fault="libvirtd restarted under a busy guest",
     )
 
 
 def live(run: Run, times: int, hold: float) -> Row:
-    """An event enabled on a guest that spins: first the clock itself."""
+    """An event enabled on a busy guest: first the clock itself."""
 
     def enable(guest: Guest) -> None:
         domain = run.lab.domain(guest)
@@ -270,10 +270,10 @@ def live(run: Run, times: int, hold: float) -> Row:
         run,
         times,
         hold,
-        Guest("spin", "spin", events=("cpu_clock", "cpu_cycles")),
+        Guest("busy", "busy", events=("cpu_clock", "cpu_cycles")),
         enable,
         frozenset({CLOCK}),
-        fault="an event enabled live on a spinning guest",
+        fault="an event enabled live on a busy guest",
         before_each=disable,
     )
 

@@ -253,7 +253,7 @@ class Truth:
             if each.meter not in per_ns or cpu is None:
                 continue
             clock = each.volume / per_ns[each.meter]
-            if abs(clock - cpu) > max(0.1 * cpu, 0.3e9):
+            if abs(clock - cpu) > max(0.1 * cpu, 0.15e9):
                 found.append(
                     f"{each.meter} {clock / 1e9:.2f} s, of {cpu / 1e9:.2f} s"
                 )

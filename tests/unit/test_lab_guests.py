@@ -45,7 +45,8 @@ def test_hardware() -> None:
     assert texts(domain, "vcpu") == ["3"]
     assert texts(domain, "memory") == ["32"]
     assert domain.find("memory").get("unit") == "MiB"
-    assert texts(domain, "os/kernel") == ["/lab/boot/spin"]
+    assert texts(domain, "os/loader") == ["/lab/boot/spin"]
+    assert domain.find("os/loader").get("type") == "rom"
 
 
 @pytest.mark.parametrize("virt", ["kvm", "qemu"])
@@ -123,11 +124,10 @@ def test_extra_element_replaces_the_labs_own() -> None:
     assert texts(domain, "vcpu") == ["4"]
 
 
-@pytest.mark.parametrize("code", [boot.SPIN, boot.IDLE])
-def test_boot_file_is_multiboot(code: bytes) -> None:
-    image = boot.image(code)
-    fields = boot.HEADER.unpack_from(image)
-    magic, flags, checksum, header, load, _, _, entry = fields
-    assert (magic + flags + checksum) % 2**32 == 0
-    assert header == load
-    assert image[entry - load :].startswith(code)
+@pytest.mark.parametrize("code", boot.CODES.values())
+def test_firmware_runs_the_code(code: bytes) -> None:
+    rom = boot.image(code)
+    assert len(rom) == boot.SIZE
+    # A jump to its beginning, from where the first vCPU begins.
+    assert rom[boot.RESET :][:5] == bytes.fromhex("ea 0000 00f0")
+    assert rom.startswith(boot.ENTER + code)

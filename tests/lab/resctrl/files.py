@@ -10,9 +10,7 @@ from tests.lab.resctrl import groups
 from tests.lab.resctrl.groups import Group, Groups
 from tests.lab.resctrl.hardware import LOCAL, OCCUPANCY, Hardware
 
-CBM_MASK = "fffff"
-#: What each domain of a resource is told before anybody tells it more.
-DEFAULTS = {"L3": CBM_MASK, "MB": "100"}
+RESOURCES = ("L3", "MB")
 PREFIX = "mon_L3_"
 
 
@@ -166,8 +164,8 @@ class Tree:
         return {
             "last_cmd_status": File(lambda: "ok"),
             "L3": _files(
-                bit_usage=";".join(f"{d}={'S' * 20}" for d in hw.domains),
-                cbm_mask=CBM_MASK,
+                bit_usage=";".join(f"{d}={'S' * hw.ways}" for d in hw.domains),
+                cbm_mask=hw.cbm_mask,
                 min_cbm_bits="1",
                 num_closids=str(hw.num_closids),
                 shareable_bits="0",
@@ -188,17 +186,20 @@ class Tree:
     # Schemata
 
     def _schemata(self, group: Group) -> str:
-        domains = self._hardware().domains
+        hw = self._hardware()
         lines = []
-        for resource, default in DEFAULTS.items():
+        # What each domain has before anybody tells it more.
+        for resource, default in zip(
+            RESOURCES, (hw.cbm_mask, "100"), strict=True
+        ):
             told = group.masks.get(resource, {})
-            masks = (f"{d}={told.get(d, default)}" for d in domains)
+            masks = (f"{d}={told.get(d, default)}" for d in hw.domains)
             lines.append(f"{resource:>6}:{';'.join(masks)}")
         return "\n".join(lines)
 
     def _set_schemata(self, group: Group, line: str) -> None:
         resource, _, masks = line.strip().partition(":")
-        if resource not in DEFAULTS:
+        if resource not in RESOURCES:
             raise groups.refusal(errno.EINVAL)
         told = group.masks.setdefault(resource, {})
         for mask in masks.split(";"):

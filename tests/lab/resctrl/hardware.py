@@ -28,6 +28,8 @@ class Hardware:
     num_closids: int = 16
     features: tuple[str, ...] = (OCCUPANCY, TOTAL, LOCAL)
     l3_bytes: int = 32 << 20
+    #: Into how many parts a cache can be divided.
+    ways: int = 16
     #: Memory traffic of a thread for each nanosecond of its CPU time.
     bytes_per_ns: float = 1.0
     #: How much of that stays on the thread's own node.
@@ -42,6 +44,16 @@ class Hardware:
     threshold: int = 65536
     #: A pattern of paths below the mount: what they say instead of a number.
     answers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def cbm_mask(self) -> str:
+        """All of a cache's ways, in hexadecimal."""
+        return f"{(1 << self.ways) - 1:x}"
+
+    @property
+    def way_bytes(self) -> int:
+        """What there is of a cache in one of its ways."""
+        return self.l3_bytes // self.ways
 
     def answer(self, path: str) -> str | None:
         """What the counter at a path says instead of a number, if it does."""

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands of Python's that start in no time: forks of a process that has
+imported all they need, which takes them seconds otherwise."""
+
+from tests.warm.process import SPOOL, Process, run, start
+
+__all__ = ["SPOOL", "Process", "run", "start"]
