@@ -7,9 +7,9 @@ connection to libvirt: text goes in, findings or text come out.
 """
 
 from ceilometer_perf.guest.asked import Asked
+from ceilometer_perf.guest.companion import Finding, apply, check
 from ceilometer_perf.guest.errors import GuestError
 from ceilometer_perf.guest.host_facts import HostFacts
-from ceilometer_perf.guest.mend import Finding, apply, check
 from ceilometer_perf.guest.nova_conf import NovaConf
 from ceilometer_perf.guest.realtime import Realtime
 from ceilometer_perf.guest.requirements import Requirements, resolve
