@@ -97,3 +97,16 @@ def test_every_formula_is_a_meter_and_reads_counters() -> None:
     assert {formula.meter.key for formula in FORMULAS} == computed
     for formula in FORMULAS:
         assert {formula.over, formula.under} <= PERF_KEYS
+
+
+def test_the_least_that_can_be_told() -> None:
+    """One cycle in half a second, of two counters that are all there are."""
+    first = {"perf.cpu_cycles": 1, "perf.instructions": 1}
+    second = {"perf.cpu_cycles": 2, "perf.instructions": 4}
+    third = {"perf.cpu_cycles": 3, "perf.instructions": 6}
+    derived = Derived()
+    derived.compute("u", 0, SINCE, first)
+    ipc = {"perf.derived.ipc": 3.0}
+    assert derived.compute("u", 0.5, SINCE, second) == ipc
+    assert derived.compute("u", 0.6, SINCE, second) == ipc
+    assert derived.compute("u", 1.0, SINCE, third) == {"perf.derived.ipc": 2.0}
