@@ -27,6 +27,10 @@ class _Base:
     code = 0
     extra: str | None = None
 
+    def get_epilog(self) -> str:
+        """Nothing: cliff looks through all that is installed for it."""
+        return ""
+
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Run the command; its exit code, or 2 with a line on stderr."""
         try:

@@ -14,6 +14,16 @@ from ceilometer_perf.cli import errors
 from ceilometer_perf.cli.values import printable
 
 
+class _Commands(CommandManager):
+    """Imports the command that is run; cliff's own imports all of them."""
+
+    def load_commands(self, namespace: str) -> None:
+        """Find the commands in the entry points of a namespace."""
+        self.group_list.append(namespace)
+        for entry in importlib.metadata.entry_points(group=namespace):
+            self.commands[entry.name.replace("_", " ")] = entry
+
+
 class CeilometerPerf(App):
     """Commands are entry points of ``ceilometer_perf.cli``."""
 
@@ -22,7 +32,7 @@ class CeilometerPerf(App):
             description="Hardware counters of instances: meters, hosts, "
             "domain XML",
             version=importlib.metadata.version("ceilometer-perf"),
-            command_manager=CommandManager("ceilometer_perf.cli"),
+            command_manager=_Commands("ceilometer_perf.cli"),
             deferred_help=True,
         )
 
