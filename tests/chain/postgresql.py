@@ -10,7 +10,7 @@ from tests.chain.server import Server, run
 
 PACKAGE = "postgresql"
 USER = "postgres"  # it refuses to be root's
-ROLE = "gnocchi"
+ROLE = "service"
 DATABASE = "gnocchi"
 
 # A test's data need not survive a power failure.
@@ -27,7 +27,7 @@ class PostgreSQL:
         self.server = Server(
             "PostgreSQL",
             [self._programs / "postgres", "-D", folder / "data",
-             "-k", folder, *settings],
+             "-k", folder, "-cmax_connections=300", *settings],
             folder / "log",
             ready=self._ready,
             user=USER,
@@ -39,21 +39,40 @@ class PostgreSQL:
         """The database's, for SQLAlchemy."""
         return f"postgresql://{ROLE}@/{DATABASE}?host={self._folder}"
 
-    def start(self) -> None:
-        """Make the cluster, and begin; `create` waits for it."""
+    @property
+    def data(self) -> Path:
+        """The cluster; to be copied only while nobody serves it."""
+        return self._folder / "data"
+
+    def start(self, prepared: Path | None = None) -> None:
+        """Make the cluster, and begin; `create` waits for it.
+
+        ``prepared``: the cluster to have a copy of, instead of a new one.
+        """
         self._folder.mkdir()
         shutil.chown(self._folder, USER)
+        if prepared is None:
+            self._initialise()
+        else:
+            run("cp", ["cp", "-a", "--reflink=auto", prepared, self.data])
+        self.server.start()
+
+    def _initialise(self) -> None:
         initdb = [
-            self._programs / "initdb", "-D", self._folder / "data", "-U", ROLE,
+            self._programs / "initdb", "-D", self.data, "-U", ROLE,
             "--auth=trust", "--no-sync", "--encoding=UTF8", "--no-locale",
         ]  # fmt: skip
         run("initdb", initdb, user=USER, group=USER, cwd=self._folder)
-        self.server.start()
 
-    def create(self) -> None:
-        """Create the database."""
+    def create(self, name: str = DATABASE) -> None:
+        """Create a database."""
         self.server.wait()
-        run("createdb", [*self._tool("createdb"), "-U", ROLE, DATABASE])
+        run("createdb", [*self._tool("createdb"), "-U", ROLE, name])
+
+    def execute(self, name: str, statement: str) -> None:
+        """Have a database do something."""
+        words = ["-U", ROLE, "-v", "ON_ERROR_STOP=1", "-c", statement, name]
+        run("psql", [*self._tool("psql"), *words])
 
     def _tool(self, name: str) -> list[str | Path]:
         return [self._programs / name, "-h", self._folder]

@@ -50,7 +50,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--owner", type=int)
+    parser.add_argument("--hostname", help="in a UTS namespace of its own")
     arguments = parser.parse_args()
+    if arguments.hostname:
+        socket.sethostname(arguments.hostname)
     os.chdir("/")
     os.umask(0o022)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())

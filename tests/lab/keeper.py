@@ -22,12 +22,17 @@ READY = "ready"
 SOCKET = "keeper.sock"
 
 
-def start(folder: Path, *, owned: bool) -> subprocess.Popen[str]:
+def start(
+    folder: Path, *, owned: bool, hostname: str | None = None
+) -> subprocess.Popen[str]:
     """Start the keeper of a lab; it is ready when this returns."""
     command = [find("unshare"), "--mount", "--propagation", "private"]
+    command += ["--uts"] if hostname else []
     command += [sys.executable, "-m", "tests.lab.keep", str(folder)]
     if owned:
         command += ["--owner", str(os.getpid())]
+    if hostname:
+        command += ["--hostname", hostname]
     log = folder / "keeper.log"
     with log.open("w") as errors:
         # A session of its own: the terminal's Ctrl-C is for the owner.

@@ -51,8 +51,17 @@ class Lab:
         resctrl: Hardware | None = None,
         folder: Path | None = None,
         owned: bool = True,
+        libvirtd_conf: str = "",
+        qemu_conf: str = "",
+        hostname: str | None = None,
     ) -> None:
+        """``libvirtd_conf``, ``qemu_conf``: lines for these files.
+
+        ``hostname``: the name that the host has in there, if another.
+        """
         self.fake_pmu = fake_pmu
+        self._hostname = hostname
+        self._conf = libvirtd_conf, qemu_conf
         self._hardware = resctrl
         self._folder = folder
         self._owned = owned
@@ -97,8 +106,10 @@ class Lab:
                 # alone with it; this side of it is for everybody.
                 mount.start(self.folder, self._hardware)
             sysfs.lay_out(self.folder, self._hardware or Hardware())
-            self._keeper = keeper.start(self.folder, owned=self._owned)
-            Libvirtd.configure(self.folder)
+            self._keeper = keeper.start(
+                self.folder, owned=self._owned, hostname=self._hostname
+            )
+            Libvirtd.configure(self.folder, *self._conf)
             boot.write(self.folder / "boot")
             if self.fake_pmu:
                 pmu.build_fake(self.folder / FAKE_PMU, self.run_dir)

@@ -62,14 +62,14 @@ class Libvirtd:
         self._mark = processes.mark_of(folder / "run")
 
     @staticmethod
-    def configure(folder: Path) -> None:
-        """Write the configuration of a lab's libvirtd."""
+    def configure(folder: Path, libvirtd: str = "", qemu: str = "") -> None:
+        """Write the configuration of a lab's libvirtd, with these lines."""
         # This driver alone: the others would look after the host's networks,
         # firewall, storage and devices.
         (folder / "drivers").mkdir()
         (folder / "drivers" / qemu_driver().name).symlink_to(qemu_driver())
-        (folder / "etc" / "libvirtd.conf").write_text(LIBVIRTD_CONF)
-        (folder / "etc" / "qemu.conf").write_text(QEMU_CONF)
+        (folder / "etc" / "libvirtd.conf").write_text(LIBVIRTD_CONF + libvirtd)
+        (folder / "etc" / "qemu.conf").write_text(QEMU_CONF + qemu)
         (folder / CAPABILITIES).mkdir(parents=True)
         for name, content in _known.items():
             (folder / CAPABILITIES / name).write_bytes(content)

@@ -13,6 +13,7 @@ from tests.soak.what import WHAT
 TOOLS = Path(__file__).parents[2] / "tools"
 NAMES = sorted(path.stem for path in (TOOLS / "usage").glob("[!_]*.py"))
 NAMES.remove("numbers")
+NAMES.remove("cloud")  # which has commands
 
 
 @pytest.fixture
@@ -63,6 +64,29 @@ def test_what_is_right_installs(name: str, checkout: Path) -> None:
     done = run(checkout, f"{name}.sh", "--json")
     assert (done.returncode, done.stdout) == (7, "")
     assert done.stderr == "installing\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--help"], 0, ""),
+        (["up", "--help"], 0, ""),
+        (["status", "--json"], 7, "installing"),
+        (["up", "--computes", "3"], 2,
+         ("cloud.sh up: error: argument --computes: invalid choice: 3 "
+          "(choose from 1, 2)")),
+        (["begin"], 2,
+         ("cloud.sh: error: argument COMMAND: invalid choice: 'begin' "
+          "(choose from 'up', 'demo', 'status', 'down')")),
+    ],
+)  # fmt: skip
+def test_the_cloud_before_it_is_installed(
+    words: list[str], code: int, said: str, checkout: Path
+) -> None:
+    done = run(checkout, "cloud.sh", *words)
+    assert done.returncode == code
+    assert "".join(done.stderr.splitlines()[-1:]) == said
+    assert bool(done.stdout) is (code == 0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All of it: brought up as far as can be side by side, and ended."""
+
+import contextlib
+import json
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Self
+
+import yaml
+
+from tests.chain.agents import ETC as CEILOMETER
+from tests.chain.agents import MESSAGING, Notification
+from tests.chain.postgresql import PostgreSQL
+from tests.chain.rabbitmq import RabbitMQ
+from tests.chain.server import Server, free_ports, run
+from tests.cloud import prepared, services
+from tests.cloud.compute import Compute
+from tests.cloud.identity import Identity
+from tests.cloud.prepared import Prepared
+from tests.cloud.site import ADMIN, BIN, CATALOG, DEMO, Site, ini
+
+STATE = "cloud.json"
+CLOUDS = "clouds.yaml"
+PATIENCE = 180.0  # seconds; a loaded machine takes long to import it all
+
+
+class Cloud:
+    """Ends with its block; all that it has on disk is in its folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        computes: int = 1,
+        interval: int = 5,
+        options: Mapping[str, str] | None = None,
+        step: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """``computes``: hosts; ``interval``: of polling, in seconds.
+
+        ``options``: of ``[libvirt]`` in nova.conf of the hosts.
+        """
+        self.folder = folder
+        self._step = step
+        self._stack = contextlib.ExitStack()
+        self.rabbitmq = RabbitMQ(folder / "rabbitmq")
+        ports = dict(zip(CATALOG, free_ports(len(CATALOG)), strict=True))
+        self.site = Site(folder, ports, self.rabbitmq.url, interval)
+        self.computes = [
+            Compute(self.site, number, options or {})
+            for number in range(1, computes + 1)
+        ]
+        self.identity = Identity(self.site)
+        self.notification: Server
+        self.servers: list[Server] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self._up()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _up(self) -> None:
+        self._step("Preparing databases (a minute or two, once)")
+        databases = prepared.databases()
+        self._step("Starting PostgreSQL, RabbitMQ and Keystone")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        services.configure(self.site)
+        self._start_ground(databases)
+        self._start(*(services.api(self.site, n) for n in services.APIS))
+        self._step("Starting libvirtd on each host")
+        for compute in self.computes:
+            self._stack.callback(compute.stop)
+            compute.start_libvirtd()
+        self._wait("keystone-api")
+        self.identity.register()
+        self._step("Starting Nova, Glance, Placement, Neutron and Gnocchi")
+        gnocchi = services.gnocchi(self.site)
+        conductor, scheduler = (
+            services.worker(self.site, n)
+            for n in ("nova-conductor", "nova-scheduler")
+        )
+        self._start(*gnocchi, conductor, scheduler)
+        self._wait("nova-conductor")
+        self._step("Starting nova-compute and the polling agents")
+        for compute in self.computes:
+            self._start(*compute.servers())
+        self._start_notification()
+        self._step("Waiting for all of it")
+        for server in self.servers:
+            server.wait(PATIENCE)
+        self.identity.wait_for_hosts([c.name for c in self.computes])
+        self._write_state()
+
+    def _start_ground(self, databases: Prepared) -> None:
+        postgresql = PostgreSQL(self.folder / "postgresql")
+        self._stack.callback(postgresql.server.stop)
+        postgresql.start(databases.cluster)
+        shutil.copytree(databases.storage, self.site.at("gnocchi", "storage"))
+        self.servers.append(postgresql.server)
+        self._stack.callback(self.rabbitmq.stop)
+        self.rabbitmq.start()
+        self.servers.append(self.rabbitmq.server)
+        postgresql.server.wait()
+        # The one that was there when the databases were made. Services ask
+        # the catalog for Keystone, too, from their first request on.
+        url = self.site.url("keystone")
+        statement = f"UPDATE endpoint SET url = '{url}'"  # noqa: S608
+        postgresql.execute("keystone", statement)
+
+    def _start(self, *servers: Server) -> None:
+        for server in servers:
+            self._stack.callback(server.stop)
+            server.start()
+            self.servers.append(server)
+
+    def _wait(self, name: str) -> None:
+        next(s for s in self.servers if s.name == name).wait(PATIENCE)
+
+    def _start_notification(self) -> None:
+        folder = self.folder / "notification"
+        folder.mkdir()
+        mapping = folder / "gnocchi_resources.yaml"
+        Notification.map_meters(mapping)
+        pipeline = yaml.safe_load((CEILOMETER / "pipeline.yaml").read_text())
+        for sink in pipeline["sinks"]:
+            sink["publishers"] = [
+                f"gnocchi://?resources_definition_file={mapping}"
+            ]
+        (folder / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
+        config = folder / "ceilometer.conf"
+        config.write_text(ini(self._ceilometer(folder)))
+        self._wait("gnocchi-api")
+        upgrade = [BIN / "ceilometer-upgrade", "--config-file", config]
+        run("ceilometer-upgrade", upgrade, cwd=folder)
+        self.notification = Server(
+            "ceilometer-agent-notification",
+            [BIN / "ceilometer-agent-notification", "--config-file", config,
+             "--config-file", MESSAGING],
+            folder / "ceilometer-agent-notification.log",
+            ready=lambda: True,
+            environment=self.site.environment,
+            end=signal.SIGKILL,
+        )  # fmt: skip
+        self._start(self.notification)
+
+    def _ceilometer(self, folder: Path) -> dict[str, dict[str, object]]:
+        return {
+            "DEFAULT": {
+                "transport_url": self.site.transport,
+                "pipeline_cfg_file": folder / "pipeline.yaml",
+            },
+            "notification": {"pipelines": "meter"},
+            "service_credentials": {
+                **self.site.auth(),
+                "interface": "public",
+            },
+        }
+
+    # For people, and for other processes
+
+    def _write_state(self) -> None:
+        clouds = {
+            user: {
+                "auth": {
+                    key: value
+                    for key, value in self.site.auth(user).items()
+                    if key not in ("auth_type", "region_name")
+                },
+                "region_name": self.site.auth()["region_name"],
+                "compute_api_version": "2.95",
+            }
+            for user in (ADMIN, DEMO)
+        }
+        (self.folder / CLOUDS).write_text(yaml.safe_dump({"clouds": clouds}))
+        (self.folder / STATE).write_text(json.dumps(self.state(), indent=2))
+
+    def state(self) -> dict[str, object]:
+        """What a person who comes later must know."""
+        return {
+            "servers": {
+                s.name: {"pid": s.process and s.process.pid, "log": str(s.log)}
+                for s in self.servers
+            },
+            "hosts": {
+                c.name: {
+                    "exporter": c.exporter,
+                    "uri": c.lab.uri_ro,
+                    "emulated": list(c.lab.emulates),
+                }
+                for c in self.computes
+            },
+            "urls": {name: self.site.url(name) for name in CATALOG},
+        }
+
+
+def remove(folder: Path) -> None:
+    """The folder of a cloud that has ended."""
+    shutil.rmtree(folder, ignore_errors=True)
