@@ -63,12 +63,12 @@ def _computed(name: str, unit: str, description: str) -> Meter:
 COVERAGE = _computed(
     "perf.coverage",
     "ratio",
-    "CPU time that the counters saw, of what the instance used",
+    "Share of the instance's CPU time that the counters saw",
 )
 WITHHELD = _computed(
     "perf.withheld",
     "counter",
-    "Perf counters that the instance has and that are not published",
+    "Perf counters of the instance that are withheld",
 )
 IPC = _computed(
     "perf.derived.ipc",
@@ -78,12 +78,12 @@ IPC = _computed(
 CACHE_MISS_RATIO = _computed(
     "perf.derived.cache_miss_ratio",
     "%",
-    "Cache misses, of all cache references",
+    "Share of cache references that miss",
 )
 BRANCH_MISS_RATIO = _computed(
     "perf.derived.branch_miss_ratio",
     "%",
-    "Mispredicted branches, of all branches",
+    "Share of branches that are mispredicted",
 )
 CACHE_MPKI = _computed(
     "perf.derived.cache_mpki",
@@ -96,17 +96,17 @@ L3_CACHE = _computed("cpu_l3_cache", "B", "Bytes held in the L3 caches")
 L3_CACHE_UTIL = _computed(
     "cpu_l3_cache.util",
     "%",
-    "Bytes held, of the host's L3 caches",
+    "Share of the host's L3 caches held",
 )
 BANDWIDTH_TOTAL = _computed(
     "memory.bandwidth.total",
     "B/s",
-    "Traffic with the memory of all nodes",
+    "Traffic with the memory of all NUMA nodes",
 )
 BANDWIDTH_LOCAL = _computed(
     "memory.bandwidth.local",
     "B/s",
-    "Traffic with the memory of the CPU's own node",
+    "Traffic with the memory of the CPU's own NUMA node",
 )
 
 RDT = (L3_CACHE, L3_CACHE_UTIL, BANDWIDTH_TOTAL, BANDWIDTH_LOCAL)

@@ -81,8 +81,8 @@ def connect(
             auth = loading.load_auth_from_conf_options(conf, group)
         if auth is None:
             raise ServiceError(
-                f"[{group}] auth_type is not set: give it, and what belongs "
-                f"to it, as for {like}"
+                f"[{group}] auth_type is not set: set it and the options it "
+                f"needs, as for {like}"
             )
         conf.set_default("timeout", TIMEOUT, group=group)
         session = loading.load_session_from_conf_options(
@@ -154,7 +154,7 @@ class Api:
         found = _json(response)
         if not isinstance(found, kind):
             raise ServiceError(
-                f"{self._service.name}'s answer to {method} {path} is no "
+                f"{self._service.name}'s answer to {method} {path} is not a "
                 f"JSON {_KINDS[kind]} ({short(response.text, 40)!r}): does "
                 f"the endpoint lead to {self._service.name}?"
             )

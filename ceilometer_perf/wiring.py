@@ -112,7 +112,7 @@ def parts(
         settings = options.settings(conf)
     except ValueError as exc:
         raise SourceUnavailableError(
-            f"no perf samples until this is mended: {exc}"
+            f"no perf samples until this is fixed: {exc}"
         ) from exc
     return _parts(uri, settings, makes_groups)
 

@@ -102,7 +102,7 @@ function configure_ceilometer_perf_notification {
     fi
 }
 
-# For the log of stack.sh; no instance runs yet, which it will say.
+# For the log of stack.sh; no instance is running yet, which it will say.
 function check_ceilometer_perf {
     "$CEILOMETER_PERF_BIN_DIR/ceilometer-perf" doctor || true
 }

@@ -114,17 +114,17 @@ class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
             self._wasted += time.monotonic() - began
         self._left_out.trouble(
             domain.uuid,
-            f"domain {domain.uuid} ({domain.name}) is left out: core makes no "
-            f"instance of its Nova metadata ({what}); see its <metadata>, "
-            "which a hard reboot through Nova writes anew, and Nova's API if "
-            "it was asked for what is missing there",
+            f"domain {domain.uuid} ({domain.name}) is left out: Ceilometer "
+            f"cannot build an instance from its Nova metadata ({what}); "
+            "check its <metadata> (a hard reboot through Nova rewrites it) "
+            "and, if that is incomplete, Nova's API",
         )
         return None
 
     def _make(self, domain: Domain) -> list[Any]:
         self._asked = _OneDomain(domain)
         if self._asked.metadata() is None:
-            LOG.debug("Domain %s is not one of Nova's", domain.uuid)
+            LOG.debug("Domain %s was not created by Nova", domain.uuid)
             return []
         made: list[Any] = self.discover_libvirt_polling(None)
         self._left_out.fine(

@@ -125,7 +125,7 @@ def _make_template(
     _changes.trouble(
         instance.id,
         f"instance {instance.id}: no perf samples, its metadata is "
-        f"incomplete ({what}); a hard reboot through Nova writes it anew",
+        f"incomplete ({what}); a hard reboot through Nova rewrites it",
     )
     return None
 

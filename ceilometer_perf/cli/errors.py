@@ -31,7 +31,7 @@ def line(error: Exception, *, as_json: bool = False) -> str:
     message = printable(" ".join(_told(error).split()))
     if as_json:
         return json.dumps({"error": name, "message": message})
-    return f"{name}: {message}"
+    return f"ceilometer-perf: error: {message}"
 
 
 def _told(error: Exception) -> str:
@@ -44,8 +44,8 @@ def _told(error: Exception) -> str:
         return f"standard output: {error.strerror}"
     if isinstance(error, UnicodeEncodeError):
         return (
-            f"standard output takes no {error.object[error.start]!a} in "
-            f"{error.encoding}: set PYTHONIOENCODING=utf-8, or use -f json"
+            f"standard output cannot encode {error.object[error.start]!a} "
+            f"in {error.encoding}: set PYTHONIOENCODING=utf-8 or use -f json"
         )
     return str(error) or "no more is known"
 

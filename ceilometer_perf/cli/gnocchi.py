@@ -25,27 +25,27 @@ class Resources(base.Text):
             "file",
             nargs="?",
             metavar="FILE",
-            help=f"your {gnocchi_resources.NAME}; - is standard input "
-            "(default: that of the Ceilometer that is installed)",
+            help=f"{gnocchi_resources.NAME} to read; - is standard input "
+            "(default: the installed Ceilometer's)",
         )
         parser.add_argument(
             "--in-place",
             action="store_true",
-            help=f"rewrite FILE, and keep what it was as FILE{replace.BACKUP}"
-            " (default: print it)",
+            help="rewrite FILE and keep the original as "
+            f"FILE{replace.BACKUP} (default: print the result)",
         )
         parser.add_argument(
             "--rate-policy",
             default=gnocchi_resources.RATE_POLICY,
             metavar="NAME",
-            help="the archive policy of counters that grow, with rate:mean "
+            help="archive policy of growing counters, with rate:mean "
             f"(default: {gnocchi_resources.RATE_POLICY})",
         )
         parser.add_argument(
             "--gauge-policy",
             metavar="NAME",
-            help="the archive policy of all others (default: the file's "
-            "archive_policy_default, which is core's ceilometer-low)",
+            help="archive policy of all other meters (default: the file's "
+            "archive_policy_default, ceilometer-low in Ceilometer's)",
         )
         return parser
 
@@ -86,8 +86,8 @@ def _merged(name: str, text: str, args: argparse.Namespace) -> Merged:
         given = getattr(args, option)
         if given is not None and not (given and given.isprintable()):
             raise errors.InputError(
-                f"--{option.replace('_', '-')} {given!r}: no name of an "
-                "archive policy"
+                f"--{option.replace('_', '-')} {given!r}: must be the name "
+                "of an archive policy"
             )
     policies = gnocchi_resources.Policies(args.rate_policy, args.gauge_policy)
     try:
@@ -101,7 +101,9 @@ def _text(name: str) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise errors.InputError(f"{name}: {error}; save as UTF-8") from error
+        raise errors.InputError(
+            f"{name}: {error}; save it as UTF-8"
+        ) from error
 
 
 def _replaced(name: str, before: str, text: str) -> pathlib.Path:
@@ -113,6 +115,6 @@ def _replaced(name: str, before: str, text: str) -> pathlib.Path:
 
 def _told(merged: Merged, backup: pathlib.Path | None) -> str:
     if backup is None:
-        return "all meters are mapped already; nothing was written"
+        return "all meters are already mapped; nothing written"
     count = len(merged.added)
-    return f"{count} meters added; what it was before is in {backup}"
+    return f"{count} meters added; the original is in {backup}"

@@ -37,7 +37,7 @@ REFUSED = 1  # the exit code of enable if libvirt refused any event
 
 def _add_inputs(parser: argparse.ArgumentParser, *, vcpus: bool) -> None:
     """The options that say what a guest was asked to be."""
-    group = parser.add_argument_group("what the guest was asked to be")
+    group = parser.add_argument_group("what the guest should be")
     group.add_argument(
         "--vcpus",
         type=int,
@@ -48,8 +48,8 @@ def _add_inputs(parser: argparse.ArgumentParser, *, vcpus: bool) -> None:
     group.add_argument(
         "--nova-conf",
         metavar="FILE",
-        help="nova.conf of the compute host; without it nothing is assumed "
-        "of that host",
+        help="nova.conf of the compute host; without it, nothing is "
+        "assumed about that host",
     )
     for source, what in ("flavor", "extra spec"), ("image", "property"):
         group.add_argument(
@@ -74,7 +74,7 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
     pairs = [word.partition("=") for word in words]
     for word, (key, equals, _) in zip(words, pairs, strict=True):
         if not (key.strip() and equals):
-            raise errors.InputError(f"{word!r} is not KEY=VALUE")
+            raise errors.InputError(f"{word!r} must be KEY=VALUE")
     return {key.strip(): value for key, _, value in pairs}
 
 
@@ -172,15 +172,16 @@ def _domain(
         noted = nova_metadata.read(document)
         if noted.flavor is None and not args.flavor:
             LOG.warning(
-                "The domain's metadata has no extra specs, as Nova before "
-                "32.0.0 writes it: give them with --flavor and --image"
+                "The domain's metadata has no extra specs (Nova before "
+                "32.0.0 does not write them): pass them with --flavor and "
+                "--image"
             )
     else:
         document = options.read_file("--xml", args.xml)
         asked = args.nova_conf is not None or args.flavor
         if not (asked or args.image or args.monitors):
             LOG.warning(
-                "Nothing is asked of this domain: give --nova-conf, "
+                "Nothing to check this domain against: pass --nova-conf, "
                 "--flavor, --image or --monitors"
             )
     count = domain.vcpu_count(xml.parse(document).getroot())
@@ -254,15 +255,18 @@ class Enable(base.Lister):
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--instance", metavar="UUID")
         which.add_argument(
-            "--all", action="store_true", help="every domain of this host"
+            "--all", action="store_true", help="every domain on this host"
         )
         parser.add_argument(
-            "--dry-run", action="store_true", help="show it, change nothing"
+            "--dry-run",
+            action="store_true",
+            help="show what would change, change nothing",
         )
         parser.add_argument(
             "--live",
             action="store_true",
-            help="count in the running guest too, which misses its vCPUs",
+            help="also enable it in the running guest, where it misses the "
+            "vCPUs",
         )
         options.add_connect(parser)
         return parser
@@ -301,9 +305,9 @@ def _warn(args: argparse.Namespace, names: list[str]) -> None:
     """What libvirt accepts without a word, and an operator regrets."""
     if args.live:
         LOG.warning(
-            "Events that are enabled live count only threads created "
-            "from now on, not the vCPUs that run: the numbers are no "
-            "ground for a bill until the guest has been started again"
+            "Events enabled live count only threads created from now on, "
+            "not the running vCPUs: do not bill by them until the guest "
+            "has been restarted"
         )
     # Of another host's kernel nothing is known.
     known = () if virt.is_remote(args.uri) else probe.cannot_work(names)

@@ -22,7 +22,7 @@ def add_connect(parser: argparse.ArgumentParser) -> None:
         dest="uri",
         default=LOCAL,
         metavar="URI",
-        help=f"where libvirt listens (default: {LOCAL})",
+        help=f"libvirt URI (default: {LOCAL})",
     )
 
 
@@ -33,8 +33,8 @@ def add_config_file(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="the agent's ceilometer.conf; may be repeated (default: those "
-        "that the agent reads)",
+        help="the agent's ceilometer.conf; may be repeated (default: the "
+        "files that the agent reads)",
     )
 
 
@@ -46,7 +46,7 @@ def add_agent(parser: argparse.ArgumentParser) -> None:
         "--uri",
         dest="uri",
         metavar="URI",
-        help="where libvirt listens (default: what ceilometer.conf says)",
+        help="libvirt URI (default: what ceilometer.conf says)",
     )
 
 
@@ -57,7 +57,7 @@ def add_sys(parser: argparse._ActionsContainer) -> None:
         default=pathlib.Path("/sys"),
         type=pathlib.Path,
         metavar="DIR",
-        help="where the sysfs of the compute host is (default: /sys)",
+        help="sysfs of the compute host (default: /sys)",
     )
 
 

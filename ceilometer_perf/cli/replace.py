@@ -29,7 +29,8 @@ def replace(name: str, before: bytes, data: bytes) -> pathlib.Path:
     with _beside(path, data) as new, _beside(path, before) as old:
         if files.read(path) != before:
             raise BlockingIOError(
-                errno.EAGAIN, "it has changed meanwhile: run this again"
+                errno.EAGAIN,
+                "it changed in the meantime: run the command again",
             )
         old.replace(backup)
         new.replace(path)

@@ -32,8 +32,8 @@ class CeilometerPerf(App):
             super().configure_logging()
         except OSError as error:
             self.stderr.write(
-                f"--log-file {self.options.log_file}: {error.strerror}; name "
-                "a file that can be written\n"
+                f"--log-file {self.options.log_file}: {error.strerror}; "
+                "name a writable file\n"
             )
             raise SystemExit(errors.BAD_INPUT) from error
         for handler in logging.getLogger().handlers:

@@ -40,8 +40,8 @@ class Show(base.ShowOne):
             type=options.seconds,
             default=2.0,
             metavar="S",
-            help="look again after that time, for what changes meanwhile; "
-            "0 looks once (default: 2)",
+            help="seconds until a second reading, to see what changes; 0 "
+            "reads once (default: 2)",
         )
         return parser
 
@@ -192,7 +192,7 @@ def _below(status: Status) -> Iterator[str]:
     foreign = [i.name for i in status.instances if not i.is_nova]
     if foreign:
         yield ""
-        yield f"Not Nova's, so nothing is published of: {_names(foreign)}"
+        yield f"Not created by Nova, so not published: {_names(foreign)}"
 
 
 def _names(names: Sequence[str]) -> str:

@@ -116,20 +116,20 @@ class Top(base.Lister):
             type=options.seconds,
             default=2.0,
             metavar="S",
-            help=f"seconds between two looks, {SHORTEST:g} at least "
+            help=f"seconds between two readings, at least {SHORTEST:g} "
             "(default: 2)",
         )
         parser.add_argument(
             "--sort",
             choices=tuple(COLUMNS),
             default="cycles",
-            help="numbers are sorted from the highest, words from A "
-            "(default: cycles)",
+            help="numbers sort from the highest, text from A (default: "
+            "cycles)",
         )
         parser.add_argument(
             "--once",
             action="store_true",
-            help="print one table after two looks, and end",
+            help="print one table after two readings, then exit",
         )
         return parser
 
@@ -144,7 +144,7 @@ class Top(base.Lister):
             )
         if parsed_args.formatter != "table" and not parsed_args.once:
             raise errors.InputError(
-                f"-f {parsed_args.formatter} needs --once: it has no end else"
+                f"-f {parsed_args.formatter} needs --once: it would never end"
             )
         watch = looking.watch(looking.parts(parsed_args), lacks={})
         self.shots = shots(watch, parsed_args.interval)

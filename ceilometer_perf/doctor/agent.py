@@ -60,8 +60,9 @@ def entry_points(_patient: Patient) -> Finding:
     twice = [name for name in wanted[POLLSTERS] if ours[name] > 1]
     if twice:
         return warning(
-            f"{listed(twice)} is installed twice, and one of the two polls",
-            "uninstall what else brings it",
+            f"{listed(twice)} is installed twice, and only one of the two "
+            "polls",
+            "uninstall the other package that provides it",
         )
     return fine(f"{len(METERS)} pollsters load")
 
@@ -118,7 +119,7 @@ def polling(patient: Patient) -> Finding:
     if twice:
         return warning(
             f"{path}: more than one source asks for {listed(twice)}",
-            "leave it in one: its samples are sent once for each",
+            "keep it in one: its samples are sent once for each",
         )
     return fine(f"{path} asks for {len(asked)} of our meters")
 

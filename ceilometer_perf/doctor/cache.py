@@ -20,7 +20,7 @@ def cache(patient: Patient) -> Finding:
     """What is polled of it can be read, of every instance."""
     asked = RDT_NAMES.intersection(agent.polled(patient))
     if not asked:
-        return fine("nothing of it is polled")
+        return fine("not polled")
     missing = [
         (instance, instance.rdt[name])
         for instance in patient.running

@@ -65,9 +65,9 @@ def _spelled(names: Sequence[str]) -> None:
     if twice or capital:
         raise BrokenError(
             f"[libvirt] enabled_perf_events: {listed(twice + capital)} is "
-            "there twice or in capitals, and libvirt starts no instance with "
-            "that",
-            "name each event once, in small letters",
+            "listed twice or in capitals, with which libvirt starts no "
+            "instance",
+            "name each event once, in lower case",
         )
     commented = [name for name in names if "#" in name]
     if commented:
@@ -110,8 +110,8 @@ def libvirt(patient: Patient) -> Finding:
     except SourceUnavailableError as error:
         raise BrokenError(
             f"as user {os.geteuid()}: {error}",
-            "start libvirtd, let the agent's user read from its socket, and "
-            "set [DEFAULT] libvirt_uri in ceilometer.conf to where it is",
+            "start libvirtd, let the agent's user read from its socket, "
+            "and set [DEFAULT] libvirt_uri in ceilometer.conf to its URI",
         ) from error
     return fine(f"libvirt {version} has {len(status.instances)} domains")
 
@@ -122,17 +122,17 @@ def instances(patient: Patient) -> Finding:
     foreign = [each.name for each in found if not each.is_nova]
     if len(foreign) == len(found):
         raise BrokenError(
-            f"no instance of Nova's is here ({len(found)} other domains)",
-            "start one on this host; domains that Nova did not make are not "
-            "polled",
+            f"no instance of Nova's on this host ({len(found)} other domains)",
+            "start one on this host; domains that Nova did not create are "
+            "not polled",
         )
     if not patient.running:
-        raise BrokenError("no instance runs", "start one")
-    text = f"{len(patient.running)} of Nova's instances run"
+        raise BrokenError("no instance is running", "start one")
+    text = f"{len(patient.running)} of Nova's instances running"
     if foreign:
         return warning(
             f"{text}; {listed(foreign)} has no Nova metadata",
-            "hard reboot it if it is Nova's: nothing is published of others",
+            "hard reboot it if it is Nova's: other domains are not published",
         )
     return fine(text)
 
@@ -147,8 +147,8 @@ def xml(patient: Patient) -> Finding:
     if len(without) == len(patient.running):
         raise BrokenError(
             "no running instance has events in its XML: it was started "
-            "without, or libvirtd was restarted and turned off what it could "
-            "not open again",
+            "without, or libvirtd was restarted and turned off what it "
+            "could not reopen",
             remedy,
         )
     if without:
@@ -163,7 +163,7 @@ def pmu(patient: Patient) -> Finding:
     if read and len(mute) == sum(bool(each.events) for each in read):
         raise BrokenError(
             f"libvirt counts no event of {listed(mute)}, though the XML "
-            "enables some: it could not open them again",
+            "enables some: it could not reopen them",
             REBOOT,
         )
     stuck = [
@@ -189,8 +189,8 @@ def _room(patient: Patient) -> Finding:
         return warning(
             "hardware events are counted, and [perf] hardware_counters does "
             "not say how many the CPUs count at once",
-            "set it to what 'ceilometer-perf host probe' tells: more events "
-            "than that are all counted too low",
+            "set it to what 'ceilometer-perf host probe' reports: with "
+            "more events than that, all are counted too low",
         )
     return fine(f"libvirt counts {len(patient.counted)} events")
 
@@ -227,11 +227,11 @@ def commonest(found: list[tuple[Instance, Judgement]]) -> tuple[str, str]:
     The most frequent reason.
     """
     if not found:
-        return "there is no counter of any running instance", SAFE
+        return "no running instance has a counter", SAFE
     reasons = Counter(judgement for _, judgement in found)
     (common, _), *others = reasons.most_common()
     names = dict.fromkeys(i.name for i, j in found if j == common)
-    remedy = common.remedy or "wait, and look again"
+    remedy = common.remedy or "wait and run this again"
     if others:
         remedy += f"; 'ceilometer-perf status' has {len(others)} more reasons"
     return (

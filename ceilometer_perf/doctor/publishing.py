@@ -38,7 +38,7 @@ def pipeline(patient: Patient) -> Finding:
         if dangling:
             raise BrokenError(
                 f"{source.place}: source {source.name} names sinks that "
-                f"aren't there: {listed(dangling)}",
+                f"don't exist: {listed(dangling)}",
                 definitions.REMEDY,
             )
     names = polled(patient)

@@ -74,8 +74,8 @@ def _range(rule: str, members: str) -> tuple[int, int]:
     if first > last:
         raise errors.NovaRefusal(
             "Invalid",
-            f"{rule[:40]!r} is no CPU number and no range of them: write sets "
-            "of CPUs like 0-3,^2,8",
+            f"{rule[:40]!r} is not a CPU number or range: write CPU sets "
+            "such as 0-3,^2,8",
         )
     return first, last
 

@@ -39,8 +39,8 @@ def _check_spelling(size: str) -> None:
     except ValueError:
         raise errors.NovaRefusal(
             "MemoryPageSizeInvalid",
-            f"{size!r} is no page size: write small, large, any, a number of "
-            "KiB, or a number with a unit such as 2MB",
+            f"{size!r} is not a page size: write small, large, any, a "
+            "number of KiB, or a number with a unit such as 2MB",
         ) from None
 
 

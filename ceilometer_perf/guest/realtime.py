@@ -51,8 +51,8 @@ def realtime_vcpus(asked: Asked) -> frozenset[int] | None:
     if chosen == everyone and not threads:
         raise errors.NovaRefusal(
             "RealtimeMaskNotFoundOrInvalid",
-            "Every vCPU is realtime, which leaves none to keep house: exclude "
-            "one with hw:cpu_realtime_mask=^0, or set "
+            "Every vCPU is realtime, which leaves no housekeeping vCPU: "
+            "exclude one with hw:cpu_realtime_mask=^0, or set "
             "hw:emulator_threads_policy",
         )
     if not chosen <= everyone:

@@ -144,15 +144,13 @@ class Inventory:
                 raise
             why = str(exc)
         else:
-            self._changes.fine(
-                uri, f"libvirt at {uri} tells what changes again"
-            )
+            self._changes.fine(uri, f"libvirt at {uri} sends events again")
             return
         # Not above: within `except`, oslo.log appends the exception.
         self._changes.trouble(
             uri,
-            f"libvirt at {uri} does not tell what changes ({why}): the XML of "
-            "every domain is read in every cycle",
+            f"libvirt at {uri} sends no events ({why}): the XML of every "
+            "domain is read in every cycle",
         )
 
     def _domain(
@@ -198,7 +196,7 @@ class Inventory:
         # Not above: within `except`, oslo.log appends the exception.
         self._changes.trouble(
             uuid,
-            f"domain {uuid} ({handle.name()}): no perf samples, libvirt's "
-            f"account of it can't be read ({why}); the others are polled",
+            f"domain {uuid} ({handle.name()}): no perf samples, its XML "
+            f"can't be read ({why}); the others are polled",
         )
         return None

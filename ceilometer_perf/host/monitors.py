@@ -44,7 +44,7 @@ class Monitors:
             return self._connection.call(lambda s: self._ask(s, uuids))
         except SourceUnavailableError as exc:
             raise SourceUnavailableError(
-                f"{exc}; a QEMU that hangs can be the reason"
+                f"{exc}; a hung QEMU may be the reason"
             ) from exc
 
     def _replace_a_blocked_one(self) -> None:

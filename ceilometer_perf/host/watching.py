@@ -124,4 +124,4 @@ def _pairs(command: bytes) -> list[list[str]]:
 
 
 def _not_running() -> OSError:
-    return OSError(errno.ESRCH, "the instance does not run")
+    return OSError(errno.ESRCH, "the instance is not running")

@@ -91,12 +91,12 @@ class Answers:
             raise ReportError(f"{path}: {error.strerror}") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ReportError(
-                f"{path}: not what `ceilometer-perf report --save` writes "
+                f"{path}: not written by `ceilometer-perf report --save` "
                 f"({type(error).__name__}: {error})"
             ) from error
         if not 0 < answers.step <= answers.end - answers.start:
             raise ReportError(
-                f"{path}: start, end and step make no span of time"
+                f"{path}: start, end and step are not a time range"
             )
         return answers
 

@@ -55,10 +55,10 @@ _PAIRS = {
 _MOST_MIB = 1 << 40
 
 INSTANCE = _object(
-    name=_text("what libvirt calls it, as instance-0000002a", "."),
-    display_name=_text("what its user calls it"),
+    name=_text("libvirt's name, such as instance-0000002a", "."),
+    display_name=_text("the user's name for it"),
     uuid=_text("a UUID", _UUID),
-    created=_text("when, as 2026-01-31 12:00:00"),
+    created=_text("when, such as 2026-01-31 12:00:00"),
     vcpus=_whole("the flavor's vCPUs", 1, cpus.LIMIT),
     memory_mib=_whole("the flavor's memory in MiB", 1, _MOST_MIB),
     project=_object(id=_text("the project's id"), name=_text("its name")),
@@ -71,17 +71,17 @@ INSTANCE = _object(
     image=_object(id=_text("the image's id, or nothing"), properties=_PAIRS),
 )
 DISK = _object(
-    type=_text("one of libvirt's, as file or block", "."),
+    type=_text("one of libvirt's, such as file or block", "."),
     source=_text("the path of the file or device", "."),
-    format=_text("one of QEMU's, as raw or qcow2", "."),
-    target=_text("the guest's device, as vda", "."),
+    format=_text("one of QEMU's, such as raw or qcow2", "."),
+    target=_text("the guest's device, such as vda", "."),
     bus=_text("as virtio", "."),
 )
 INTERFACE = _object(
     "mtu",
-    type=_text("one of libvirt's, as bridge or ethernet", "."),
+    type=_text("one of libvirt's, such as bridge or ethernet", "."),
     source=_text("the bridge, or nothing"),
-    target=_text("the host's device, as tap0123abcd-45", "."),
+    target=_text("the host's device, such as tap0123abcd-45", "."),
     mac=_text("as fa:16:3e:00:00:01", "^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$"),
     model=_text("as virtio", "."),
     mtu=_whole("in bytes", 68, 65535),
@@ -159,8 +159,8 @@ def parse(text: str | bytes, source: str) -> Context:
         bad = next(_illegal(found, ""), None)
         if bad is not None:
             raise InstanceError(
-                f"{source}: {bad} has a character that XML can't hold; take "
-                "it out"
+                f"{source}: {bad} has a character that XML does not allow; "
+                "remove it"
             )
         jsonschema.Draft202012Validator(SCHEMA).validate(found)
     except jsonschema.ValidationError as error:

@@ -56,7 +56,8 @@ def _outside(
             yield Breach(
                 "outside",
                 (name, above),
-                f"{name} takes {told(kind, units)}, which {above} has not",
+                f"{name} takes {told(kind, units)}, which {above} does not "
+                "have",
                 (place, theirs or footprints[above].place),
             )
 

@@ -72,7 +72,7 @@ def _checked(tree: nodes.Template) -> nodes.Template:
     for kind, name in REFUSED.items():
         for node in tree.find_all(kind):
             raise _RefusalError(
-                f"{name} is not for templates of slices", node.lineno
+                f"{name} is not available in slice templates", node.lineno
             )
     return tree
 

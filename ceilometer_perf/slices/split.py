@@ -68,15 +68,16 @@ def parse(text: str) -> tuple[int, ...]:
         ok = one.strip() == "1" and slash and parts.strip().isdecimal()
         if not ok or not 1 <= int(parts[:6]) <= MOST_PARTS:
             raise SplitError(
-                f"--split {text[:60]}: {word.strip()[:20]!r} is no part of a "
-                f"host; write 1/1,1/2,1/8, with {MOST_PARTS} parts at most"
+                f"--split {text[:60]}: {word.strip()[:20]!r} is not a part "
+                f"of a host; write 1/1,1/2,1/8, at most {MOST_PARTS} parts"
             )
         found.add(int(parts))
     for large, small in itertools.pairwise(sorted(found)):
         if small % large:
             raise SplitError(
-                f"--split {text[:60]}: 1/{large} is not made up of 1/{small}; "
-                "let each number be a multiple of the one before"
+                f"--split {text[:60]}: 1/{large} can't be made of "
+                f"1/{small}; each number must be a multiple of the one "
+                "before"
             )
     return tuple(sorted(found))
 
@@ -119,8 +120,8 @@ def _leaves(
     if count % len(nodes) and len(nodes) % count:
         raise SplitError(
             f"--split: the {len(nodes)} NUMA nodes of the host don't divide "
-            f"into {count} slices, so one would lie across two nodes; let the "
-            f"last number be a multiple of {len(nodes)}"
+            f"into {count} slices, so one would span two nodes; the last "
+            f"number must be a multiple of {len(nodes)}"
         )
     per_node = max(1, count // len(nodes))
     stocks = [_stock(machine, plan, node) for node in nodes]
@@ -198,8 +199,8 @@ def _those(machine: Machine, node: int, model: str) -> list[Device]:
     """The accelerators of a model behind a node, by address."""
     if machine.pci is None:
         raise SplitError(
-            f"--accelerator {model}: nothing is known of the host's devices; "
-            "give --devices, or a --connect to a libvirt that lists them"
+            f"--accelerator {model}: the host's devices are unknown; give "
+            "--devices, or a --connect to a libvirt that lists them"
         )
     there = sorted(machine.pci.values(), key=lambda device: device.key)
     if not any(device.model == model for device in there):

@@ -105,7 +105,7 @@ class Template:
             ) from error
         if LINE_BEGIN in source or LINE_END in source:
             raise TemplateError(
-                f"{path}: a control character is in it, which XML can't hold"
+                f"{path}: it has a control character, which XML does not allow"
             )
         return cls(path, source)
 
@@ -168,7 +168,7 @@ def _result(template: Template, answer: dict[str, Any]) -> Rendered:
 def _death(ran: "subprocess.CompletedProcess[bytes]") -> dict[str, Any]:
     """Why the process ended before its time."""
     if ran.returncode == -signal.SIGPROF:
-        why = f"rendering it takes more than {CPU_SECONDS:g} s: does it loop?"
+        why = f"rendering takes more than {CPU_SECONDS:g} s: does it loop?"
     else:
         last = ran.stderr.decode(errors="replace").strip().splitlines()[-1:]
         why = f"the process that renders it died ({ran.returncode}) "

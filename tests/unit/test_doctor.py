@@ -199,7 +199,7 @@ def no_mapping(host: ComputeHost) -> None:
         (no_libvirt, "libvirt", "libvirt at test://"),
         (no_instance, "instances", "no instance of Nova's is here"),
         (foreign, "instances", "1 other domains"),
-        (stopped, "instances", "no instance runs"),
+        (stopped, "instances", "no instance is running"),
         (no_events, "XML", "no running instance has events"),
         (not_counted, "PMU", "counts no event of web"),
         (in_doubt, "gate", "in_doubt"),
@@ -295,7 +295,7 @@ CACHE = "sources: [{name: c, interval: 60, meters: [cpu_l3_cache*]}]\n"
 
 
 def test_caches_that_nobody_polls(healthy: ComputeHost) -> None:
-    assert "nothing of it is polled" in walk(healthy)["cache"]["reason"]
+    assert "not polled" in walk(healthy)["cache"]["reason"]
 
 
 def test_caches_beside_counters(

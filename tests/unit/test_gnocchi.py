@@ -205,7 +205,7 @@ def test_in_place(path: Path, tmp_path: Path) -> None:
     ran = run("gnocchi-resources", str(link), "--in-place")
     backup = tmp_path / f"{gnocchi_resources.NAME}.bak"
     assert ran.out == (
-        f"{link}: 29 meters added; what it was before is in {backup}\n"
+        f"{link}: 29 meters added; the original is in {backup}\n"
     )
     assert path.read_text() == merge(CORE.read_text()).text
     assert backup.read_bytes() == CORE.read_bytes()
@@ -303,7 +303,7 @@ BAD = {
     "aliases of aliases": (_bomb("[1, 2, 3]"), ":6: its aliases make more"),
     "part of itself": (
         f"{INSTANCE}  self: &a [*a]\n  metrics:\n    a:\n",
-        ":1: not YAML: it is nested too deeply, or in itself",
+        ":1: not YAML: it is nested too deeply or in itself",
     ),
     "no list of policies": (
         f"archive_policies: 5\n{INSTANCE}  metrics:\n    a:\n",

@@ -277,7 +277,7 @@ def test_a_host_that_is_asked(
     rows = found(slices, "--connect", "qemu:///system")
     assert [row["what"] for row in rows] == [
         "the host has no CPU 200",
-        "the memory is bound to no NUMA node: add <numatune>",
+        "the memory is not bound to a NUMA node: add <numatune>",
     ]
 
 

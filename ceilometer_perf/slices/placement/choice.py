@@ -68,8 +68,8 @@ class Chooser:
                 f"{dict(units)} at {name}" for name, units in allocated.items()
             )
             raise ChoiceError(
-                f"{consumer} has {told}, which is not what any slice asks: "
-                "make its flavor as `slice flavors` prints it"
+                f"{consumer} has {told}, which matches no slice: create its "
+                "flavor as `slice flavors` prints it"
             )
         return found
 
@@ -118,8 +118,8 @@ class Chooser:
                 ):
                     raise ChoiceError(
                         f"Domain {domain} runs in the slice {name}, which "
-                        "nova.conf doesn't have, so what is free is not "
-                        "known: give the slice its name back, or reboot the "
+                        "is not in nova.conf, so what is free is unknown: "
+                        "give the slice its name back, or reboot the "
                         "instance"
                     )
 

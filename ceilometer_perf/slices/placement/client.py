@@ -35,7 +35,7 @@ SERVICE = openstack.Service(
         403: "has the user in [placement] of nova.conf the admin or service "
         "role?",
         404: "does the endpoint lead to Placement?",
-        406: f"it must know microversion {MICROVERSION}, as from Yoga on",
+        406: f"it must support microversion {MICROVERSION}, as from Yoga on",
     },
 )
 
@@ -97,7 +97,7 @@ class Client:
         fault = answers.fault(key, value)
         if fault is not None:
             raise PlacementError(
-                f"The {key} in the answer to GET {path} are unlike "
+                f"The {key} in the answer to GET {path} are not "
                 f"Placement's: {openstack.short(fault, 100)}; does the "
                 "endpoint lead to Placement?"
             )

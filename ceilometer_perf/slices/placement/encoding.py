@@ -199,8 +199,8 @@ def _refuse_other_shapes(tree: Tree, shapes: Mapping[str, _Shape]) -> None:
         other = first.setdefault(resource_class, name)
         if shapes[other].asks != shape.asks:
             raise EncodingError(
-                f"Slices {other} and {name} are both {resource_class} but are "
-                f"not divided alike ({_within(tree, other)} and "
+                f"Slices {other} and {name} are both {resource_class} but "
+                f"are divided differently ({_within(tree, other)} and "
                 f"{_within(tree, name)}), and one flavor can't ask for "
                 "either: give one of them another resource_class"
             )

@@ -128,11 +128,11 @@ def _vocabulary(
     for name in sorted(classes - snapshot.resource_classes):
         yield Write(
             "PUT", f"/resource_classes/{name}", None,
-            f"make the resource class {name}",
+            f"create the resource class {name}",
         )  # fmt: skip
     traits = {name for each in wanted.values() for name in each.traits}
     for name in sorted(traits - snapshot.traits):
-        yield Write("PUT", f"/traits/{name}", None, f"make the trait {name}")
+        yield Write("PUT", f"/traits/{name}", None, f"create the trait {name}")
 
 
 def _close(present: Present) -> Write:

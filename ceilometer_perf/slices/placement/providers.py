@@ -93,8 +93,8 @@ def find_node(client: Client, name: str) -> Node:
         if provider["parent_provider_uuid"] is None:
             return Node(provider["uuid"], provider["name"])
     raise PlacementError(
-        f"Placement has no compute node {name!r}: has nova-compute run on it? "
-        "Name it as `openstack hypervisor list` does, with --node"
+        f"Placement has no compute node {name!r}: has nova-compute started "
+        "on it? Name it as `openstack hypervisor list` does, with --node"
     )
 
 

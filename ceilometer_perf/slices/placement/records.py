@@ -41,8 +41,8 @@ class Records:
             isinstance(name, str) for name in found.values()
         ):
             raise ChoiceError(
-                f"{self._path} is not as it was written: remove it once all "
-                "instances that were given a slice run"
+                f"{self._path} is corrupt: remove it once all instances "
+                "that were given a slice run"
             )
         return found
 
