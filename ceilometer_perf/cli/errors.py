@@ -47,7 +47,7 @@ def _told(error: Exception) -> str:
             f"standard output cannot encode {error.object[error.start]!a} "
             f"in {error.encoding}: set PYTHONIOENCODING=utf-8 or use -f json"
         )
-    return str(error) or "no more is known"
+    return str(error) or type(error).__name__
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})

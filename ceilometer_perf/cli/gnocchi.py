@@ -9,6 +9,7 @@ from oslo_log import log
 
 from ceilometer_perf.cli import base, errors, options, replace
 from ceilometer_perf.doctor import agent_conf
+from ceilometer_perf.plural import number_of
 from ceilometer_perf.report import gnocchi_resources
 from ceilometer_perf.report.gnocchi_resources import Merged
 
@@ -116,5 +117,5 @@ def _replaced(name: str, before: str, text: str) -> pathlib.Path:
 def _told(merged: Merged, backup: pathlib.Path | None) -> str:
     if backup is None:
         return "all meters are already mapped; nothing written"
-    count = len(merged.added)
-    return f"{count} meters added; the original is in {backup}"
+    added = number_of(len(merged.added), "meter")
+    return f"{added} added; the original is in {backup}"

@@ -90,8 +90,8 @@ def instance(option: str, word: str) -> str:
         return str(uuid.UUID(word))
     except ValueError:
         raise errors.InputError(
-            f"{option} {word!r} is not a UUID: openstack server list, or "
-            "virsh list --uuid, has them"
+            f"{option} {word!r} is not a UUID: see openstack server list "
+            "or virsh list --uuid"
         ) from None
 
 

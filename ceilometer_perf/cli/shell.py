@@ -31,10 +31,11 @@ class CeilometerPerf(App):
         try:
             super().configure_logging()
         except OSError as error:
-            self.stderr.write(
+            wrong = errors.InputError(
                 f"--log-file {self.options.log_file}: {error.strerror}; "
-                "name a writable file\n"
+                "name a writable file"
             )
+            self.stderr.write(errors.line(wrong) + "\n")
             raise SystemExit(errors.BAD_INPUT) from error
         for handler in logging.getLogger().handlers:
             handler.addFilter(_fit)
@@ -52,7 +53,8 @@ def run(argv: list[str] | None = None) -> int:
     if sys.stderr is None:
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     if sys.stdout is None:
-        sys.stderr.write("standard output is closed: there is no telling\n")
+        closed = errors.InputError("standard output is closed")
+        sys.stderr.write(errors.line(closed) + "\n")
         return errors.BAD_INPUT
     # Before options are read, cliff would log how it failed, all of it.
     CeilometerPerf.LOG.addHandler(logging.NullHandler())

@@ -16,6 +16,7 @@ from ceilometer_perf.cli.values import Value, printable
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.doctor.status import Instance, Lacks, Status, host_lacks
 from ceilometer_perf.host.resctrl import Resctrl
+from ceilometer_perf.plural import number_of
 from ceilometer_perf.wiring import Parts
 
 WITHHELD = 1  # the exit code if a counter is withheld; 2 is bad input
@@ -157,8 +158,7 @@ def _headline(host: dict[str, Any], status: Status) -> str:
 
 
 def _counted(status: Status) -> str:
-    count = len(status.instances)
-    return "1 instance" if count == 1 else f"{count} instances"
+    return number_of(len(status.instances), "instance")
 
 
 def _row(instance: Instance) -> tuple[str, ...]:
@@ -198,4 +198,4 @@ def _below(status: Status) -> Iterator[str]:
 def _names(names: Sequence[str]) -> str:
     shown = ", ".join(map(printable, names[:NAMED]))
     others = len(names) - NAMED
-    return f"{shown} and {others} others" if others > 0 else shown
+    return f"{shown} and {number_of(others, 'other')}" if others > 0 else shown

@@ -22,6 +22,7 @@ from ceilometer_perf.doctor.finding import (
 from ceilometer_perf.doctor.names import meant
 from ceilometer_perf.doctor.patient import Patient
 from ceilometer_perf.meters import METERS, RDT_NAMES
+from ceilometer_perf.plural import number_of
 from ceilometer_perf.reading import SourceUnavailableError
 
 POLLSTERS = "ceilometer.poll.compute"
@@ -87,7 +88,10 @@ def _load(group: str, names: list[str]) -> None:
     )
     if failed:
         why = next(iter(failed.values()))
-        raise BrokenError(f"{len(failed)} don't load ({why})", INSTALL)
+        raise BrokenError(
+            f"{number_of(len(failed), 'pollster')} can't be loaded ({why})",
+            INSTALL,
+        )
 
 
 def polling(patient: Patient) -> Finding:
@@ -105,7 +109,7 @@ def polling(patient: Patient) -> Finding:
         source, pattern = unknown[0]
         raise BrokenError(
             f"{source.place}: source {source.name} asks for {pattern}, which "
-            "no pollster has",
+            "matches no pollster",
             f"did you mean {listed(meant([pattern], known))}?",
         )
     asked = Counter(_asked(sources))
@@ -121,7 +125,7 @@ def polling(patient: Patient) -> Finding:
             f"{path}: more than one source asks for {listed(twice)}",
             "keep it in one: its samples are sent once for each",
         )
-    return fine(f"{path} asks for {len(asked)} of our meters")
+    return fine(f"{path} asks for {number_of(len(asked), 'meter')} of ours")
 
 
 def polled(patient: Patient) -> list[str]:

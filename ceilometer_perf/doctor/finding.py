@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ceilometer_perf.doctor.patient import Patient
+from ceilometer_perf.plural import number_of
 
 NAMED = 5  # things, before the others are only counted
 
@@ -62,4 +63,4 @@ def listed(names: Iterable[str]) -> str:
     shown = list(names)
     text = ", ".join(shown[:NAMED])
     others = len(shown) - NAMED
-    return f"{text} and {others} others" if others > 0 else text
+    return f"{text} and {number_of(others, 'other')}" if others > 0 else text

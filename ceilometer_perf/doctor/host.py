@@ -23,6 +23,7 @@ from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import enabled_events, errors
 from ceilometer_perf.guest import nova_conf as nova
 from ceilometer_perf.host.probe import machine
+from ceilometer_perf.plural import number_of
 from ceilometer_perf.reading import SourceUnavailableError
 
 SAFE = (
@@ -56,7 +57,7 @@ def nova_conf(patient: Patient) -> Finding:
         raise BrokenError("; ".join(ignored), SAFE)
     if ignored:
         return warning("; ".join(ignored), SAFE)
-    return fine(f"{path} enables {len(chosen)} events")
+    return fine(f"{path} enables {number_of(len(chosen), 'event')}")
 
 
 def _spelled(names: Sequence[str]) -> None:
@@ -113,7 +114,8 @@ def libvirt(patient: Patient) -> Finding:
             "start libvirtd, let the agent's user read from its socket, "
             "and set [DEFAULT] libvirt_uri in ceilometer.conf to its URI",
         ) from error
-    return fine(f"libvirt {version} has {len(status.instances)} domains")
+    domains = number_of(len(status.instances), "domain")
+    return fine(f"libvirt {version} has {domains}")
 
 
 def instances(patient: Patient) -> Finding:
@@ -122,13 +124,14 @@ def instances(patient: Patient) -> Finding:
     foreign = [each.name for each in found if not each.is_nova]
     if len(foreign) == len(found):
         raise BrokenError(
-            f"no instance of Nova's on this host ({len(found)} other domains)",
+            "no instance of Nova's on this host "
+            f"({number_of(len(found), 'other domain')})",
             "start one on this host; domains that Nova did not create are "
             "not polled",
         )
     if not patient.running:
         raise BrokenError("no instance is running", "start one")
-    text = f"{len(patient.running)} of Nova's instances running"
+    text = f"{number_of(len(patient.running), 'running instance')} of Nova's"
     if foreign:
         return warning(
             f"{text}; {listed(foreign)} has no Nova metadata",
@@ -192,7 +195,7 @@ def _room(patient: Patient) -> Finding:
             "set it to what 'ceilometer-perf host probe' reports: with "
             "more events than that, all are counted too low",
         )
-    return fine(f"libvirt counts {len(patient.counted)} events")
+    return fine(f"libvirt counts {number_of(len(patient.counted), 'event')}")
 
 
 def gate(patient: Patient) -> Finding:
@@ -218,7 +221,7 @@ def gate(patient: Patient) -> Finding:
         )
     if withheld:
         return warning(*commonest(withheld))
-    return fine(f"{len(passing)} counters pass")
+    return fine(f"{number_of(len(passing), 'counter')} published")
 
 
 def commonest(found: list[tuple[Instance, Judgement]]) -> tuple[str, str]:
@@ -233,7 +236,8 @@ def commonest(found: list[tuple[Instance, Judgement]]) -> tuple[str, str]:
     names = dict.fromkeys(i.name for i, j in found if j == common)
     remedy = common.remedy or "wait and run this again"
     if others:
-        remedy += f"; 'ceilometer-perf status' has {len(others)} more reasons"
+        more = number_of(len(others), "more reason")
+        remedy += f"; 'ceilometer-perf status' shows {more}"
     return (
         f"{common.verdict.value}: {common.reason} ({listed(names)})",
         remedy,

@@ -69,7 +69,7 @@ def _root(tree: Any, requirements: Requirements) -> xml.Element:
         count = domain.vcpu_count(root)
         if asked != count:
             raise errors.DomainXMLError(
-                f"The domain has {count} vCPUs, its flavor has {asked}: give "
-                "the flavor that this domain was made from"
+                f"The domain's vCPU count is {count}, its flavor's {asked}: "
+                "give the flavor that this domain was made from"
             )
     return root

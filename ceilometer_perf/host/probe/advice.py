@@ -28,9 +28,9 @@ def left_out(report: Probed) -> Mapping[str, str]:
 
 def _crowded_out(report: Probed) -> str:
     return (
-        f"works, but not together with the others: {report.counters.number} "
-        "hardware counters are free, and with more events than that all "
-        "are counted too low"
+        "works, but not together with the others: with more events than free "
+        f"hardware counters ({report.counters.number}), all are counted too "
+        "low"
     )
 
 
