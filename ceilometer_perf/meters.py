@@ -110,7 +110,7 @@ BANDWIDTH_LOCAL = _computed(
 )
 
 RDT = (L3_CACHE, L3_CACHE_UTIL, BANDWIDTH_TOTAL, BANDWIDTH_LOCAL)
-"""What Resource Director Technology counts, and its likes on AMD and Arm.
+"""What Resource Director Technology and its equivalents on AMD and Arm count.
 
 Core's former names, under which dashboards and Watcher ask for them.
 """
@@ -148,4 +148,4 @@ RDT_EVENTS = {
 """libvirt's perf events of kernels before 4.14, and the meters they feed."""
 
 LEVELS = frozenset({"perf.cmt"})
-"""Perf events that may fall, and mean nothing by it."""
+"""Perf events that may fall without having restarted."""

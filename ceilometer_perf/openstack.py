@@ -28,7 +28,7 @@ class ServiceError(Exception):
     def __init__(
         self, what: str, status: int | None = None, answer: Any = None
     ) -> None:
-        """Keep what the answer was, for who can tell more of it."""
+        """Keep the answer, for callers that can say more about it."""
         super().__init__(what)
         self.status = status
         self.answer = answer
@@ -36,12 +36,12 @@ class ServiceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service, and how lines about it are worded.
+    """A service, and the wording of errors about it.
 
-    ``section`` says who it is for it: ``[placement] of nova.conf``.
+    ``section`` says where it is configured: ``[placement] of nova.conf``.
     ``detail`` takes what went wrong from the JSON of an error; a LookupError
-    or a TypeError if it isn't there. ``remedies`` mend statuses that nobody
-    gets who is set up well.
+    or a TypeError if it isn't there. ``remedies`` are for statuses that
+    mean a wrong configuration.
     """
 
     name: str
@@ -70,9 +70,9 @@ def connect(
     like: str,
     **arguments: Any,
 ) -> "Api":
-    """Who can be asked; nothing is sent yet. ``opts`` are registered.
+    """A client; nothing is sent yet. ``opts`` are registered.
 
-    :param like: who has the same settings, for who lacks them.
+    :param like: a service with the same settings, for error messages.
     :param arguments: of keystoneauth1's Adapter, before what conf says.
     :raises ServiceError: the section leads nowhere.
     """
@@ -113,7 +113,7 @@ _KINDS: Mapping[type, str] = {dict: "object", list: "list"}
 
 
 class Api:
-    """Calls whose every failure is one line."""
+    """Calls; every failure is one line."""
 
     def __init__(self, ksa: adapter.Adapter, service: Service) -> None:
         self.ksa = ksa
@@ -173,7 +173,7 @@ class Api:
         return ServiceError(line, status, answer)
 
     def _detail(self, answer: Any) -> str:
-        """Of the service's own format for errors, if it is that."""
+        """The message in the service's own error format, if it is that."""
         try:
             return short(self._service.detail(answer) or "")
         except (LookupError, TypeError):
@@ -188,6 +188,6 @@ def _json(response: requests.Response) -> Any:
 
 
 def short(what: object, most: int = 300) -> str:
-    """On one line, and not too long a one."""
+    """On one line, of limited length."""
     words = " ".join(str(what).split())
     return words if len(words) <= most else f"{words[:most]}..."

@@ -187,7 +187,7 @@ def get(conf: cfg.ConfigOpts, name: str) -> Any:
 
 
 def _check(name: str, value: Any) -> None:
-    """ValueError for what oslo.config takes, and nothing could work with."""
+    """ValueError for what oslo.config accepts but can't be used."""
     if value is None or value == "":
         raise ValueError("it must have a value")
     if isinstance(value, float) and not math.isfinite(value):
@@ -202,7 +202,7 @@ PATHS = frozenset({"qemu_run_dir", "resctrl_path"})
 
 
 def _wrong(exc: Exception) -> object:
-    """What is wrong, in the innermost words."""
+    """What is wrong, by the innermost exception."""
     if isinstance(exc, RecursionError):
         return "its value refers to itself"
     return exc.__context__ or exc if isinstance(exc, ValueError) else exc

@@ -2,8 +2,8 @@
 """Ceilometer's discovery plugin: the instances on this host.
 
 Ceilometer's own code turns domains into instances, so that they look the same
-as to its other pollsters. It is given what the inventory has read already,
-instead of a libvirt connection, which saves several calls for each instance.
+as in its other pollsters. It gets what the inventory has already read instead
+of a libvirt connection, which saves several calls per instance.
 """
 
 import copy
@@ -31,7 +31,7 @@ _changes = Changes(LOG)
 
 # For some instances core asks Nova's API: for each of them if
 # [compute] fetch_extra_metadata is set, the default before Ceilometer 27.
-_PATIENCE = 10.0  # seconds of a cycle that failing requests may take together
+_PATIENCE = 10.0  # seconds per cycle for all failing requests
 
 
 class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
@@ -46,7 +46,7 @@ class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
         startup.advise(conf)  # here, because discovery is made once
         self._lock = threading.Lock()
         self._left_out = Changes(LOG)
-        self._wasted = 0.0  # seconds of this cycle, by what failed
+        self._wasted = 0.0  # seconds of this cycle spent on failures
         self._asked: _OneDomain | None = None
         #: What core made of each domain: one instance, or none.
         self._made: dict[str, tuple[Domain, list[Any]]] = {}
@@ -159,10 +159,9 @@ class _OneDomain:
         return self._domain.xml
 
     def metadata(self, *_asked: object) -> str | None:
-        """The newest that Nova wrote, whichever version is asked for.
+        """The newest that Nova wrote, whatever version is requested.
 
-        Core asks for the newest first. Like libvirt, leaves the namespace
-        away.
+        Core asks for the newest first. Like libvirt, omits the namespace.
         """
         root = xml.parse(self._domain.xml).getroot()
         for namespace in core_libvirt.NOVA_METADATA_VERSIONS:
@@ -173,7 +172,7 @@ class _OneDomain:
 
 
 def _without_namespace(root: etree._Element, namespace: str) -> str:
-    """An element on its own, as ``virDomainGetMetadata`` hands it out."""
+    """An element on its own, as ``virDomainGetMetadata`` returns it."""
     root = copy.deepcopy(root)
     for element in list(root.iter(f"{{{namespace}}}*")):
         element.tag = etree.QName(element).localname

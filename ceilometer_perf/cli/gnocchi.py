@@ -51,7 +51,7 @@ class Resources(base.Text):
         return parser
 
     def answer(self, parsed_args: argparse.Namespace) -> tuple[str, Any]:
-        """The file, or what became of it."""
+        """The file, or the outcome."""
         if parsed_args.in_place and parsed_args.file in (None, "-"):
             raise errors.InputError("--in-place: name the FILE to rewrite")
         name = parsed_args.file or str(agent_conf.core(gnocchi_resources.CORE))
@@ -72,7 +72,7 @@ class Resources(base.Text):
         }
 
     def write(self, text: str) -> None:
-        """Byte by byte: a terminal's encoding is no concern of a file's."""
+        """As bytes: a file does not depend on the terminal's encoding."""
         buffer = getattr(self.app.stdout, "buffer", None)
         if buffer is None:
             super().write(text)

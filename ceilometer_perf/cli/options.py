@@ -51,7 +51,7 @@ def add_agent(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sys(parser: argparse._ActionsContainer) -> None:
-    """Where the kernel says what it has."""
+    """Where sysfs is."""
     parser.add_argument(
         "--sys",
         default=pathlib.Path("/sys"),
@@ -82,9 +82,9 @@ def read_file(option: str, name: str) -> bytes:
 
 
 def instance(option: str, word: str) -> str:
-    """The id of an instance that an option has, a UUID.
+    """The UUID of an instance, given in an option.
 
-    :raises InputError: it is none.
+    :raises InputError: it is not a UUID.
     """
     try:
         return str(uuid.UUID(word))
@@ -104,7 +104,7 @@ def seconds(word: str) -> float:
 
 
 def page_size(word: str) -> int:
-    """A size on the command line that there are pages of, in KiB."""
+    """A page size on the command line, in KiB."""
     size = kibibytes(word)
     if size not in PAGES:
         raise ValueError(word)
@@ -112,7 +112,7 @@ def page_size(word: str) -> int:
 
 
 def kibibytes(word: str) -> int:
-    """A size on the command line, as 2M or 1GiB, in KiB."""
+    """A size on the command line, such as 2M or 1GiB, in KiB."""
     match = _SIZE.fullmatch(word)
     if match is None or match[2].lower() not in UNITS:
         raise ValueError(word)

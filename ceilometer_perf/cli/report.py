@@ -17,7 +17,7 @@ INTERVAL = "60s"
 SPAN = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _ASKED = ("prometheus", "gnocchi")
-# Which options go with which --from.
+# Which --from each option needs.
 GO_WITH = {
     **dict.fromkeys(
         ("url", "window", "save", "host", "instance", "project"), _ASKED
@@ -25,7 +25,7 @@ GO_WITH = {
     **dict.fromkeys(("config_file", "interval", "granularity"), ("gnocchi",)),
     "data": ("file",),
 }
-# What to look at where a database has nothing.
+# What to check if a database has no data.
 NOTHING = {
     "prometheus": "are the rules of ceilometer-perf.rules.yml loaded",
     "gnocchi": "are the meters in gnocchi_resources.yaml",
@@ -35,7 +35,7 @@ TITLE = "What instances do to their hosts' hardware"
 
 
 def span(word: str) -> float:
-    """A span of time, such as 30m; in seconds."""
+    """A duration such as 30m, in seconds."""
     match = SPAN.fullmatch(word)
     if match is None:
         raise argparse.ArgumentTypeError(
@@ -45,7 +45,7 @@ def span(word: str) -> float:
 
 
 class Report(base.Command):
-    """Draw the panels of the dashboards into one HTML file."""
+    """Write the panels of the dashboards to one HTML file."""
 
     extra = "report"
 
@@ -157,7 +157,7 @@ class Report(base.Command):
 
 
 def _check(args: argparse.Namespace) -> None:
-    """InputError for options that don't go together."""
+    """InputError for options that exclude each other."""
     for path in filter(None, (args.file, args.save)):
         if str(path) == "-":
             raise errors.InputError(

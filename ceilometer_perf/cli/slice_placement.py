@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``ceilometer-perf slice``: what Placement is told of slices, and tells."""
+"""``ceilometer-perf slice``: slices in Placement."""
 
 import argparse
 from typing import Any
@@ -94,7 +94,7 @@ class _Writes(FormattableColumn[Any]):
 
 
 class Sync(base.ShowOne):
-    """Tell Placement of the slices of a host; write only what is new."""
+    """Register the slices of a host in Placement; write only changes."""
 
     extra = "slices"
 
@@ -130,7 +130,7 @@ class Sync(base.ShowOne):
 
 
 class Flavors(base.Text):
-    """Print the flavors that get slices, as commands that make them."""
+    """Print the commands that create flavors for the slices."""
 
     extra = "slices"
 
@@ -158,7 +158,7 @@ class Flavors(base.Text):
 
 
 class Choose(base.ShowOne):
-    """Show which slice an instance gets that Placement gave one."""
+    """Show the slice that Placement allocated to an instance."""
 
     extra = "slices"
 

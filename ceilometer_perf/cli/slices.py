@@ -52,7 +52,7 @@ def add_nova_conf(parser: argparse.ArgumentParser) -> None:
 
 
 def read_specs(path: str) -> tuple[spec.SliceSpec, ...]:
-    """The slices of a nova.conf, of which there should be some."""
+    """The slices of a nova.conf; warn if there are none."""
     found = spec.read(path)
     if not found:
         LOG.warning("%s has no [libvirt] slice_spec", path)
@@ -71,7 +71,7 @@ def _add_schemas(parser: argparse.ArgumentParser) -> None:
 def _add_machine(
     parser: argparse.ArgumentParser, *, required: bool = False
 ) -> None:
-    """Where it is said what the host has."""
+    """Where the host's hardware is described."""
     which = parser.add_mutually_exclusive_group(required=required)
     which.add_argument(
         "--capabilities",
@@ -132,12 +132,12 @@ def _instance(name: str | None) -> Context:
 
 
 class Tree(base.Lister):
-    """List the slices of a host as the tree that they are."""
+    """List the slices of a host as a tree."""
 
     extra = "slices"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """The configuration, and where to look for what is taken."""
+        """The configuration, and where to see what is taken."""
         parser = super().get_parser(prog_name)
         add_nova_conf(parser)
         parser.add_argument(
@@ -174,7 +174,7 @@ class Tree(base.Lister):
 
 
 class Drawn(Value):
-    """A slice's name, which people see on its branch of the tree."""
+    """A slice's name, which people see as a branch of a tree."""
 
     def human_readable(self) -> str:
         """The branch and the name."""
@@ -199,7 +199,7 @@ def _states(
 def _warn(
     taken: Mapping[str, tuple[str, ...]], known: list[str], blocked: set[str]
 ) -> None:
-    """What should never be."""
+    """What must never happen."""
     for name, domains in taken.items():
         who = ", ".join(domains)
         if name not in known:
@@ -225,13 +225,13 @@ def _warn(
 
 
 class Validate(base.Lister):
-    """List what is wrong between slices, and between them and their host."""
+    """List conflicts between slices, and between slices and their host."""
 
     extra = "slices"
     nothing = "no findings"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """The configuration, the host, and for whom to render."""
+        """The configuration, the host, and the instance to render for."""
         parser = super().get_parser(prog_name)
         add_nova_conf(parser)
         _add_machine(parser)
@@ -274,7 +274,7 @@ class Lines(Value):
     """Lines of templates."""
 
     def human_readable(self) -> str:
-        """One below the other, each by its file's name."""
+        """One below the other, each with its file's name."""
         return "\n".join(
             f"{pathlib.Path(line['file']).name}:{line['line']} {line['text']}"
             for line in self._value
@@ -320,7 +320,7 @@ class Render(base.Text):
 
 
 class Generate(base.Lister):
-    """Write templates and slice_spec for a host in equal parts."""
+    """Write templates and slice_spec that divide a host into equal parts."""
 
     extra = "slices"
 

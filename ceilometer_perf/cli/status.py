@@ -27,7 +27,7 @@ COLUMNS = ("id", "name", "state", "coverage", "counters", "cache")
 
 
 class Show(base.ShowOne):
-    """Show what is published of each instance, and why the rest isn't."""
+    """Show what is published for each instance, and why the rest isn't."""
 
     # These write one thing as well, and instances as csv.
     formatter_namespace = "cliff.formatter.list"
@@ -105,14 +105,14 @@ def _host(parts: Parts, lacks: Lacks) -> dict[str, Any]:
 
 
 def _rmids(resctrl: Resctrl) -> dict[str, int | None] | None:
-    """None where nothing is monitored."""
+    """None if nothing is monitored."""
     if not resctrl.monitors:
         return None
     return {"in_use": resctrl.in_use(), "total": resctrl.rmids()}
 
 
 def _is_short_of_rmids(host: dict[str, Any], status: Status) -> bool:
-    """Whether instances are not monitored, and none is left to do it with."""
+    """Whether instances lack monitoring because no RMID is free."""
     rmids = host["rmids"] or {"total": None}
     return (
         rmids["total"] is not None
@@ -174,7 +174,7 @@ def _row(instance: Instance) -> tuple[str, ...]:
 
 
 def _below(status: Status) -> Iterator[str]:
-    """What to do, a remedy once, and then what nobody can fix."""
+    """What to do, each remedy once, then what can't be fixed."""
     remedies: dict[str, dict[Judgement, list[str]]] = defaultdict(
         lambda: defaultdict(list)
     )

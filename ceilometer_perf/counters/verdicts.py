@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a counter is not published, and what mends it."""
+"""Why a counter is not published, and how to fix that."""
 
 import enum
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ NOT_ENABLED = Judgement(
 
 
 def host_lacks(why: str) -> Judgement:
-    """The event can't be counted here; nobody can mend that."""
+    """The event can't be counted here; there is no remedy."""
     return Judgement(Verdict.HOST_LACKS, why)
 
 
@@ -186,7 +186,7 @@ NO_MONITORING = Judgement(
 
 
 def not_mounted(root: object) -> Judgement:
-    """Nobody monitors here."""
+    """resctrl is not mounted."""
     return Judgement(
         Verdict.HOST_LACKS,
         f"resctrl is not mounted at {root} ([perf] resctrl_path)",
@@ -216,7 +216,7 @@ def no_rmid(in_use: int, rmids: int | None) -> Judgement:
 
 
 def monitored(how: str) -> Judgement:
-    """A thread can be in one monitoring group only."""
+    """A thread can be in only one monitoring group."""
     return Judgement(
         Verdict.HOST_LACKS,
         f"its threads are in another tool's resctrl group ({how})",

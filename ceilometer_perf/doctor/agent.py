@@ -137,7 +137,7 @@ def polled(patient: Patient) -> list[str]:
 
 
 def polls_perf(patient: Patient) -> bool:
-    """Whether anything needs perf counters; so it is if nobody can tell."""
+    """Whether anything needs perf counters; true if unknown."""
     try:
         asked = polled(patient)
     except BrokenError:
@@ -146,7 +146,7 @@ def polls_perf(patient: Patient) -> bool:
 
 
 def _path(patient: Patient) -> Path:
-    # Core falls back on a file that it does not bring.
+    # Core falls back to a file that it does not ship.
     return agent_conf.find(
         patient.conf,
         patient.conf.polling.cfg_file,

@@ -59,7 +59,7 @@ class Source:
 def load(path: Path) -> Mapping[str, Any]:
     """A YAML file that holds a mapping.
 
-    :raises BrokenError: it isn't there, or isn't that; one line that names
+    :raises BrokenError: it is missing or isn't one; a line that names
         the file and the line.
     """
     try:

@@ -89,7 +89,7 @@ def _spelled(names: Sequence[str]) -> None:
 def _possible(patient: Patient, names: Iterable[str]) -> None:
     try:
         lacks = patient.lacks
-    except SourceUnavailableError:  # the next link tells
+    except SourceUnavailableError:  # the next link reports it
         return
     impossible = [
         name for name in names if name in lacks.keys() - patient.counted
@@ -104,7 +104,7 @@ def _possible(patient: Patient, names: Iterable[str]) -> None:
 
 
 def libvirt(patient: Patient) -> Finding:
-    """It answers this user, read-only, as it would the agent."""
+    """It answers this user, read-only, as it would answer the agent."""
     try:
         status = patient.status
         version = patient.parts.connection.call(lambda s: s.version_text)
@@ -119,7 +119,7 @@ def libvirt(patient: Patient) -> Finding:
 
 
 def instances(patient: Patient) -> Finding:
-    """There is one to count, and Nova made it."""
+    """There is one to count, and Nova created it."""
     found = patient.status.instances
     foreign = [each.name for each in found if not each.is_nova]
     if len(foreign) == len(found):
@@ -199,7 +199,7 @@ def _room(patient: Patient) -> Finding:
 
 
 def gate(patient: Patient) -> Finding:
-    """Something that is asked for is right."""
+    """Something that is polled is right."""
     asked = set(agent.polled(patient))
     verdicts = [
         (instance, name, judgement)
@@ -225,7 +225,7 @@ def gate(patient: Patient) -> Finding:
 
 
 def commonest(found: list[tuple[Instance, Judgement]]) -> tuple[str, str]:
-    """Why something is withheld, of whom, and what fixes it.
+    """Why something is withheld, of which instances, and the remedy.
 
     The most frequent reason.
     """

@@ -121,7 +121,7 @@ def _mappings(
 
 
 def _command(asked: Path, path: Path) -> str:
-    """What adds the meters; core's own file is left as it is."""
+    """What adds the meters; core's own file is left alone."""
     if path == agent_conf.core(gnocchi_resources.CORE):
         return f"ceilometer-perf gnocchi-resources > {asked}"
     return f"ceilometer-perf gnocchi-resources --in-place {path}"

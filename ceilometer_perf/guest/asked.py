@@ -50,7 +50,7 @@ class Asked:
             )
 
     def notes(self) -> tuple[str, ...]:
-        """What Nova reads otherwise than its author may have meant."""
+        """What Nova reads differently from what its author may have meant."""
         given = {**self.flavor, **self.image}
         notes = [
             f"{key}={given[key]} is not a boolean: Nova reads it as false"

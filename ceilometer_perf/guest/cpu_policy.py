@@ -111,7 +111,7 @@ def _with_resources(
 
 
 def check(asked: Asked, realtime: frozenset[int] | None) -> None:
-    """Refuse a CPU policy that doesn't carry what else is asked for."""
+    """Refuse a CPU policy that conflicts with other requests."""
     named = cpu_policy(asked)
     dedicated = dedicated_mask(asked)
     threads = emulator_threads(asked)

@@ -14,7 +14,7 @@ from itertools import islice, pairwise
 from ceilometer_perf.guest import errors
 
 #: No host and no guest has more: Linux can be built for 8192 CPUs. Without a
-#: bound "0-99999999999" is a way to fill the memory of whoever reads it.
+#: bound "0-99999999999" would exhaust the reader's memory.
 LIMIT = 8191
 
 #: libvirt's VIR_DOMAIN_CPUMASK_LEN: it refuses higher numbers.

@@ -2,9 +2,9 @@
 """libvirt's cache and bandwidth monitors, which a stuck guest can block.
 
 The same libvirt call also queries QEMU's monitor, and waits for a QEMU that
-doesn't answer. So this has a connection of its own, which nothing else waits
-for. When it hangs, the next call is made on a new connection: libvirt then
-knows that the stuck guest is busy, and leaves it out (NOWAIT).
+doesn't answer. So this has its own connection, which nothing else waits for.
+When it hangs, the next call is made on a new connection: libvirt then knows
+that the stuck guest is busy, and leaves it out (NOWAIT).
 """
 
 from collections.abc import Callable, Collection, Mapping

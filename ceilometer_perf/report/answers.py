@@ -23,7 +23,7 @@ POINTS = 240  # of a line, about
 
 
 class ReportError(Exception):
-    """The data for a report can't be had or read, in words for people."""
+    """The data for a report can't be obtained or read; for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def _database(name: Any) -> Database:
 
 
 def shown(url: str) -> str:
-    """The URL for everybody's eyes, without user and password."""
+    """The URL without user and password."""
     parts = urllib.parse.urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=host).geturl()

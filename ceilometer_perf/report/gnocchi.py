@@ -33,7 +33,7 @@ AUTH_SECTION = cfg.StrOpt("auth_section", default="service_credentials")
 INTERFACE = cfg.StrOpt("interface", default="public")
 #: A dashboard's filter.
 SEARCH = re.compile(r"(\w+) (=|like) '\$(\w+)'")
-#: As Gnocchi writes how long something is.
+#: How Gnocchi writes durations.
 LENGTH = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
@@ -42,7 +42,7 @@ class _NotKeptError(Exception):
 
 
 def connect(conf: cfg.ConfigOpts, url: str | None) -> openstack.Api:
-    """Who can be asked; nothing is sent yet.
+    """A client; nothing is sent yet.
 
     ``url`` takes the place of the endpoint that the catalog has.
 
@@ -289,7 +289,7 @@ def _series(
 
 
 def _is_none(error: openstack.ServiceError, operations: str) -> bool:
-    """Whether it says that no instance has the metric.
+    """Whether it means that no instance has the metric.
 
     :raises _NotKeptError: one isn't kept in spans of that length.
     :raises ReportError: one isn't kept with that aggregation.

@@ -28,10 +28,10 @@ MAX_WIDTH = 10_000  # of a line, so that a name is never folded
 
 
 class MappingError(Exception):
-    """A file that can't be merged; ``line`` is where, from 1."""
+    """A file that can't be merged; ``line`` counts from 1."""
 
     def __init__(self, line: int, what: str) -> None:
-        """Keep the line apart, for who knows the file's name."""
+        """Keep the line apart, for callers that know the file's name."""
         super().__init__(what)
         self.line = line
 
@@ -54,7 +54,7 @@ class Policies:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What came of it: the text, the meters that are new in it, doubts."""
+    """The result: the text, the new meters in it, warnings."""
 
     text: str
     added: tuple[str, ...]
@@ -224,7 +224,7 @@ def _lines(meter: Meter, policies: Policies) -> Iterator[str]:
 def _check(
     before: Any, after: str, meters: list[Meter], policies: Policies
 ) -> None:
-    """That all is as it was, and ours are there."""
+    """Check that everything else is unchanged, and ours are there."""
     expected = copy.deepcopy(before)
     metrics = _instances(expected)[0]["metrics"]
     for meter in meters:
@@ -237,7 +237,7 @@ def _check(
 
 
 def _warnings(found: Mapping[str, Any], policies: Policies) -> Iterator[str]:
-    """What Ceilometer or Gnocchi would make otherwise of what was asked."""
+    """What Ceilometer or Gnocchi would treat differently from the request."""
     defined = {
         str(each.get("name")): map(str, _list(each, "aggregation_methods"))
         for each in _list(found, "archive_policies")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a template may speak of: the instance, its slice, its requirements.
+"""What a template may use: the instance, its slice, its requirements.
 
-The first half comes as JSON from whoever knows the instance (``SCHEMA`` says
+The first half comes as JSON from the caller (``SCHEMA`` says
 what it may hold, ``SAMPLE`` is one); the rest is added here. A template sees::
 
     instance    name, display_name, uuid, created, vcpus, memory_mib,
@@ -92,7 +92,7 @@ SCHEMA = _object(
     interfaces={"type": "array", "items": INTERFACE},
 )
 
-#: Whom templates are rendered for where there is no instance yet.
+#: The instance to render templates for before there is one.
 SAMPLE: Context = {
     "instance": {
         "name": "instance-00000001",
@@ -141,7 +141,7 @@ SAMPLE: Context = {
 }
 
 MAX_BYTES = 1 << 20
-#: What XML can't hold, however it is written.
+#: What XML can't contain, however it is written.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -179,7 +179,7 @@ def _told(error: Any) -> str:
 
 
 def _illegal(value: Any, where: str) -> Iterator[str]:
-    """Where a text stands that XML has no way to write."""
+    """Where a text can't be written in XML."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _illegal(key, f"a key of {where or 'the top level'}")
@@ -204,7 +204,7 @@ def asked(context: Context) -> guest.Asked:
 def full(
     context: Context, spec: SliceSpec, requirements: guest.Requirements
 ) -> Context:
-    """All that the template of a slice may speak of."""
+    """Everything that the template of a slice may use."""
     return {
         **context,
         "slice": {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a domain takes of its host, and which line says so."""
+"""What a domain takes from its host, and which line says so."""
 
 import dataclasses
 import re

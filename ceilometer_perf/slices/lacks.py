@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What slices take of a host, seen against what that host has."""
+"""What slices take from a host, compared with what it has."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping

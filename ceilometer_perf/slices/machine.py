@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a host has: its capabilities and node devices, as libvirt tells."""
+"""What a host has: its capabilities and node devices, by libvirt."""
 
 import dataclasses
 import re
@@ -12,7 +12,7 @@ from ceilometer_perf.slices.footprint import SMALL_PAGE, Pool
 
 
 class HardwareError(SliceError):
-    """What is told of the host can't be used."""
+    """The description of the host can't be used."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 
 The smallest slices are cut first, each out of one NUMA node or of whole ones.
 Larger ones are what their parts are together, so that nothing is ever taken
-twice or outside of a parent.
+twice or outside a parent.
 """
 
 import dataclasses
@@ -49,18 +49,18 @@ class Plan:
     parts: tuple[int, ...]
     #: ``10de:2330``; every part gets as many of each.
     accelerators: tuple[str, ...] = ()
-    #: Cores of each node that stay with the host.
+    #: Cores of each node kept for the host.
     reserved_cores: int = 1
     #: KiB; None: the largest of which every node has some.
     page: int | None = None
-    #: KiB of each node that stay with the host, where pages are small.
+    #: KiB of each node kept for the host if pages are small.
     reserved_memory: int = 8 << 20
 
 
 def parse(text: str) -> tuple[int, ...]:
     """``1/1,1/2,1/8`` as 1, 2, 8.
 
-    :raises SplitError: it is no such list, or a part is no part of another.
+    :raises SplitError: it is not such a list, or a part does not fit another.
     """
     found = set()
     for word in text.split(","):
@@ -158,9 +158,9 @@ class _Stock:
 
 
 def _dealt(stocks: Sequence[_Stock], count: int) -> list[Share]:
-    """So many equal shares of each node; what is left stays with the host.
+    """Equal shares of each node; what is left stays with the host.
 
-    Placement counts slices of one class, so all must be as the poorest.
+    Placement counts slices of one class, so all must be like the smallest.
     """
     for stock in stocks:
         for amount, name in zip(stock.amounts, stock.names, strict=True):

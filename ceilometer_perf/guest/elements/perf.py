@@ -2,7 +2,7 @@
 """``<perf><event name=... enabled='yes'/></perf>``.
 
 Nova writes it in ``LibvirtConfigGuest._format_perf_events``, once for each
-time that nova.conf names the event. Events that somebody else enabled stay.
+time that nova.conf names the event. Events enabled by others stay.
 """
 
 from collections.abc import Iterator

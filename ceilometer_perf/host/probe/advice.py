@@ -84,7 +84,7 @@ def notes(report: Probed) -> Iterator[str]:
 
 
 def _crowd(report: Probed) -> Iterator[str]:
-    """More hardware events than counters: what to give up for another."""
+    """More hardware events than counters: what could be dropped."""
     crowd = [t for t in report.trials if _is_crowded_out(t, report)]
     if not crowd:
         return

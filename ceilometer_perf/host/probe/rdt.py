@@ -23,9 +23,9 @@ class RdtSource:
     """One of the places that the numbers come from, first choice first."""
 
     name: Literal["perf", "libvirt", "resctrl"]
-    #: None if that can't be told.
+    #: None if unknown.
     works: bool | None
-    #: Why it doesn't, and what mends that.
+    #: Why it doesn't, and how to fix that.
     reason: str | None = None
     remedy: str | None = None
 
@@ -55,7 +55,7 @@ def _libvirt(machine: Machine, libvirt: Virt) -> RdtSource:
     if libvirt.error is not None:
         remedy = "give its URI with --connect"
         return RdtSource("libvirt", None, "libvirt was not reached", remedy)
-    # It looks for resctrl at its start, and doesn't notice what changes.
+    # It looks for resctrl when it starts, and doesn't notice changes.
     there = libvirt.is_remote or machine.resctrl.features
     if libvirt.monitors and there:
         return RdtSource("libvirt", works=True)

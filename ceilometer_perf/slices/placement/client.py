@@ -80,7 +80,7 @@ def _refusals(before: str = "") -> Iterator[None]:
 
 
 class Client:
-    """Calls whose every failure is one line."""
+    """Calls; every failure is one line."""
 
     def __init__(self, api: openstack.Api) -> None:
         self._api = api
@@ -108,7 +108,7 @@ class Client:
     ) -> Mapping[str, Any]:
         """Send a request; its answer, empty where Placement has none.
 
-        :raises ConflictError: 409, or 404 for a thing of which we knew.
+        :raises ConflictError: 409, or 404 for a known object.
         :raises PlacementError: any other failure.
         """
         with _refusals():

@@ -6,8 +6,8 @@ with all of it reserved: nothing more is allocated from it. What the new
 slices share with it is not known here, so while there is any such, nothing
 opens that isn't open: what is new or changed is reserved too.
 
-All that changes is closed before anything opens. A close fails if somebody
-allocated from the provider since it was read, and then all is read again.
+Everything that changes is closed before anything opens. A close fails if the
+provider was allocated from since it was read; then everything is read again.
 """
 
 import dataclasses
@@ -123,7 +123,7 @@ def _reserved(present: Present) -> Inventories:
 def _vocabulary(
     wanted: Mapping[str, Wanted], snapshot: Snapshot
 ) -> Iterator[Write]:
-    """Classes and traits that Placement has never heard of."""
+    """Classes and traits that Placement does not have."""
     classes = {name for each in wanted.values() for name in each.resources}
     for name in sorted(classes - snapshot.resource_classes):
         yield Write(
