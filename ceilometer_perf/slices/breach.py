@@ -14,8 +14,8 @@ RULES = {
     "overlap": ERROR,  # two take the same and neither is part of the other
     "missing": ERROR,  # the host has no such thing, or not so much
     "far": WARNING,  # a device is behind another node than the CPUs
-    "floating": WARNING,  # threads or memory are not bound to a part of the
-    host "nova": WARNING,  # Nova places other instances on the same CPUs
+    "floating": WARNING,  # threads or memory without a binding
+    "nova": WARNING,  # Nova places other instances on the same CPUs
     "unchecked": WARNING,  # the host's devices are unknown
 }
 
