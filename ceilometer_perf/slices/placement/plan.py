@@ -153,7 +153,7 @@ def _establish(
     if present is None:
         yield Write(
             "POST", "/resource_providers", {**body, "uuid": wanted.uuid},
-            f"make {wanted.name}",
+            f"create {wanted.name}",
         )  # fmt: skip
     elif (present.name, present.parent) != (wanted.name, node.uuid):
         what = f"rename {present.name} to {wanted.name}, below {node.name}"
