@@ -2,8 +2,8 @@
 """The vocabulary: every meter is one row of one table.
 
 Nothing else in this project spells a meter's name or type. Names are
-Ceilometer sample names and, as Ceilometer tells pollsters apart by name
-only, the names of the entry points too; none of them is one of core's.
+Ceilometer sample names and, as Ceilometer distinguishes pollsters only by
+name, the names of the entry points too; none of them is one of core's.
 """
 
 from dataclasses import dataclass

@@ -2,7 +2,7 @@
 """Every option of ``[perf]``.
 
 The agent asks no plugin for its ``oslo.config.opts`` (only the generator of
-sample files does), so whoever needs the options calls :func:`register`.
+sample files does), so code that needs the options calls :func:`register`.
 """
 
 import math

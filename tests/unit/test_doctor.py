@@ -531,8 +531,8 @@ def test_bad_input(host: ComputeHost) -> None:
 
 
 def test_a_remedy_is_a_line() -> None:
-    error = BrokenError("two\nlines", "mend it")
-    assert (str(error), error.remedy) == ("two lines", "mend it")
+    error = BrokenError("two\nlines", "fix it")
+    assert (str(error), error.remedy) == ("two lines", "fix it")
 
 
 def test_what_withholds() -> None:

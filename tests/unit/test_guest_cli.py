@@ -126,10 +126,10 @@ def test_check_apply_check(tmp_path: pathlib.Path) -> None:
     found = run("check", "--xml", WHOLE, *REALTIME, "-f", "json")
     assert found.code == 1
     assert {"what", "where", "why", "remedy"} == set(json.loads(found.out)[0])
-    mended = run("apply", "--xml", WHOLE, *REALTIME)
-    assert mended.code == 0
+    corrected = run("apply", "--xml", WHOLE, *REALTIME)
+    assert corrected.code == 0
     after = tmp_path / "after.xml"
-    after.write_text(mended.out)
+    after.write_text(corrected.out)
     assert (
         after.read_text()
         == (GOLDEN / "emulatorpin-whole" / "after.xml").read_text()
@@ -185,9 +185,9 @@ def test_bad_xml(command: str, tmp_path: pathlib.Path) -> None:
 def test_monitors(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "domain.xml"
     path.write_text("<domain type='kvm'><vcpu>2</vcpu></domain>\n")
-    mended = run("apply", "--xml", str(path), "--monitors")
-    assert (mended.code, mended.err) == (0, "")
-    assert "<monitor level='3' vcpus='0-1'/>" in mended.out
+    corrected = run("apply", "--xml", str(path), "--monitors")
+    assert (corrected.code, corrected.err) == (0, "")
+    assert "<monitor level='3' vcpus='0-1'/>" in corrected.out
     found = run("check", "--xml", str(path), "--monitors", "-f", "json")
     assert [row["what"] for row in json.loads(found.out)] == [
         "the L3 occupancy of vCPU 0-1 is not monitored",

@@ -112,7 +112,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     kept = ask(tmp_path, had)
     kept.save(tmp_path / "kept.json")
     assert Answers.load(tmp_path / "kept.json") == kept
-    # What is missing is not drawn, nor the growth of what began anew.
+    # What is missing is not drawn, nor the growth of what restarted.
     assert {
         value
         for series in kept.series.values()
@@ -264,7 +264,9 @@ def test_a_span_in_which_all_is_kept(tmp_path: Path) -> None:
 
 def test_no_span_in_which_all_is_kept(tmp_path: Path) -> None:
     kept = {"perf.coverage": (1.0,)}
-    with pytest.raises(ReportError, match=r"perf\.coverage in spans of 60 s"):
+    with pytest.raises(
+        ReportError, match=r"perf\.coverage with granularity 60 s"
+    ):
         ask(tmp_path, Had(NAMES, kept=kept))
 
 
@@ -281,7 +283,7 @@ REFUSED: dict[str, tuple[Had, tuple[str, ...], str]] = {
     "not kept": (
         Had(NAMES, kept={"perf.coverage": (3600,)}),
         ("--granularity", "1m"),
-        "perf.coverage in spans of 60 s",
+        "perf.coverage with granularity 60 s",
     ),
     "no metrics": (Had(NAMES, metrics="none"), (), "gnocchi_resources.yaml"),
     "no instances": (Had({}, metrics="none"), (), "no data for any panel"),

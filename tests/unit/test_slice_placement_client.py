@@ -52,9 +52,18 @@ ANSWERS = {
     "a list": (Answer(200, b"[]"), "not a JSON object"),
     "nothing in it": (Answer(200, b""), "no 'resource_providers'"),
     "another service": (Answer(200, b'{"a": 1}'), "no 'resource_providers'"),
-    "other JSON": (Answer(200, b'{"resource_providers": 7}'), "unlike"),
-    "other entries": (Answer(200, b'{"resource_providers": [1]}'), "unlike"),
-    "null": (Answer(200, b'{"resource_providers": null}'), "unlike"),
+    "other JSON": (
+        Answer(200, b'{"resource_providers": 7}'),
+        "are not Placement's",
+    ),
+    "other entries": (
+        Answer(200, b'{"resource_providers": [1]}'),
+        "are not Placement's",
+    ),
+    "null": (
+        Answer(200, b'{"resource_providers": null}'),
+        "are not Placement's",
+    ),
     "empty": (Answer(200, b'{"resource_providers": []}'), "no compute node"),
 }
 

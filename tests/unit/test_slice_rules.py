@@ -86,9 +86,9 @@ def test_outside_of_the_parent() -> None:
         b=taking("b", 1, 2, 3, pci=(GPU,)),
     )
     assert told(found) == [
-        "outside: b takes CPU 2, which whole has not",
-        "outside: b takes CPU 3, which whole has not",
-        f"outside: b takes PCI device {GPU}, which whole has not",
+        "outside: b takes CPU 2, which whole does not have",
+        "outside: b takes CPU 3, which whole does not have",
+        f"outside: b takes PCI device {GPU}, which whole does not have",
     ]
     assert [lines(breach) for breach in found] == [
         ["b.xml:12", "whole.xml:10"],

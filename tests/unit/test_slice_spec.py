@@ -154,7 +154,7 @@ def test_no_object(conf: Conf, text: str, said: str) -> None:
 
 def test_twin_names(conf: Conf) -> None:
     message = conf.add(**WHOLE).add(**HALF).add(**HALF).refusal()
-    assert "entry 3 (half), name: half is that of" in message
+    assert "entry 3 (half), name: half is already that of" in message
     assert "entry 2 (half)" in message
 
 

@@ -56,7 +56,7 @@ class Chooser:
             raise ChoiceError(
                 f"{consumer} has no allocation of a slice of {self.node.name}:"
                 " is it an instance's UUID, was it scheduled here, and has "
-                "`slice sync` told Placement of these slices?"
+                "`slice sync` registered these slices?"
             )
         found = [
             name
