@@ -23,14 +23,14 @@ class Changes:
             self._log.warning("%s", text)
 
     def fine(self, subject: str, text: str) -> None:
-        """Log that a trouble is over; nothing if there was none."""
+        """Log that a problem is over; nothing if there was none."""
         with self._lock:
             was_trouble = self._last.pop(subject, None) is not None
         if was_trouble:
             self._log.info("%s", text)
 
     def forget_all_but(self, subjects: Container[str]) -> None:
-        """Drop the memory of subjects that are gone."""
+        """Forget subjects that are gone."""
         with self._lock:
             self._last = {s: t for s, t in self._last.items() if s in subjects}
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """libvirt's perf events: what it opens for each, and since when it does.
 
-The table of libvirt's ``virperf.c``. libvirt takes no other name.
+The table of libvirt's ``virperf.c``. libvirt accepts no other name.
 """
 
 from collections.abc import Mapping

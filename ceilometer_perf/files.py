@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that somebody else named: they end, and nothing waits for them."""
+"""Files named by users: bounded in size, and never blocking."""
 
 import contextlib
 import errno
@@ -13,11 +13,11 @@ MOST = 4 << 20  # bytes, of what people or libvirt write
 
 @contextlib.contextmanager
 def opened(path: str | Path, flags: int = 0) -> Iterator[int]:
-    """The descriptor of a regular file, with these flags of open(2) besides.
+    """The descriptor of a regular file, with these flags of open(2) added.
 
     :raises OSError: it can't be opened, or is a pipe, device or folder.
     """
-    # A pipe that nobody writes to would never be opened otherwise.
+    # Otherwise opening a pipe without a writer would block for ever.
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):

@@ -2,8 +2,8 @@
 """The vocabulary: every meter is one row of one table.
 
 Nothing else in this project spells a meter's name or type. Names are
-Ceilometer sample names and, as Ceilometer tells pollsters apart by name
-only, the names of the entry points too; none of them is one of core's.
+Ceilometer sample names and, as Ceilometer distinguishes pollsters only by
+name, the names of the entry points too; none of them is one of core's.
 """
 
 from dataclasses import dataclass
@@ -63,12 +63,12 @@ def _computed(name: str, unit: str, description: str) -> Meter:
 COVERAGE = _computed(
     "perf.coverage",
     "ratio",
-    "CPU time that the counters saw, of what the instance used",
+    "Share of the instance's CPU time that the counters saw",
 )
 WITHHELD = _computed(
     "perf.withheld",
     "counter",
-    "Perf counters that the instance has and that are not published",
+    "Perf counters of the instance that are withheld",
 )
 IPC = _computed(
     "perf.derived.ipc",
@@ -78,12 +78,12 @@ IPC = _computed(
 CACHE_MISS_RATIO = _computed(
     "perf.derived.cache_miss_ratio",
     "%",
-    "Cache misses, of all cache references",
+    "Share of cache references that miss",
 )
 BRANCH_MISS_RATIO = _computed(
     "perf.derived.branch_miss_ratio",
     "%",
-    "Mispredicted branches, of all branches",
+    "Share of branches that are mispredicted",
 )
 CACHE_MPKI = _computed(
     "perf.derived.cache_mpki",
@@ -96,21 +96,21 @@ L3_CACHE = _computed("cpu_l3_cache", "B", "Bytes held in the L3 caches")
 L3_CACHE_UTIL = _computed(
     "cpu_l3_cache.util",
     "%",
-    "Bytes held, of the host's L3 caches",
+    "Share of the host's L3 caches held",
 )
 BANDWIDTH_TOTAL = _computed(
     "memory.bandwidth.total",
     "B/s",
-    "Traffic with the memory of all nodes",
+    "Traffic with the memory of all NUMA nodes",
 )
 BANDWIDTH_LOCAL = _computed(
     "memory.bandwidth.local",
     "B/s",
-    "Traffic with the memory of the CPU's own node",
+    "Traffic with the memory of the CPU's own NUMA node",
 )
 
 RDT = (L3_CACHE, L3_CACHE_UTIL, BANDWIDTH_TOTAL, BANDWIDTH_LOCAL)
-"""What Resource Director Technology counts, and its likes on AMD and Arm.
+"""What Resource Director Technology and its equivalents on AMD and Arm count.
 
 Core's former names, under which dashboards and Watcher ask for them.
 """
@@ -148,4 +148,4 @@ RDT_EVENTS = {
 """libvirt's perf events of kernels before 4.14, and the meters they feed."""
 
 LEVELS = frozenset({"perf.cmt"})
-"""Perf events that may fall, and mean nothing by it."""
+"""Perf events that may fall without having restarted."""

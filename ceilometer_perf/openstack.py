@@ -28,7 +28,7 @@ class ServiceError(Exception):
     def __init__(
         self, what: str, status: int | None = None, answer: Any = None
     ) -> None:
-        """Keep what the answer was, for who can tell more of it."""
+        """Keep the answer, for callers that can say more about it."""
         super().__init__(what)
         self.status = status
         self.answer = answer
@@ -36,12 +36,12 @@ class ServiceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service, and how lines about it are worded.
+    """A service, and the wording of errors about it.
 
-    ``section`` says who it is for it: ``[placement] of nova.conf``.
+    ``section`` says where it is configured: ``[placement] of nova.conf``.
     ``detail`` takes what went wrong from the JSON of an error; a LookupError
-    or a TypeError if it isn't there. ``remedies`` mend statuses that nobody
-    gets who is set up well.
+    or a TypeError if it isn't there. ``remedies`` are for statuses that
+    mean a wrong configuration.
     """
 
     name: str
@@ -70,9 +70,9 @@ def connect(
     like: str,
     **arguments: Any,
 ) -> "Api":
-    """Who can be asked; nothing is sent yet. ``opts`` are registered.
+    """A client; nothing is sent yet. ``opts`` are registered.
 
-    :param like: who has the same settings, for who lacks them.
+    :param like: a service with the same settings, for error messages.
     :param arguments: of keystoneauth1's Adapter, before what conf says.
     :raises ServiceError: the section leads nowhere.
     """
@@ -81,8 +81,8 @@ def connect(
             auth = loading.load_auth_from_conf_options(conf, group)
         if auth is None:
             raise ServiceError(
-                f"[{group}] auth_type is not set: give it, and what belongs "
-                f"to it, as for {like}"
+                f"[{group}] auth_type is not set: set it and the options it "
+                f"needs, as for {like}"
             )
         conf.set_default("timeout", TIMEOUT, group=group)
         session = loading.load_session_from_conf_options(
@@ -113,7 +113,7 @@ _KINDS: Mapping[type, str] = {dict: "object", list: "list"}
 
 
 class Api:
-    """Calls whose every failure is one line."""
+    """Calls; every failure is one line."""
 
     def __init__(self, ksa: adapter.Adapter, service: Service) -> None:
         self.ksa = ksa
@@ -154,7 +154,7 @@ class Api:
         found = _json(response)
         if not isinstance(found, kind):
             raise ServiceError(
-                f"{self._service.name}'s answer to {method} {path} is no "
+                f"{self._service.name}'s answer to {method} {path} is not a "
                 f"JSON {_KINDS[kind]} ({short(response.text, 40)!r}): does "
                 f"the endpoint lead to {self._service.name}?"
             )
@@ -173,7 +173,7 @@ class Api:
         return ServiceError(line, status, answer)
 
     def _detail(self, answer: Any) -> str:
-        """Of the service's own format for errors, if it is that."""
+        """The message in the service's own error format, if it is that."""
         try:
             return short(self._service.detail(answer) or "")
         except (LookupError, TypeError):
@@ -188,6 +188,6 @@ def _json(response: requests.Response) -> Any:
 
 
 def short(what: object, most: int = 300) -> str:
-    """On one line, and not too long a one."""
+    """On one line, of limited length."""
     words = " ".join(str(what).split())
     return words if len(words) <= most else f"{words[:most]}..."

@@ -2,7 +2,7 @@
 """Every option of ``[perf]``.
 
 The agent asks no plugin for its ``oslo.config.opts`` (only the generator of
-sample files does), so whoever needs the options calls :func:`register`.
+sample files does), so code that needs the options calls :func:`register`.
 """
 
 import math
@@ -22,22 +22,22 @@ OPTS: list[cfg.Opt] = [
         min=0.1,
         max=3600.0,
         help="Seconds that libvirt may take to answer a call, opening the "
-        "connection included. After that the polling cycle goes on without "
-        "perf samples, and the next cycle asks again; a late answer is "
-        "thrown away. The default is far above what a healthy libvirtd "
-        "needs (milliseconds for hundreds of instances) and well below "
-        "usual polling intervals, so that a hung libvirtd delays the other "
-        "pollsters by little.",
+        "connection included. After that the polling cycle goes on "
+        "without perf samples, and the next cycle asks again; a late "
+        "answer is discarded. The default is far above what a healthy "
+        "libvirtd needs (milliseconds for hundreds of instances) and "
+        "well below usual polling intervals, so that a hung libvirtd "
+        "hardly delays the other pollsters.",
     ),
     cfg.FloatOpt(
         "inventory_interval",
         default=600.0,
         min=0.0,
-        help="Seconds after which the XML of every domain is read anew, in "
-        "case libvirt's word that it changed was lost; 0 is in every cycle. "
-        "It takes one libvirt call for each domain, 0.2 ms or so: too "
-        "little to notice at the default, which bounds for how long a change "
-        "can be missed.",
+        help="Seconds after which the XML of every domain is read again, "
+        "in case libvirt's event of a change was lost; 0 reads it in "
+        "every cycle. It takes one libvirt call per domain, about 0.2 "
+        "ms: negligible at the default, which bounds how long a "
+        "change can be missed.",
     ),
     cfg.FloatOpt(
         "min_coverage",
@@ -45,10 +45,10 @@ OPTS: list[cfg.Opt] = [
         min=0.0,
         max=1.0,
         help="Share of an instance's CPU time that its counters must have "
-        "seen to be published, from 0 (all are) to 1. Counters that are "
-        "opened in time see all of it, within a few percent of measuring "
-        "error; those that were opened too late see next to nothing. The "
-        "default is far from both.",
+        "seen to be published, from 0 (publish all) to 1. Counters "
+        "that are opened in time see all of it, within a few percent "
+        "of measuring error; those that were opened too late see next "
+        "to nothing. The default is far from both.",
     ),
     cfg.FloatOpt(
         "coverage_floor",
@@ -62,12 +62,12 @@ OPTS: list[cfg.Opt] = [
     cfg.BoolOpt(
         "withhold_in_doubt",
         default=False,
-        help="Withhold counters of which nothing shows yet that they are "
-        "right: those of an instance without task_clock and cpu_clock, or "
-        "of one that used less CPU time than coverage_floor. By default "
-        "they are published: counters that go wrong later are recognised "
-        "without a clock, and an instance that hardly ran counted hardly "
-        "anything. Set it where counters are billed.",
+        help="Withhold counters that nothing confirms yet: those of an "
+        "instance without task_clock and cpu_clock, or of one that "
+        "used less CPU time than coverage_floor. By default they are "
+        "published: counters that go wrong later are recognised "
+        "without a clock, and an instance that hardly ran counted "
+        "hardly anything. Set it where counters are billed.",
     ),
     cfg.BoolOpt(
         "poll_realtime_guests",
@@ -81,9 +81,10 @@ OPTS: list[cfg.Opt] = [
         default=0,
         min=0,
         help="How many hardware events the host's CPUs count at once, as "
-        "'ceilometer-perf host probe' tells. An instance with more hardware "
-        "events than that gets too low a number for each of them. The "
-        "default, 0, is unknown: nothing is checked.",
+        "reported by 'ceilometer-perf host probe'. An instance with "
+        "more hardware events than that gets too low a number for "
+        "each of them. The default, 0, means unknown: nothing is "
+        "checked.",
     ),
     cfg.BoolOpt(
         "withhold_multiplexed",
@@ -105,8 +106,8 @@ OPTS: list[cfg.Opt] = [
         "resctrl_path",
         default="/sys/fs/resctrl",
         help="Where the kernel's resctrl file system is mounted. The "
-        "default is where everybody mounts it. The privileged helper reads "
-        "this from its own configuration files.",
+        "default is the usual place. The privileged helper reads this "
+        "from its own configuration files.",
     ),
     cfg.StrOpt(
         "rdt_source",
@@ -115,12 +116,13 @@ OPTS: list[cfg.Opt] = [
             ("auto", "for each instance the first of these that it has"),
             ("perf", "the perf events cmt, mbmt and mbml (Linux < 4.14)"),
             ("libvirt", "the monitors in the instance's <cputune>"),
-            ("resctrl", "monitoring groups made for each instance"),
+            ("resctrl", "monitoring groups created for each instance"),
         ],
         help="Where L3 occupancy and memory bandwidth are read. By default "
         "each instance is read from what it already has, and gets a "
         "monitoring group only where it has nothing. With 'perf' or "
-        "'libvirt' no group is ever made and no privilege is needed.",
+        "'libvirt' no group is ever created and no privilege is "
+        "needed.",
     ),
     cfg.StrOpt(
         "privsep_helper",
@@ -128,9 +130,9 @@ OPTS: list[cfg.Opt] = [
         "--config-file /etc/ceilometer/ceilometer.conf",
         help="The command that starts the privileged helper, which creates "
         "resctrl groups; oslo.privsep adds arguments of its own. The "
-        "default needs the sample sudoers file, which allows this command "
-        "and no other configuration file. It is started when the first "
-        "group is to be made.",
+        "default needs the sample sudoers file, which allows this "
+        "command and no other configuration file. It is started to "
+        "create the first group.",
     ),
 ]
 
@@ -185,22 +187,22 @@ def get(conf: cfg.ConfigOpts, name: str) -> Any:
 
 
 def _check(name: str, value: Any) -> None:
-    """ValueError for what oslo.config takes, and nothing could work with."""
+    """ValueError for what oslo.config accepts but can't be used."""
     if value is None or value == "":
-        raise ValueError("it has no value")
+        raise ValueError("it must have a value")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is no number that anything can reach")
+        raise ValueError(f"{value} must be finite")
     if name in PATHS and not Path(value).is_absolute():
-        raise ValueError(f"{value!r} is no path from / on")
+        raise ValueError(f"{value!r} must be an absolute path")
     if name == "privsep_helper" and not shlex.split(value):
-        raise ValueError("it has no value")
+        raise ValueError("it must have a value")
 
 
 PATHS = frozenset({"qemu_run_dir", "resctrl_path"})
 
 
 def _wrong(exc: Exception) -> object:
-    """What is wrong, in the innermost words."""
+    """What is wrong, by the innermost exception."""
     if isinstance(exc, RecursionError):
         return "its value refers to itself"
     return exc.__context__ or exc if isinstance(exc, ValueError) else exc

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What needs root: making resctrl groups and putting threads into them.
+"""What needs root: creating resctrl groups and putting threads into them.
 
 The agent has no privilege. It has oslo.privsep start a helper, by the
-command in ``[perf] privsep_helper``, that does what is below and nothing
-else. Where resctrl and libvirt's files are, the helper reads from its own
-configuration files: whoever may start it can't point it elsewhere.
+command in ``[perf] privsep_helper``, which does only what is below. Where
+resctrl and libvirt's files are, the helper reads from its own configuration
+files, so that its caller can't point it elsewhere.
 """
 
 import contextlib
@@ -47,14 +47,14 @@ def release_instance(instance: str) -> None:
 
 
 #: Where the helper can't be started, sudo and oslo.privsep complain to logs
-#: that others read: not in each cycle.
+#: that others read: don't do that in each cycle.
 PAUSE = 600.0  # seconds
 
 
 class Helper:
     """The helper, started when it is needed and again when it is gone.
 
-    If it can't be started, that is not tried again before a pause.
+    If it can't be started, it is retried only after a pause.
     """
 
     def __init__(self, command: str) -> None:
@@ -115,8 +115,8 @@ def _is_gone(exc: BaseException) -> bool:
 
 def _start_over() -> None:
     channel, context.channel = context.channel, None
-    # context.stop() waits for the helper to say goodbye: one that hangs
-    # never does.
+    # context.stop() waits for the helper to exit: one that hangs never
+    # does.
     if channel is not None:
         with contextlib.suppress(OSError):
             channel.writer.writesock.shutdown(socket.SHUT_RDWR)

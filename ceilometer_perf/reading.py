@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values that modules hand to each other.
+"""The values that modules pass to each other.
 
 Frozen dataclasses without types of Ceilometer or libvirt.
 """
@@ -38,7 +38,7 @@ class Guest:
     xml: str
     #: Has a vCPU under a realtime scheduler.
     realtime: bool
-    #: The slice of the host that it runs in, None for one of the usual kind.
+    #: The slice of the host that it runs in, None for an ordinary one.
     slice: str | None
 
 
@@ -101,7 +101,7 @@ class Published:
 
 
 class SourceUnavailableError(Exception):
-    """A source, or libvirt, did not answer, or not with what was asked for.
+    """A source or libvirt did not answer, or not with the requested data.
 
     The message is one line: which source, what it said, what to look at.
     """

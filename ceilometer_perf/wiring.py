@@ -55,7 +55,7 @@ class Parts:
     rdt: Rdt
 
     def look(self) -> Report:
-        """Read, judge and derive what the perf counters tell."""
+        """Read and judge the perf counters, and derive from them."""
         return self.monitor.look()
 
     def look_at_rdt(self, report: Report) -> RdtReport:
@@ -65,7 +65,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Misconfigured:
-    """Takes the place of Parts if the options are wrong."""
+    """Replaces Parts if the options are wrong."""
 
     why: str
 
@@ -82,7 +82,7 @@ class Misconfigured:
 
 
 def agent(conf: cfg.ConfigOpts, uris: Uris) -> Parts | Misconfigured:
-    """The parts for the polling agent, which makes groups; never raises."""
+    """The parts for the polling agent, which creates groups; never raises."""
     try:
         return parts(conf, uris, makes_groups=True)
     except SourceUnavailableError as exc:
@@ -102,8 +102,8 @@ def parts(
 ) -> Parts:
     """The parts for these options; equal options get the same objects.
 
-    ``makes_groups``: create resctrl groups where instances have none, as the
-    agent does. Without, groups that exist are read, as the commands do.
+    ``makes_groups``: create resctrl groups for instances without one, as the
+    agent does. If false, only existing groups are read, as the commands do.
 
     :raises SourceUnavailableError: the options are wrong.
     """
@@ -112,7 +112,7 @@ def parts(
         settings = options.settings(conf)
     except ValueError as exc:
         raise SourceUnavailableError(
-            f"no perf samples until this is mended: {exc}"
+            f"no perf samples until this is fixed: {exc}"
         ) from exc
     return _parts(uri, settings, makes_groups)
 

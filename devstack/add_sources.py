@@ -6,7 +6,7 @@
 
 Meters that FILE's other sources choose already are left out: chosen twice,
 they would be polled, or published, twice. What an earlier run added is
-replaced. For DevStack, whose files nobody edits: comments don't stay.
+replaced. For DevStack, whose files are generated: comments are lost.
 """
 
 import fnmatch
@@ -78,7 +78,7 @@ def _used(sinks: Iterable[Item], sources: Iterable[Item]) -> list[Item]:
 
 
 def main(sample: str, target: str) -> int:
-    """Write FILE anew if it changes; the exit code."""
+    """Rewrite FILE if it changes; the exit code."""
     path = Path(target)
     try:
         result = merged(yaml.safe_load(Path(sample).read_bytes()), path)

@@ -49,7 +49,7 @@ function _ceilometer_perf_allow_helper {
     sed -e "s|^ceilometer ALL|$STACK_USER ALL|" \
         -e "s|/usr/bin/privsep-helper|$CEILOMETER_PERF_BIN_DIR/privsep-helper|" \
         "$CEILOMETER_PERF_DIR/etc/sudoers.d/ceilometer-perf" >"$made"
-    sudo visudo -cqf "$made" || die $LINENO "$made is no valid sudoers file"
+    sudo visudo -cqf "$made" || die $LINENO "$made is not a valid sudoers file"
     sudo install -m 0440 -o root -g root "$made" "$CEILOMETER_PERF_SUDOERS"
     rm -f "$made"
     iniset "$CEILOMETER_CONF" perf privsep_helper \
@@ -102,7 +102,7 @@ function configure_ceilometer_perf_notification {
     fi
 }
 
-# For the log of stack.sh; no instance runs yet, which it will say.
+# For the log of stack.sh; no instance is running yet, which it will say.
 function check_ceilometer_perf {
     "$CEILOMETER_PERF_BIN_DIR/ceilometer-perf" doctor || true
 }

@@ -6,6 +6,8 @@ By default from fixed seeds, so that no run fails by chance. With
 ones, many more; what they find is printed, and becomes an ``@example``.
 """
 
+import signal
+
 from hypothesis import HealthCheck, settings
 
 # Machines may be busy.
@@ -19,3 +21,8 @@ settings.register_profile(
 )
 settings.register_profile("soak", COMMON, max_examples=2000, print_blob=True)
 settings.load_profile("fixed")
+
+# A job in the background of a shell ignores Ctrl-C, and so would all that
+# tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Bring this checkout to where the demo, the tests and the bench can run:
+# Prepare this checkout for the demo, the tests and the bench:
 # distribution packages from bindep.txt, and a virtual environment in .venv.
-# Does nothing where nothing changed, so that a second run takes no time.
-# The programs of servers are needed, not the host's services of that name:
-# none is started, now or with the next boot.
+# Does nothing if nothing changed, so that a second run is fast.
+# Only the programs of servers are needed, not the host's services of that
+# name: none is started, now or at the next boot.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,16 +12,16 @@ case "${1-}" in -h | --help) sed -n '3,7s/^# //p' "$0"; exit 0 ;; esac
 
 die() { echo "$(basename "$0"): $*" >&2; exit 2; }
 
-[ $# = 0 ] || die "takes no arguments, this is one: $1"
+[ $# = 0 ] || die "does not take arguments: $1"
 [ "$(id -u)" = 0 ] || die "must run as root: it installs packages and starts libvirtd in a mount namespace"
 [ "$(uname -sm)" = "Linux x86_64" ] || die "needs Linux on x86_64, this is $(uname -sm)"
 command -v apt-get >/dev/null || die "needs Debian 12 or a relative of it (no apt-get here); elsewhere install what bindep.txt names and 'pip install -e .[test,lint,doc]' into .venv"
 
-# Says nothing when all goes well; the end of it, and where the rest is, else.
+# Quiet on success; on failure, the end of the output and the path of the rest.
 quietly() {
     local log
     log=$(mktemp)
-    "$@" >"$log" 2>&1 || { tail -5 "$log" >&2; die "'$*' failed; all it said is in $log"; }
+    "$@" >"$log" 2>&1 || { tail -5 "$log" >&2; die "'$*' failed; its output is in $log"; }
     rm -f "$log"
 }
 
@@ -47,7 +47,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     export DEBIAN_FRONTEND=noninteractive
     quietly apt-get update
     before=$(enabled)
-    # What packages ask before they start a service; 101 is no.
+    # Packages ask this before they start a service; 101 means no.
     policy=/usr/sbin/policy-rc.d
     ours=
     if [ ! -e $policy ]; then
@@ -66,10 +66,10 @@ if [ ${#missing[@]} -gt 0 ]; then
     done
 fi
 
-# What the environment was made from; any change makes it anew.
+# What the environment was made from; any change recreates it.
 stamp=$(sha256sum setup.cfg pyproject.toml test-constraints.txt | sha256sum)
 if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ]; then
-    echo "Making the virtual environment .venv (about two minutes, once)" >&2
+    echo "Creating the virtual environment .venv (about two minutes, once)" >&2
     rm -rf .venv
     /usr/bin/python3 -m venv .venv
     quietly .venv/bin/pip install --constraint test-constraints.txt \

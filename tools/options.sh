@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Write etc/ceilometer/perf.conf.sample anew from the options' own help, or
+# Regenerate etc/ceilometer/perf.conf.sample from the options' help, or
 # another file: tools/options.sh [FILE]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,7 +10,7 @@ die() { echo "$(basename "$0"): $*" >&2; exit 2; }
 
 file=${1:-etc/ceilometer/perf.conf.sample}
 generator=.venv/bin/oslo-config-generator
-case "$file" in -*) die "$file is no option: the one argument is a file" ;; esac
+case "$file" in -*) die "$file is not an option: the only argument is a file" ;; esac
 [ -d "$(dirname "$file")" ] || die "$file: there is no folder $(dirname "$file")"
 [ -x $generator ] || die "$generator is missing: run tools/install.sh first"
 exec $generator --namespace ceilometer_perf --output-file "$file"

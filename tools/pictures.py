@@ -37,7 +37,7 @@ WINDOW = "30s"  # of rates, as the lab polls every second
 BROWSER = "chromium"
 HOST = "compute-1"
 WIDTH, COLOURS = 1360, 256
-# As large as the L3 that libvirt tells of here is likely to be.
+# As large as the L3 that libvirt reports here is likely to be.
 HARDWARE = Hardware(settling=4.0, l3_bytes=480 << 20, working_set=140 << 20)
 LEGACY = Guest("legacy-1", "spin", events=())
 BATCH = Guest("batch-1", "spin", vcpus=2)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# From nothing to a green run: linters, types, docs, unit and functional tests.
+# The complete run: linters, types, docs, unit and functional tests.
 # Usage: tools/test.sh [--quick] [PYTEST ARGUMENT]...
-# --quick is for while you work: linters, types and unit tests alone.
+# --quick, while you work: only linters, types and unit tests.
 # Arguments go to pytest: tools/test.sh -k connection, tools/test.sh tests/unit
 set -euo pipefail
 cd "$(dirname "$0")/.."

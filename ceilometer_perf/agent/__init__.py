@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ceilometer's face: what its agent loads. Nobody else imports it."""
+"""What Ceilometer's agent loads. Nothing else imports it."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One polling cycle: read once, whatever the number of meters or threads."""
+"""One polling cycle: read once, for any number of meters and threads."""
 
 import threading
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class Cycle:
     """The readings of one polling cycle, shared by all its pollsters.
 
     The first pollster that asks has the counters read; the others wait for
-    that reading and get the same.
+    that reading and share it.
     """
 
     def __init__(self, parts: Parts | Misconfigured) -> None:
@@ -86,8 +86,8 @@ def current(cache: dict[str, Any], parts: Parts | Misconfigured) -> Cycle:
     """The cycle that ``cache`` belongs to.
 
     Ceilometer makes a new cache for each cycle and hands it to all pollsters
-    of the cycle, in several threads perhaps, without a lock;
-    ``dict.setdefault`` makes one of them win.
+    of the cycle, possibly in several threads and without a
+    lock; ``dict.setdefault`` makes one of them win.
     """
     cycle: Cycle = cache.setdefault(_KEY, Cycle(parts))
     return cycle

@@ -2,8 +2,8 @@
 """Ceilometer's discovery plugin: the instances on this host.
 
 Ceilometer's own code turns domains into instances, so that they look the same
-as to its other pollsters. It is given what the inventory has read already,
-instead of a libvirt connection, which saves several calls for each instance.
+as in its other pollsters. It gets what the inventory has already read instead
+of a libvirt connection, which saves several calls per instance.
 """
 
 import copy
@@ -31,7 +31,7 @@ _changes = Changes(LOG)
 
 # For some instances core asks Nova's API: for each of them if
 # [compute] fetch_extra_metadata is set, the default before Ceilometer 27.
-_PATIENCE = 10.0  # seconds of a cycle that failing requests may take together
+_PATIENCE = 10.0  # seconds per cycle for all failing requests
 
 
 class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
@@ -46,7 +46,7 @@ class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
         startup.advise(conf)  # here, because discovery is made once
         self._lock = threading.Lock()
         self._left_out = Changes(LOG)
-        self._wasted = 0.0  # seconds of this cycle, by what failed
+        self._wasted = 0.0  # seconds of this cycle spent on failures
         self._asked: _OneDomain | None = None
         #: What core made of each domain: one instance, or none.
         self._made: dict[str, tuple[Domain, list[Any]]] = {}
@@ -114,17 +114,17 @@ class PerfInstances(discovery.InstanceDiscovery):  # type: ignore[misc]
             self._wasted += time.monotonic() - began
         self._left_out.trouble(
             domain.uuid,
-            f"domain {domain.uuid} ({domain.name}) is left out: core makes no "
-            f"instance of its Nova metadata ({what}); see its <metadata>, "
-            "which a hard reboot through Nova writes anew, and Nova's API if "
-            "it was asked for what is missing there",
+            f"domain {domain.uuid} ({domain.name}) is left out: Ceilometer "
+            f"cannot build an instance from its Nova metadata ({what}); "
+            "check its <metadata> (a hard reboot through Nova rewrites it) "
+            "and, if that is incomplete, Nova's API",
         )
         return None
 
     def _make(self, domain: Domain) -> list[Any]:
         self._asked = _OneDomain(domain)
         if self._asked.metadata() is None:
-            LOG.debug("Domain %s is not one of Nova's", domain.uuid)
+            LOG.debug("Domain %s was not created by Nova", domain.uuid)
             return []
         made: list[Any] = self.discover_libvirt_polling(None)
         self._left_out.fine(
@@ -159,10 +159,9 @@ class _OneDomain:
         return self._domain.xml
 
     def metadata(self, *_asked: object) -> str | None:
-        """The newest that Nova wrote, whichever version is asked for.
+        """The newest that Nova wrote, whatever version is requested.
 
-        Core asks for the newest first. Like libvirt, leaves the namespace
-        away.
+        Core asks for the newest first. Like libvirt, omits the namespace.
         """
         root = xml.parse(self._domain.xml).getroot()
         for namespace in core_libvirt.NOVA_METADATA_VERSIONS:
@@ -173,7 +172,7 @@ class _OneDomain:
 
 
 def _without_namespace(root: etree._Element, namespace: str) -> str:
-    """An element on its own, as ``virDomainGetMetadata`` hands it out."""
+    """An element on its own, as ``virDomainGetMetadata`` returns it."""
     root = copy.deepcopy(root)
     for element in list(root.iter(f"{{{namespace}}}*")):
         element.tag = etree.QName(element).localname

@@ -31,8 +31,8 @@ class ReadSample(sample.Sample):  # type: ignore[misc]
     def set_timestamp(self, timestamp: str) -> None:
         """Ignore the agent's timestamp.
 
-        It is when the agent called this pollster, perhaps seconds after the
-        cycle's first pollster had all counters read; rates computed with it
+        It is when the agent called this pollster, possibly seconds after the
+        cycle's first pollster read all counters; rates computed with it
         would be wrong.
         """
 
@@ -89,7 +89,7 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
                     "perf": published.about(meter.key),
                 },
                 monotonic_time=moment.taken_at,
-                # Core's default, uuid1, costs more than the rest of it all.
+                # Core's default, uuid1, costs more than everything else.
                 id=str(uuid.uuid4()),
             )
 
@@ -99,8 +99,8 @@ def _template(
 ) -> sample.Sample | None:
     """The instance as core's own samples describe it, made once per cycle.
 
-    Making the metadata costs more than all else about a sample, and is the
-    same for each meter. None for an instance that core can't describe.
+    Building the metadata is the most expensive part of a sample, and it is
+    the same for each meter. None for an instance that core can't describe.
     """
     key = f"ceilometer_perf.template.{instance.id}"
     if key not in cache:
@@ -125,7 +125,7 @@ def _make_template(
     _changes.trouble(
         instance.id,
         f"instance {instance.id}: no perf samples, its metadata is "
-        f"incomplete ({what}); a hard reboot through Nova writes it anew",
+        f"incomplete ({what}); a hard reboot through Nova rewrites it",
     )
     return None
 

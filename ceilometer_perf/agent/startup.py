@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an agent says once, when it starts, about how it is set up.
+"""What an agent logs once, at start, about its configuration.
 
-The agent itself is silent about a meter in polling.yaml that no pollster has.
+Ceilometer's agent logs nothing if a meter in polling.yaml has no pollster.
 """
 
 from oslo_config import cfg
@@ -20,7 +20,7 @@ def advise(conf: cfg.ConfigOpts) -> None:
         finding = agent.polling(Patient(conf, None))
     except BrokenError as error:
         advice = f"{error}; {error.remedy}"
-    except Exception as error:  # advice is no reason to fail
+    except Exception as error:  # advice must not make it fail
         advice = f"polling.yaml could not be checked: {error!r}"
     else:
         if finding.state is State.OK:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where ``ceilometer-perf`` begins, before anything that takes time."""
+"""Entry point of ``ceilometer-perf``, before any slow import."""
 
 SIGINT_EXIT = 130
 

@@ -16,11 +16,11 @@ from ceilometer_perf.cli.table import Table
 
 
 class _Base:
-    """Mixed into a cliff command, before it: how it ends.
+    """Mixed into a cliff command, before it: errors and exit codes.
 
     ``code`` is the exit code of a run without an error, 0 unless
-    ``take_action`` sets another. ``extra`` is that of setup.cfg which has what
-    the command imports besides.
+    ``take_action`` sets another. ``extra`` is the one of setup.cfg that
+    provides what the command imports.
     """
 
     app: Any
@@ -36,7 +36,7 @@ class _Base:
         try:
             return int(super().run(parsed_args)) or self.code  # type: ignore[misc]
         except BrokenPipeError:
-            raise  # whoever reads has seen enough; cliff knows what to do
+            raise  # the reader has closed the pipe; cliff handles it
         except Exception as error:
             if self.app.options.debug:
                 raise
@@ -48,7 +48,7 @@ class _Base:
 
 
 class Command(_Base, command.Command):
-    """A command that does something."""
+    """A command without output."""
 
 
 class Text(_Base, command.Command):
@@ -86,7 +86,7 @@ class Text(_Base, command.Command):
 class Lister(_Base, lister.Lister):
     """A command that writes a table."""
 
-    #: What people read in place of a table without rows.
+    #: What people see instead of an empty table.
     nothing = ""
 
     def produce_output(

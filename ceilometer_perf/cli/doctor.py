@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``ceilometer-perf doctor``: the first broken link, and what fixes it."""
+"""``ceilometer-perf doctor``: the first broken link, and how to fix it."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ Row = tuple[str, str, str, str]
 
 
 class Doctor(base.Lister):
-    """Walk from nova.conf to Gnocchi, and name the first broken link."""
+    """Check each link from nova.conf to Gnocchi; report the first broken."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The agent's options, and Nova's."""

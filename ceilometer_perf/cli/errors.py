@@ -14,7 +14,7 @@ class InputError(Exception):
 
 
 def lacks(module: str | None, extra: str) -> InputError:
-    """A command is there, but not what it imports."""
+    """A command whose imports are missing."""
     return InputError(
         f"this command needs {module}, which is not installed: pip install "
         f"'ceilometer-perf[{extra}]'"
@@ -22,20 +22,20 @@ def lacks(module: str | None, extra: str) -> InputError:
 
 
 def line(error: Exception, *, as_json: bool = False) -> str:
-    """How a command ends, in one line that is fit for a terminal.
+    """The error in one line that is safe for a terminal.
 
     As JSON it is ``{"error": CLASS, "message": TEXT}``. CLASS is the name of
-    Nova's exception where the refusal is Nova's.
+    Nova's exception if Nova would refuse this. People get no class.
     """
     name = getattr(error, "nova_class", None) or type(error).__name__
     message = printable(" ".join(_told(error).split()))
     if as_json:
         return json.dumps({"error": name, "message": message})
-    return f"{name}: {message}"
+    return f"ceilometer-perf: error: {message}"
 
 
 def _told(error: Exception) -> str:
-    """What happened; only what a command writes to has no name."""
+    """What happened; an error without a file name is standard output's."""
     if (
         isinstance(error, OSError)
         and error.errno in _FULL
@@ -44,10 +44,10 @@ def _told(error: Exception) -> str:
         return f"standard output: {error.strerror}"
     if isinstance(error, UnicodeEncodeError):
         return (
-            f"standard output takes no {error.object[error.start]!a} in "
-            f"{error.encoding}: set PYTHONIOENCODING=utf-8, or use -f json"
+            f"standard output cannot encode {error.object[error.start]!a} "
+            f"in {error.encoding}: set PYTHONIOENCODING=utf-8 or use -f json"
         )
-    return str(error) or "no more is known"
+    return str(error) or type(error).__name__
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})

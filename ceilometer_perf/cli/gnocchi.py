@@ -9,6 +9,7 @@ from oslo_log import log
 
 from ceilometer_perf.cli import base, errors, options, replace
 from ceilometer_perf.doctor import agent_conf
+from ceilometer_perf.plural import number_of
 from ceilometer_perf.report import gnocchi_resources
 from ceilometer_perf.report.gnocchi_resources import Merged
 
@@ -25,32 +26,32 @@ class Resources(base.Text):
             "file",
             nargs="?",
             metavar="FILE",
-            help=f"your {gnocchi_resources.NAME}; - is standard input "
-            "(default: that of the Ceilometer that is installed)",
+            help=f"{gnocchi_resources.NAME} to read; - is standard input "
+            "(default: the installed Ceilometer's)",
         )
         parser.add_argument(
             "--in-place",
             action="store_true",
-            help=f"rewrite FILE, and keep what it was as FILE{replace.BACKUP}"
-            " (default: print it)",
+            help="rewrite FILE and keep the original as "
+            f"FILE{replace.BACKUP} (default: print the result)",
         )
         parser.add_argument(
             "--rate-policy",
             default=gnocchi_resources.RATE_POLICY,
             metavar="NAME",
-            help="the archive policy of counters that grow, with rate:mean "
+            help="archive policy of growing counters, with rate:mean "
             f"(default: {gnocchi_resources.RATE_POLICY})",
         )
         parser.add_argument(
             "--gauge-policy",
             metavar="NAME",
-            help="the archive policy of all others (default: the file's "
-            "archive_policy_default, which is core's ceilometer-low)",
+            help="archive policy of all other meters (default: the file's "
+            "archive_policy_default, ceilometer-low in Ceilometer's)",
         )
         return parser
 
     def answer(self, parsed_args: argparse.Namespace) -> tuple[str, Any]:
-        """The file, or what became of it."""
+        """The file, or the outcome."""
         if parsed_args.in_place and parsed_args.file in (None, "-"):
             raise errors.InputError("--in-place: name the FILE to rewrite")
         name = parsed_args.file or str(agent_conf.core(gnocchi_resources.CORE))
@@ -71,7 +72,7 @@ class Resources(base.Text):
         }
 
     def write(self, text: str) -> None:
-        """Byte by byte: a terminal's encoding is no concern of a file's."""
+        """As bytes: a file does not depend on the terminal's encoding."""
         buffer = getattr(self.app.stdout, "buffer", None)
         if buffer is None:
             super().write(text)
@@ -86,8 +87,8 @@ def _merged(name: str, text: str, args: argparse.Namespace) -> Merged:
         given = getattr(args, option)
         if given is not None and not (given and given.isprintable()):
             raise errors.InputError(
-                f"--{option.replace('_', '-')} {given!r}: no name of an "
-                "archive policy"
+                f"--{option.replace('_', '-')} {given!r}: must be the name "
+                "of an archive policy"
             )
     policies = gnocchi_resources.Policies(args.rate_policy, args.gauge_policy)
     try:
@@ -101,7 +102,9 @@ def _text(name: str) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise errors.InputError(f"{name}: {error}; save as UTF-8") from error
+        raise errors.InputError(
+            f"{name}: {error}; save it as UTF-8"
+        ) from error
 
 
 def _replaced(name: str, before: str, text: str) -> pathlib.Path:
@@ -113,6 +116,6 @@ def _replaced(name: str, before: str, text: str) -> pathlib.Path:
 
 def _told(merged: Merged, backup: pathlib.Path | None) -> str:
     if backup is None:
-        return "all meters are mapped already; nothing was written"
-    count = len(merged.added)
-    return f"{count} meters added; what it was before is in {backup}"
+        return "all meters are already mapped; nothing written"
+    added = number_of(len(merged.added), "meter")
+    return f"{added} added; the original is in {backup}"

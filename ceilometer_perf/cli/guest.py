@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``ceilometer-perf guest``: what a guest's XML must say, and whether it does.
+"""``ceilometer-perf guest``: what a guest's XML must contain.
 
 Requirements come from the command line; with ``--instance`` they default to
-what Nova noted in the domain's metadata.
+what Nova recorded in the domain's metadata.
 """
 
 import argparse
@@ -36,8 +36,8 @@ REFUSED = 1  # the exit code of enable if libvirt refused any event
 
 
 def _add_inputs(parser: argparse.ArgumentParser, *, vcpus: bool) -> None:
-    """The options that say what a guest was asked to be."""
-    group = parser.add_argument_group("what the guest was asked to be")
+    """The options that define what the guest should be."""
+    group = parser.add_argument_group("what the guest should be")
     group.add_argument(
         "--vcpus",
         type=int,
@@ -48,8 +48,8 @@ def _add_inputs(parser: argparse.ArgumentParser, *, vcpus: bool) -> None:
     group.add_argument(
         "--nova-conf",
         metavar="FILE",
-        help="nova.conf of the compute host; without it nothing is assumed "
-        "of that host",
+        help="nova.conf of the compute host; without it, nothing is "
+        "assumed about that host",
     )
     for source, what in ("flavor", "extra spec"), ("image", "property"):
         group.add_argument(
@@ -74,12 +74,12 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
     pairs = [word.partition("=") for word in words]
     for word, (key, equals, _) in zip(words, pairs, strict=True):
         if not (key.strip() and equals):
-            raise errors.InputError(f"{word!r} is not KEY=VALUE")
+            raise errors.InputError(f"{word!r} must be KEY=VALUE")
     return {key.strip(): value for key, _, value in pairs}
 
 
 def host_facts(sys_dir: pathlib.Path, uri: str | None) -> guest.HostFacts:
-    """What is known of the host; all of it if libvirt there can be asked."""
+    """What is known about the host; everything if its libvirt can be asked."""
     if not sys_dir.is_dir():
         raise errors.InputError(f"--sys {sys_dir}: no such directory")
     online = sys_dir / "devices/system/cpu/online"
@@ -97,7 +97,7 @@ def _requirements(
     vcpus: int,
     noted: nova_metadata.NovaMetadata | None = None,
 ) -> guest.Requirements:
-    """What the inputs add up to; given ones go before noted ones."""
+    """The combined inputs; given ones override recorded ones."""
     if not 0 < vcpus <= cpus.LIMIT:
         raise errors.InputError(f"--vcpus must be 1 to {cpus.LIMIT}")
     flavor = {**((noted and noted.flavor) or {}), **_pairs(args.flavor)}
@@ -122,7 +122,7 @@ def _realtime(realtime: guest.Realtime | None) -> dict[str, Any] | None:
 
 
 class Resolve(base.ShowOne):
-    """Show what the XML of a guest must say, as Nova would have it."""
+    """Show what the XML of a guest must contain, by Nova's rules."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The inputs, with the number of vCPUs."""
@@ -146,7 +146,7 @@ class Resolve(base.ShowOne):
 
 
 def _add_domain(parser: argparse.ArgumentParser) -> None:
-    """The options that say which domain, and what it was asked to be."""
+    """The options that select a domain and define what it should be."""
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument(
         "--xml", metavar="FILE", help="domain XML; - is standard input"
@@ -163,7 +163,7 @@ def _add_domain(parser: argparse.ArgumentParser) -> None:
 def _domain(
     args: argparse.Namespace,
 ) -> tuple[str | bytes, guest.Requirements]:
-    """The domain that is meant, and what it must say."""
+    """The selected domain, and what it must contain."""
     document: str | bytes
     noted = None
     if args.instance is not None:
@@ -172,15 +172,16 @@ def _domain(
         noted = nova_metadata.read(document)
         if noted.flavor is None and not args.flavor:
             LOG.warning(
-                "The domain's metadata has no extra specs, as Nova before "
-                "32.0.0 writes it: give them with --flavor and --image"
+                "The domain's metadata has no extra specs (Nova before "
+                "32.0.0 does not write them): pass them with --flavor and "
+                "--image"
             )
     else:
         document = options.read_file("--xml", args.xml)
         asked = args.nova_conf is not None or args.flavor
         if not (asked or args.image or args.monitors):
             LOG.warning(
-                "Nothing is asked of this domain: give --nova-conf, "
+                "Nothing to check this domain against: pass --nova-conf, "
                 "--flavor, --image or --monitors"
             )
     count = domain.vcpu_count(xml.parse(document).getroot())
@@ -189,7 +190,7 @@ def _domain(
 
 
 class Check(base.Lister):
-    """List what the XML of a guest doesn't say, though it must."""
+    """List what is missing or wrong in the XML of a guest."""
 
     nothing = "no findings"
 
@@ -210,7 +211,7 @@ class Check(base.Lister):
 
 
 class Apply(base.Text):
-    """Print the XML of a guest with all that it must say; change nothing."""
+    """Print the corrected XML of a guest; change nothing."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The domain and the inputs."""
@@ -245,7 +246,7 @@ def _diff(before: str, after: str) -> Iterator[str]:
 
 
 class Enable(base.Lister):
-    """Enable perf events in a guest's definition, from its next boot on."""
+    """Enable perf events in a guest's definition, from its next boot."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Events, and the domains that get them."""
@@ -254,15 +255,18 @@ class Enable(base.Lister):
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--instance", metavar="UUID")
         which.add_argument(
-            "--all", action="store_true", help="every domain of this host"
+            "--all", action="store_true", help="every domain on this host"
         )
         parser.add_argument(
-            "--dry-run", action="store_true", help="show it, change nothing"
+            "--dry-run",
+            action="store_true",
+            help="show what would change, change nothing",
         )
         parser.add_argument(
             "--live",
             action="store_true",
-            help="count in the running guest too, which misses its vCPUs",
+            help="also enable it in the running guest, where it misses the "
+            "vCPUs",
         )
         options.add_connect(parser)
         return parser
@@ -298,14 +302,14 @@ class Enable(base.Lister):
 
 
 def _warn(args: argparse.Namespace, names: list[str]) -> None:
-    """What libvirt accepts without a word, and an operator regrets."""
+    """What libvirt accepts silently and an operator would regret."""
     if args.live:
         LOG.warning(
-            "Events that are enabled live count only threads created "
-            "from now on, not the vCPUs that run: the numbers are no "
-            "ground for a bill until the guest has been started again"
+            "Events enabled live count only threads created from now on, "
+            "not the running vCPUs: do not bill by them until the guest "
+            "has been restarted"
         )
-    # Of another host's kernel nothing is known.
+    # Another host's kernel is unknown.
     known = () if virt.is_remote(args.uri) else probe.cannot_work(names)
     for verdict in known:
         LOG.warning(

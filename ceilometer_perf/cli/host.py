@@ -58,15 +58,15 @@ class Resctrl(Value):
 
 
 class Sources(Value):
-    """Where cache and bandwidth could be read from, a line each."""
+    """Possible sources of cache and bandwidth, a line each."""
 
     def human_readable(self) -> str:
-        """The source, whether it works, why not, and what fixes that."""
+        """The source, whether it works, why not, and how to fix that."""
         return "\n".join(line for row in self._value for line in _said(row))
 
 
 class Probe(base.ShowOne):
-    """Show what can be counted on this host, and print it for nova.conf."""
+    """Show what can be counted on this host, or print it for nova.conf."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Where libvirt is, and what to print."""
@@ -80,7 +80,7 @@ class Probe(base.ShowOne):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
-        """Everything that was found, or what nova.conf may say of it."""
+        """Everything that was found, or the lines for nova.conf."""
         self.report = probe.ask(parsed_args.uri)
         if parsed_args.nova_conf:
             return _nova_conf(self.report)
@@ -92,7 +92,7 @@ class Probe(base.ShowOne):
         column_names: Sequence[str],
         data: Sequence[Any],
     ) -> int:
-        """With --nova-conf people get lines to paste, not a table."""
+        """With --nova-conf people get lines to paste instead of a table."""
         if parsed_args.nova_conf and parsed_args.formatter == "table":
             self.app.stdout.write(advice.nova_conf(self.report))
             return 0
@@ -162,7 +162,7 @@ def _source(source: rdt.RdtSource) -> dict[str, Any]:
 
 
 def _said(row: dict[str, Any]) -> Iterator[str]:
-    """What people read of a source."""
+    """A source in words."""
     answer = f"{row['source']:8} {ANSWERS[row['works']]:3}"
     yield f"{answer}  {row['reason'] or ''}".rstrip()
     if row["remedy"]:

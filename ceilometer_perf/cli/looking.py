@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What commands that look at this host's instances share."""
+"""What commands that read this host's instances share."""
 
 import argparse
 import contextlib
@@ -27,14 +27,13 @@ def watch(parts: Parts, lacks: Lacks | None = None) -> Watch:
     return Watch(parts, lacks)
 
 
-#: The lowest level that is shown. The table tells itself what these warn of,
-#: and that all is well is no news.
+#: The lowest level that is shown. The table itself shows what these warn of.
 _SHOWN = {
     "ceilometer_perf": logging.WARNING,
     "ceilometer_perf.counters.monitor": logging.ERROR,
     "ceilometer_perf.rdt.look": logging.ERROR,
 }
-#: For a screen that nothing else may write on.
+#: For a screen that nothing else may write to.
 SILENT = {"ceilometer_perf": logging.CRITICAL}
 
 
@@ -53,7 +52,7 @@ def quiet(levels: Mapping[str, int] = _SHOWN) -> Iterator[None]:
 
 
 def summary(judgements: Mapping[str, Judgement]) -> str:
-    """How many meters have which verdict, in few words."""
+    """How many meters have each verdict, briefly."""
     counts = Counter(j.verdict.value for j in judgements.values())
     if len(counts) == 1:
         return next(iter(counts))

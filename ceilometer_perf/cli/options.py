@@ -22,7 +22,7 @@ def add_connect(parser: argparse.ArgumentParser) -> None:
         dest="uri",
         default=LOCAL,
         metavar="URI",
-        help=f"where libvirt listens (default: {LOCAL})",
+        help=f"libvirt URI (default: {LOCAL})",
     )
 
 
@@ -33,8 +33,8 @@ def add_config_file(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="the agent's ceilometer.conf; may be repeated (default: those "
-        "that the agent reads)",
+        help="the agent's ceilometer.conf; may be repeated (default: the "
+        "files that the agent reads)",
     )
 
 
@@ -46,18 +46,18 @@ def add_agent(parser: argparse.ArgumentParser) -> None:
         "--uri",
         dest="uri",
         metavar="URI",
-        help="where libvirt listens (default: what ceilometer.conf says)",
+        help="libvirt URI (default: what ceilometer.conf says)",
     )
 
 
 def add_sys(parser: argparse._ActionsContainer) -> None:
-    """Where the kernel says what it has."""
+    """Where sysfs is."""
     parser.add_argument(
         "--sys",
         default=pathlib.Path("/sys"),
         type=pathlib.Path,
         metavar="DIR",
-        help="where the sysfs of the compute host is (default: /sys)",
+        help="sysfs of the compute host (default: /sys)",
     )
 
 
@@ -82,16 +82,16 @@ def read_file(option: str, name: str) -> bytes:
 
 
 def instance(option: str, word: str) -> str:
-    """The id of an instance that an option has, a UUID.
+    """The UUID of an instance, given in an option.
 
-    :raises InputError: it is none.
+    :raises InputError: it is not a UUID.
     """
     try:
         return str(uuid.UUID(word))
     except ValueError:
         raise errors.InputError(
-            f"{option} {word!r} is not a UUID: openstack server list, or "
-            "virsh list --uuid, has them"
+            f"{option} {word!r} is not a UUID: see openstack server list "
+            "or virsh list --uuid"
         ) from None
 
 
@@ -104,7 +104,7 @@ def seconds(word: str) -> float:
 
 
 def page_size(word: str) -> int:
-    """A size on the command line that there are pages of, in KiB."""
+    """A page size on the command line, in KiB."""
     size = kibibytes(word)
     if size not in PAGES:
         raise ValueError(word)
@@ -112,7 +112,7 @@ def page_size(word: str) -> int:
 
 
 def kibibytes(word: str) -> int:
-    """A size on the command line, as 2M or 1GiB, in KiB."""
+    """A size on the command line, such as 2M or 1GiB, in KiB."""
     match = _SIZE.fullmatch(word)
     if match is None or match[2].lower() not in UNITS:
         raise ValueError(word)

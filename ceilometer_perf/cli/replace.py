@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that commands write over."""
+"""Files that commands overwrite."""
 
 import contextlib
 import errno
@@ -20,7 +20,7 @@ def replace(name: str, before: bytes, data: bytes) -> pathlib.Path:
     Mode, owner, extended attributes and symbolic links to it stay.
 
     :returns: the backup, FILE.bak; an older backup is overwritten.
-    :raises OSError: nothing has changed then.
+    :raises OSError: nothing was changed.
     """
     path = pathlib.Path(name)
     if path.is_symlink():
@@ -29,7 +29,8 @@ def replace(name: str, before: bytes, data: bytes) -> pathlib.Path:
     with _beside(path, data) as new, _beside(path, before) as old:
         if files.read(path) != before:
             raise BlockingIOError(
-                errno.EAGAIN, "it has changed meanwhile: run this again"
+                errno.EAGAIN,
+                "it changed in the meantime: run the command again",
             )
         old.replace(backup)
         new.replace(path)
@@ -43,7 +44,8 @@ def _beside(path: pathlib.Path, data: bytes) -> Iterator[pathlib.Path]:
     try:
         with os.fdopen(handle, "wb") as file:
             shutil.copystat(path, name)
-            # Giving a file away takes root, who alone finds others' files.
+            # Only root may change the owner, and only root meets others'
+            # files.
             owner = path.stat()
             os.fchown(handle, owner.st_uid, owner.st_gid)
             os.fchmod(handle, owner.st_mode & 0o7777)

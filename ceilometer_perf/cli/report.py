@@ -17,7 +17,7 @@ INTERVAL = "60s"
 SPAN = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _ASKED = ("prometheus", "gnocchi")
-# Which options go with which --from.
+# Which --from each option needs.
 GO_WITH = {
     **dict.fromkeys(
         ("url", "window", "save", "host", "instance", "project"), _ASKED
@@ -25,7 +25,7 @@ GO_WITH = {
     **dict.fromkeys(("config_file", "interval", "granularity"), ("gnocchi",)),
     "data": ("file",),
 }
-# What to look at where a database has nothing.
+# What to check if a database has no data.
 NOTHING = {
     "prometheus": "are the rules of ceilometer-perf.rules.yml loaded",
     "gnocchi": "are the meters in gnocchi_resources.yaml",
@@ -35,17 +35,17 @@ TITLE = "What instances do to their hosts' hardware"
 
 
 def span(word: str) -> float:
-    """A span of time, such as 30m; in seconds."""
+    """A duration such as 30m, in seconds."""
     match = SPAN.fullmatch(word)
     if match is None:
         raise argparse.ArgumentTypeError(
-            f"{word!r} is no span of time like 90s, 30m, 6h or 7d"
+            f"{word!r} must be a duration such as 90s, 30m, 6h or 7d"
         )
     return float(int(match[1]) * SECONDS[match[2]])
 
 
 class Report(base.Command):
-    """Draw the panels of the dashboards into one HTML file."""
+    """Write the panels of the dashboards to one HTML file."""
 
     extra = "report"
 
@@ -58,52 +58,52 @@ class Report(base.Command):
             dest="origin",
             choices=(*_ASKED, "file"),
             default="prometheus",
-            help="who has the data (default: prometheus)",
+            help="source of the data (default: prometheus)",
         )
         parser.add_argument(
             "--url",
             metavar="URL",
-            help=f"where the database listens (default: {URL} for "
-            "Prometheus, what the catalog says for Gnocchi)",
+            help=f"URL of the database (default: {URL} for Prometheus, the "
+            "one in the service catalog for Gnocchi)",
         )
         parser.add_argument(
             "--window",
             type=span,
             metavar="SPAN",
-            help=f"how far to look back, like 30m, 6h or 7d "
-            f"(default: {WINDOW})",
+            help="how far to look back, such as 30m, 6h or 7d (default: "
+            f"{WINDOW})",
         )
         options.add_config_file(parser)
         parser.add_argument(
             "--interval",
             type=span,
             metavar="SPAN",
-            help="with --from gnocchi: the polling interval, by which growth "
-            f"becomes a rate (default: {INTERVAL})",
+            help="with --from gnocchi: the polling interval, to turn "
+            f"growth into a rate (default: {INTERVAL})",
         )
         parser.add_argument(
             "--granularity",
             type=span,
             metavar="SPAN",
-            help="with --from gnocchi: of those in the archive policy "
-            "(default: what suits the window)",
+            help="with --from gnocchi: one of the archive policy's "
+            "(default: the best for the window)",
         )
         parser.add_argument(
             "--data",
             type=Path,
             metavar="JSON",
-            help="with --from file: what --save has written",
+            help="with --from file: the file that --save wrote",
         )
         parser.add_argument(
             "--save",
             type=Path,
             metavar="JSON",
-            help="keep the data too, for --from file",
+            help="also save the data, for --from file",
         )
         parser.add_argument(
             "--host",
             metavar="NAME",
-            help="only this host, by its label `instance` in Prometheus",
+            help="only this host (its label `instance` in Prometheus)",
         )
         parser.add_argument(
             "--instance",
@@ -140,8 +140,8 @@ class Report(base.Command):
         if len(empty) == len(drawn):
             raise errors.InputError(
                 f"{answers.source} has no data for any panel: "
-                f"{NOTHING[answers.database]}, and is the choice of host, "
-                "instance and project right?"
+                f"{NOTHING[answers.database]}, and are --host, --instance "
+                "and --project right?"
             )
         text = page.html(
             pages,
@@ -157,18 +157,18 @@ class Report(base.Command):
 
 
 def _check(args: argparse.Namespace) -> None:
-    """InputError for options that don't go together."""
+    """InputError for options that exclude each other."""
     for path in filter(None, (args.file, args.save)):
         if str(path) == "-":
             raise errors.InputError(
-                "-: a report is a file; name it, like report.html"
+                "-: a report must be a file, such as report.html"
             )
     if args.save and args.save.resolve() == args.file.resolve():
         raise errors.InputError(
-            f"--save {args.save}: that is the report; name another file"
+            f"--save {args.save}: this is the report itself; name another file"
         )
     if args.origin == "file" and args.data is None:
-        raise errors.InputError("--from file: --data says which")
+        raise errors.InputError("--from file needs --data FILE")
     for name, origins in GO_WITH.items():
         if getattr(args, name) and args.origin not in origins:
             raise errors.InputError(

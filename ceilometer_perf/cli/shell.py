@@ -37,14 +37,15 @@ class CeilometerPerf(App):
         )
 
     def configure_logging(self) -> None:
-        """One line a message, with nothing that a terminal would obey."""
+        """One line per message, without control characters."""
         try:
             super().configure_logging()
         except OSError as error:
-            self.stderr.write(
-                f"--log-file {self.options.log_file}: {error.strerror}; name "
-                "a file that can be written\n"
+            wrong = errors.InputError(
+                f"--log-file {self.options.log_file}: {error.strerror}; "
+                "name a writable file"
             )
+            self.stderr.write(errors.line(wrong) + "\n")
             raise SystemExit(errors.BAD_INPUT) from error
         for handler in logging.getLogger().handlers:
             handler.addFilter(_fit)
@@ -58,16 +59,17 @@ def _fit(record: logging.LogRecord) -> bool:
 def run(argv: list[str] | None = None) -> int:
     """Run one command; its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    # What Python makes of a stream that is closed.
+    # Python sets closed streams to None.
     if sys.stderr is None:
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     if sys.stdout is None:
-        sys.stderr.write("standard output is closed: there is no telling\n")
+        closed = errors.InputError("standard output is closed")
+        sys.stderr.write(errors.line(closed) + "\n")
         return errors.BAD_INPUT
-    # Before options are read, cliff would log how it failed, all of it.
+    # Before options are read, cliff would log failures with a traceback.
     CeilometerPerf.LOG.addHandler(logging.NullHandler())
     try:
-        # Without any, cliff would open a shell of its own.
+        # Without arguments, cliff would open an interactive shell.
         return int(CeilometerPerf().run(arguments or ["help"]))
     except OSError as error:
         sys.stderr.write(errors.line(error) + "\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``ceilometer-perf slice``: what Placement is told of slices, and tells."""
+"""``ceilometer-perf slice``: slices in Placement."""
 
 import argparse
 from typing import Any
@@ -27,8 +27,8 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--node",
         metavar="NAME",
-        help="the compute node, as `openstack hypervisor list` names it "
-        "(default: [DEFAULT] host of nova.conf)",
+        help="compute node, as in `openstack hypervisor list` (default: "
+        "[DEFAULT] host of nova.conf)",
     )
 
 
@@ -72,10 +72,10 @@ def _told(provider: Provider) -> str:
 _WHY = {
     State.OPEN: (),
     State.KEPT: (
-        "  kept, all of it reserved: not in nova.conf like this, but used by",
+        "  kept, fully reserved: differs from nova.conf, but is used by",
     ),
     State.WAITING: (
-        "  waiting, all of it reserved: it may overlap with what is kept",
+        "  waiting, fully reserved: may overlap with what is kept",
     ),
 }
 
@@ -94,7 +94,7 @@ class _Writes(FormattableColumn[Any]):
 
 
 class Sync(base.ShowOne):
-    """Tell Placement of the slices of a host; write only what is new."""
+    """Register the slices of a host in Placement; write only changes."""
 
     extra = "slices"
 
@@ -104,7 +104,9 @@ class Sync(base.ShowOne):
         add_nova_conf(parser)
         _add_node(parser)
         parser.add_argument(
-            "--dry-run", action="store_true", help="show it, change nothing"
+            "--dry-run",
+            action="store_true",
+            help="show what would change, change nothing",
         )
         return parser
 
@@ -128,7 +130,7 @@ class Sync(base.ShowOne):
 
 
 class Flavors(base.Text):
-    """Print the flavors that get slices, as commands that make them."""
+    """Print the commands that create flavors for the slices."""
 
     extra = "slices"
 
@@ -156,7 +158,7 @@ class Flavors(base.Text):
 
 
 class Choose(base.ShowOne):
-    """Show which slice an instance gets that Placement gave one."""
+    """Show the slice that Placement allocated to an instance."""
 
     extra = "slices"
 
@@ -169,7 +171,7 @@ class Choose(base.ShowOne):
             "--consumer",
             required=True,
             metavar="UUID",
-            help="the instance, which is Placement's consumer",
+            help="UUID of the instance, the consumer in Placement",
         )
         options.add_connect(parser)
         return parser

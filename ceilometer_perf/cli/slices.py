@@ -52,7 +52,7 @@ def add_nova_conf(parser: argparse.ArgumentParser) -> None:
 
 
 def read_specs(path: str) -> tuple[spec.SliceSpec, ...]:
-    """The slices of a nova.conf, of which there should be some."""
+    """The slices of a nova.conf; warn if there are none."""
     found = spec.read(path)
     if not found:
         LOG.warning("%s has no [libvirt] slice_spec", path)
@@ -64,19 +64,19 @@ def _add_schemas(parser: argparse.ArgumentParser) -> None:
         "--schemas",
         default=libvirt_schema.FOLDER,
         metavar="DIR",
-        help=f"where libvirt's schemas are (default: {libvirt_schema.FOLDER})",
+        help=f"folder of libvirt's schemas (default: {libvirt_schema.FOLDER})",
     )
 
 
 def _add_machine(
     parser: argparse.ArgumentParser, *, required: bool = False
 ) -> None:
-    """Where it is said what the host has."""
+    """Where the host's hardware is described."""
     which = parser.add_mutually_exclusive_group(required=required)
     which.add_argument(
         "--capabilities",
         metavar="FILE",
-        help="what virsh capabilities prints on the compute host",
+        help="output of virsh capabilities on the compute host",
     )
     which.add_argument(
         "--connect",
@@ -88,8 +88,8 @@ def _add_machine(
     parser.add_argument(
         "--devices",
         metavar="PATH",
-        help="with --capabilities: what virsh nodedev-dumpxml prints for the "
-        "devices there, a file or a folder of files",
+        help="with --capabilities: output of virsh nodedev-dumpxml for its "
+        "devices, a file or a folder of files",
     )
 
 
@@ -132,12 +132,12 @@ def _instance(name: str | None) -> Context:
 
 
 class Tree(base.Lister):
-    """List the slices of a host as the tree that they are."""
+    """List the slices of a host as a tree."""
 
     extra = "slices"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """The configuration, and where to look for what is taken."""
+        """The configuration, and where to see what is taken."""
         parser = super().get_parser(prog_name)
         add_nova_conf(parser)
         parser.add_argument(
@@ -145,7 +145,8 @@ class Tree(base.Lister):
             "--uri",
             dest="uri",
             metavar="URI",
-            help="the compute host's libvirt: show what is taken there",
+            help="libvirt URI of the compute host: show which slices are "
+            "taken",
         )
         return parser
 
@@ -173,7 +174,7 @@ class Tree(base.Lister):
 
 
 class Drawn(Value):
-    """A slice's name, which people see on its branch of the tree."""
+    """A slice's name, which people see as a branch of a tree."""
 
     def human_readable(self) -> str:
         """The branch and the name."""
@@ -198,12 +199,12 @@ def _states(
 def _warn(
     taken: Mapping[str, tuple[str, ...]], known: list[str], blocked: set[str]
 ) -> None:
-    """What should never be."""
+    """What must never happen."""
     for name, domains in taken.items():
         who = ", ".join(domains)
         if name not in known:
             LOG.warning(
-                "%s runs in the slice %s, which nova.conf doesn't have",
+                "%s runs in the slice %s, which is not in nova.conf",
                 who,
                 name,
             )
@@ -216,21 +217,21 @@ def _warn(
             )
         elif len(domains) > 1:
             LOG.warning(
-                "%s run in the slice %s, which is for one: shut the others "
-                "down",
+                "%s run in the slice %s, which holds one instance: shut "
+                "down all but one",
                 who,
                 name,
             )
 
 
 class Validate(base.Lister):
-    """List what is wrong between slices, and between them and their host."""
+    """List conflicts between slices, and between slices and their host."""
 
     extra = "slices"
     nothing = "no findings"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """The configuration, the host, and for whom to render."""
+        """The configuration, the host, and the instance to render for."""
         parser = super().get_parser(prog_name)
         add_nova_conf(parser)
         _add_machine(parser)
@@ -273,7 +274,7 @@ class Lines(Value):
     """Lines of templates."""
 
     def human_readable(self) -> str:
-        """One below the other, each by its file's name."""
+        """One below the other, each with its file's name."""
         return "\n".join(
             f"{pathlib.Path(line['file']).name}:{line['line']} {line['text']}"
             for line in self._value
@@ -307,7 +308,7 @@ class Render(base.Text):
         if chosen is None:
             raise errors.InputError(
                 f"--slice {parsed_args.slice}: no entry of slice_spec in "
-                f"{parsed_args.nova_conf} has that name"
+                f"{parsed_args.nova_conf} has this name"
             )
         builder = Builder(
             libvirt_schema.Schema(parsed_args.schemas),
@@ -319,7 +320,7 @@ class Render(base.Text):
 
 
 class Generate(base.Lister):
-    """Write templates and slice_spec for a host in equal parts."""
+    """Write templates and slice_spec that divide a host into equal parts."""
 
     extra = "slices"
 
@@ -331,7 +332,7 @@ class Generate(base.Lister):
             "--split",
             required=True,
             metavar="PARTS",
-            help="the parts, as 1/1,1/2,1/8",
+            help="the parts, such as 1/1,1/2,1/8",
         )
         parser.add_argument(
             "--accelerator",
@@ -339,7 +340,7 @@ class Generate(base.Lister):
             default=[],
             type=_model,
             metavar="VENDOR:PRODUCT",
-            help="PCI devices of which every part gets its share, as "
+            help="PCI devices to divide among the parts, such as "
             "10de:2330; may be repeated",
         )
         parser.add_argument(
@@ -347,30 +348,30 @@ class Generate(base.Lister):
             type=_count,
             default=Plan.reserved_cores,
             metavar="N",
-            help="cores of each NUMA node that stay with the host (default: "
+            help="cores of each NUMA node kept for the host (default: "
             f"{Plan.reserved_cores})",
         )
         parser.add_argument(
             "--page-size",
             type=options.page_size,
             metavar="SIZE",
-            help="of the guests' memory, as 4K, 2M or 1G (default: the "
-            "largest that every NUMA node has)",
+            help="page size of the guests' memory, such as 4K, 2M or 1G "
+            "(default: the largest that every NUMA node has)",
         )
         parser.add_argument(
             "--reserved-memory",
             type=options.kibibytes,
             default=Plan.reserved_memory,
             metavar="SIZE",
-            help="memory of each NUMA node that stays with the host where "
-            "pages are small (default: 8G)",
+            help="memory of each NUMA node kept for the host if pages are "
+            "small (default: 8G)",
         )
         parser.add_argument(
             "--output",
             required=True,
             type=pathlib.Path,
             metavar="DIR",
-            help="the folder to make: templates, and lines for nova.conf",
+            help="folder to create, with templates and lines for nova.conf",
         )
         _add_schemas(parser)
         return parser

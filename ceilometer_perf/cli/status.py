@@ -16,6 +16,7 @@ from ceilometer_perf.cli.values import Value, printable
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.doctor.status import Instance, Lacks, Status, host_lacks
 from ceilometer_perf.host.resctrl import Resctrl
+from ceilometer_perf.plural import number_of
 from ceilometer_perf.wiring import Parts
 
 WITHHELD = 1  # the exit code if a counter is withheld; 2 is bad input
@@ -26,7 +27,7 @@ COLUMNS = ("id", "name", "state", "coverage", "counters", "cache")
 
 
 class Show(base.ShowOne):
-    """Show what is published of each instance, and why the rest isn't."""
+    """Show what is published for each instance, and why the rest isn't."""
 
     # These write one thing as well, and instances as csv.
     formatter_namespace = "cliff.formatter.list"
@@ -40,8 +41,8 @@ class Show(base.ShowOne):
             type=options.seconds,
             default=2.0,
             metavar="S",
-            help="look again after that time, for what changes meanwhile; "
-            "0 looks once (default: 2)",
+            help="seconds until a second reading, to see what changes; 0 "
+            "reads once (default: 2)",
         )
         return parser
 
@@ -104,14 +105,14 @@ def _host(parts: Parts, lacks: Lacks) -> dict[str, Any]:
 
 
 def _rmids(resctrl: Resctrl) -> dict[str, int | None] | None:
-    """None where nothing is monitored."""
+    """None if nothing is monitored."""
     if not resctrl.monitors:
         return None
     return {"in_use": resctrl.in_use(), "total": resctrl.rmids()}
 
 
 def _is_short_of_rmids(host: dict[str, Any], status: Status) -> bool:
-    """Whether instances are not monitored, and none is left to do it with."""
+    """Whether instances lack monitoring because no RMID is free."""
     rmids = host["rmids"] or {"total": None}
     return (
         rmids["total"] is not None
@@ -157,8 +158,7 @@ def _headline(host: dict[str, Any], status: Status) -> str:
 
 
 def _counted(status: Status) -> str:
-    count = len(status.instances)
-    return "1 instance" if count == 1 else f"{count} instances"
+    return number_of(len(status.instances), "instance")
 
 
 def _row(instance: Instance) -> tuple[str, ...]:
@@ -174,7 +174,7 @@ def _row(instance: Instance) -> tuple[str, ...]:
 
 
 def _below(status: Status) -> Iterator[str]:
-    """What to do, a remedy once, and then what nobody can fix."""
+    """What to do, each remedy once, then what can't be fixed."""
     remedies: dict[str, dict[Judgement, list[str]]] = defaultdict(
         lambda: defaultdict(list)
     )
@@ -192,10 +192,10 @@ def _below(status: Status) -> Iterator[str]:
     foreign = [i.name for i in status.instances if not i.is_nova]
     if foreign:
         yield ""
-        yield f"Not Nova's, so nothing is published of: {_names(foreign)}"
+        yield f"Not created by Nova, so not published: {_names(foreign)}"
 
 
 def _names(names: Sequence[str]) -> str:
     shown = ", ".join(map(printable, names[:NAMED]))
     others = len(names) - NAMED
-    return f"{shown} and {others} others" if others > 0 else shown
+    return f"{shown} and {number_of(others, 'other')}" if others > 0 else shown

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables that fit their reader's window, and can't move its cursor."""
+"""Tables that fit the terminal and contain no control characters."""
 
 import argparse
 import re
@@ -13,16 +13,16 @@ from cliff.formatters.table import TableFormatter
 
 from ceilometer_perf.cli.values import Value
 
-PIPE_WIDTH = 100  # columns where there is no terminal to ask
+PIPE_WIDTH = 100  # columns if stdout is not a terminal
 
 Row = Sequence[Any]
 
 
 class Table(TableFormatter):
-    """cliff's table, with cells that are broken between words."""
+    """cliff's table, with cells wrapped between words."""
 
     def __init__(self, nothing: str = "") -> None:
-        """``nothing``: what to write if there is no row."""
+        """``nothing``: what to write if there are no rows."""
         self._nothing = nothing
 
     def emit_list(
@@ -62,7 +62,7 @@ def _width(args: argparse.Namespace) -> int:
 
 
 def fit(titles: Sequence[str], rows: Iterable[Row], width: int) -> list[Row]:
-    """The cells, broken between words where a table would be too wide.
+    """The cells, wrapped between words if the table would be too wide.
 
     The widest columns give way first. Names and ids stay whole, so that a
     table which has no other words is wider than ``width``.

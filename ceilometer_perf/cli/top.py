@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``ceilometer-perf top``: what instances do right now."""
+"""``ceilometer-perf top``: live rates of the instances."""
 
 import argparse
 import contextlib
@@ -48,7 +48,7 @@ class Column:
 
 
 def count(value: Cell) -> str:
-    """A large number in few letters: 2.41G."""
+    """A large number in short form: 2.41G."""
     if not isinstance(value, int | float):
         return "-"
     for unit in ("", "k", "M", "G", "T"):
@@ -98,17 +98,17 @@ NUMBERS = (
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """All instances at one moment, and what to say of it."""
+    """All instances at one moment, with notes."""
 
     lines: Sequence[Line]
     note: str = ""
 
 
 class Top(base.Lister):
-    """Show what the instances of this host do, until Ctrl-C."""
+    """Show live rates of this host's instances, until Ctrl-C."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """The agent's options, how often, in which order."""
+        """The agent's options, the interval, the sort order."""
         parser = super().get_parser(prog_name)
         options.add_agent(parser)
         parser.add_argument(
@@ -116,27 +116,27 @@ class Top(base.Lister):
             type=options.seconds,
             default=2.0,
             metavar="S",
-            help=f"seconds between two looks, {SHORTEST:g} at least "
+            help=f"seconds between two readings, at least {SHORTEST:g} "
             "(default: 2)",
         )
         parser.add_argument(
             "--sort",
             choices=tuple(COLUMNS),
             default="cycles",
-            help="numbers are sorted from the highest, words from A "
-            "(default: cycles)",
+            help="numbers sort from the highest, text from A (default: "
+            "cycles)",
         )
         parser.add_argument(
             "--once",
             action="store_true",
-            help="print one table after two looks, and end",
+            help="print one table after two readings, then exit",
         )
         return parser
 
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], Iterator[tuple[Cell, ...]]]:
-        """Look, wait, look again: the difference, as numbers."""
+        """Read, wait, read again: the difference, as numbers."""
         if parsed_args.interval < SHORTEST:
             raise errors.InputError(
                 f"--interval {parsed_args.interval:g}: two readings closer "
@@ -144,7 +144,7 @@ class Top(base.Lister):
             )
         if parsed_args.formatter != "table" and not parsed_args.once:
             raise errors.InputError(
-                f"-f {parsed_args.formatter} needs --once: it has no end else"
+                f"-f {parsed_args.formatter} needs --once: it would never end"
             )
         watch = looking.watch(looking.parts(parsed_args), lacks={})
         self.shots = shots(watch, parsed_args.interval)
@@ -163,7 +163,7 @@ class Top(base.Lister):
         column_names: Sequence[str],
         data: Iterable[Sequence[Any]],
     ) -> int:
-        """People get a screen that changes."""
+        """People get a screen that is updated."""
         if parsed_args.formatter != "table":
             return int(super().produce_output(parsed_args, column_names, data))
         console = Console(file=self.app.stdout, highlight=False)
@@ -205,7 +205,7 @@ def _show(console: Console, shown: Iterator[Table], *, once: bool) -> None:
 
 
 def lines(before: Status, after: Status) -> list[Line]:
-    """How fast each instance counts, where it went on counting."""
+    """Rates of each instance whose counters did not restart."""
     seconds = after.taken_at - before.taken_at
     earlier = {instance.id: instance for instance in before.instances}
     return [
@@ -227,9 +227,9 @@ def _rates(
 
 
 def table(shot: Shot, sort: str) -> Table:
-    """The lines in order, with what is to be said of them below.
+    """The lines in order, with notes below.
 
-    A column of which nobody has anything is left out.
+    A column without any value is left out.
     """
     made = Table(
         box=box.SIMPLE_HEAD,

@@ -13,7 +13,7 @@ class Value(FormattableColumn[Any]):
     """A value of JSON: mappings, lists, texts, numbers, nothing."""
 
     def human_readable(self) -> str:
-        """In words: sets as ranges, nothing as a dash."""
+        """As text: sets as ranges, nothing as a dash."""
         value = self._value
         if isinstance(value, Mapping):
             return "\n".join(
@@ -30,7 +30,7 @@ class Value(FormattableColumn[Any]):
 
 
 def printable(text: str) -> str:
-    """A name that somebody chose, fit for a terminal."""
+    """A name that a user chose, safe for a terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 

@@ -71,8 +71,8 @@ class Derived:
         if earlier is None or earlier.since != since:
             self._earlier[uuid] = _Earlier(taken_at, since, trusted)
             return {}
-        # Polling sources with different intervals read at nearly the same
-        # time now and then: the second gets the values of the first.
+        # Polling sources with different intervals sometimes read at nearly the
+        # same time: the second gets the values of the first.
         if taken_at - earlier.taken_at < SHORTEST:
             return _still_trusted(earlier.values, trusted)
         values = {
@@ -84,7 +84,7 @@ class Derived:
         return values
 
     def forget_all_but(self, uuids: Container[str]) -> None:
-        """Drop the memory of instances that are gone from this host."""
+        """Forget instances that are gone from this host."""
         self._earlier = {u: e for u, e in self._earlier.items() if u in uuids}
 
 

@@ -14,7 +14,7 @@ from ceilometer_perf.reading import Counters, Guest, Moment, Reading
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a source says of one instance, and what the gate says of that."""
+    """A source's reading of one instance, and the gate's judgement of it."""
 
     source: str
     moment: Moment
@@ -25,7 +25,7 @@ class Answer:
 
 
 class Gated:
-    """A source with a gate of its own: both remember what it counts.
+    """A source with its own gate: both keep state.
 
     Not safe for threads.
     """
@@ -41,9 +41,9 @@ class Gated:
     def look(self) -> tuple[Reading, Mapping[str, Answer]]:
         """A reading, and the answers in it by instance UUID.
 
-        Without those of instances that were started meanwhile.
+        Without those of instances that started in the meantime.
 
-        :raises SourceUnavailableError: there is no reading this time.
+        :raises SourceUnavailableError: there is no reading in this cycle.
         """
         reading = self._source.read()
         driver = self._processes.driver()
@@ -58,7 +58,7 @@ class Gated:
         }
 
     def forget_all_but(self, guests: Mapping[str, Guest]) -> None:
-        """Drop the memory of instances that are gone from this host."""
+        """Forget instances that are gone from this host."""
         self._gate.forget_all_but(guests, self._processes.runs)
 
     def _answer(

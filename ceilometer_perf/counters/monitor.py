@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes on from cycle to cycle: read, judge, derive."""
+"""What happens in each cycle: read, judge, derive."""
 
 import dataclasses
 import threading
@@ -87,7 +87,7 @@ class Monitor:
     def look(self) -> Report:
         """Read every instance once and keep what is right.
 
-        :raises SourceUnavailableError: there is no reading this time.
+        :raises SourceUnavailableError: there is no reading in this cycle.
         """
         with self._lock:
             readings, answers = self._ask()
@@ -122,7 +122,7 @@ class Monitor:
             return report
 
     def _ask(self) -> tuple[list[Reading], list[Mapping[str, Answer]]]:
-        """What the sources say; of one that fails, only that it does."""
+        """The sources' readings; for one that fails, the reason."""
         readings, answers = [], []
         failed: dict[str, SourceUnavailableError] = {}
         for source in self._sources:
@@ -141,7 +141,7 @@ class Monitor:
         return readings, answers
 
     def _dated(self, uuid: str, answer: Answer) -> Answer:
-        """With a ``since`` of its own where the source is another one now."""
+        """With a new ``since`` if the source changed."""
         before, began = self._series.get(uuid), answer.judged.since
         if before is None or before.began != began:
             since = began
@@ -184,7 +184,7 @@ class Monitor:
             elif report.unread[uuid].verdict is Verdict.REALTIME:
                 text = str(report.unread[uuid])
             else:
-                continue  # stopped: that is known without us
+                continue  # stopped: Nova shows that already
             if text:
                 self._changes.trouble(uuid, f"{subject}: {text}")
             else:
@@ -215,7 +215,7 @@ def _chosen(answers: Iterable[Mapping[str, Answer]]) -> Mapping[str, Answer]:
 
 
 def about(guest: Guest) -> dict[str, Any]:
-    """What samples of any source say of the instance itself."""
+    """Metadata of the instance itself, the same for any source."""
     return {} if guest.slice is None else {"slice": guest.slice}
 
 
@@ -228,7 +228,7 @@ def _why_unread(guest: Guest) -> Judgement:
 
 
 def _summary(judgements: Mapping[str, Judgement]) -> str:
-    """What is withheld and why, in one line; nothing where nothing is."""
+    """What is withheld and why, in one line; empty if nothing is."""
     withheld: dict[Judgement, list[str]] = defaultdict(list)
     for key, judgement in judgements.items():
         if judgement is not verdicts.OK:

@@ -15,5 +15,5 @@ class Source(Protocol):
     def read(self) -> Reading:
         """Read every counter of every instance, once.
 
-        :raises SourceUnavailableError: there is no reading this time.
+        :raises SourceUnavailableError: there is no reading in this cycle.
         """

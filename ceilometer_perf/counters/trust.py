@@ -3,9 +3,9 @@
 
 libvirt's perf counters are opened on QEMU's main thread and inherited by the
 threads that it starts afterwards. Opened before the vCPUs start they are
-right. Opened later, because somebody enabled an event on the running guest
-or because libvirtd was restarted and opened them anew, they count next to
-nothing, and nothing says so. What gives them away:
+right. Opened later, because an event was enabled on the running guest
+or because libvirtd was restarted and opened them again, they count next to
+nothing, without any error. The signs are:
 
 - a clock event grows slower than the CPU time of the process;
 - a counter falls while the process is the same one;
@@ -13,8 +13,8 @@ nothing, and nothing says so. What gives them away:
 - libvirt's daemon is younger than the process.
 
 Once detached, a counter stays so for the life of the QEMU process: threads
-that start later (hot-plugged vCPUs, say) would make it look better, not
-right.
+that start later (such as hot-plugged vCPUs) would make it look better,
+not right.
 """
 
 import os
@@ -38,7 +38,7 @@ CLOCKS = ("perf.task_clock", "perf.cpu_clock")
 
 GATED = PERF_KEYS | RDT_EVENTS.keys()
 
-PRECISION = 0.05  # largest error of a coverage that decides anything
+PRECISION = 0.05  # largest error of a coverage that still counts as evidence
 
 # While libvirt starts a guest, it is listed before its events are open.
 STARTING = 30.0  # seconds
@@ -83,9 +83,9 @@ class Evidence:
 
     @property
     def age(self) -> float:
-        """Seconds since the process was started; 0 where it isn't seen.
+        """Seconds since the process was started; 0 if it can't be seen.
 
-        Unlike ``booted_at``, not by the wall clock, which may be set.
+        Unlike ``booted_at``, not by the wall clock, which may be changed.
         """
         if self.process is None:
             return 0.0
@@ -114,8 +114,8 @@ class Judged:
     ``judgements`` has one for each perf counter of the instance, by key,
     ``flagged`` are the verdicts that mark a counter instead of withholding
     it, and ``coverage`` is the share of the CPU time that the counters saw
-    (1 is all), None where nothing can be said. ``since`` is when the
-    counters began, the same as long as they go on.
+    (1 is all), None if it is unknown. ``since`` is when the counters
+    started, unchanged until they restart.
     """
 
     judgements: Mapping[str, Judgement]
@@ -168,7 +168,7 @@ _START = _Point(clock=0, cpu=0, unsure=0)
 
 @dataclass(slots=True)
 class _Measure:
-    """One clock of the counters, held against the process's CPU time.
+    """One clock of the counters, compared with the process's CPU time.
 
     Growth is measured from ``base``, which follows at least one floor of CPU
     time behind. The process's start is the first one.
@@ -179,7 +179,7 @@ class _Measure:
 
     def coverage(self, now: _Point, floor: float) -> float | None:
         """Share of the CPU time that the clock saw; None if too early."""
-        if now.clock < self.base.clock:  # it began anew: so does measuring
+        if now.clock < self.base.clock:  # it restarted: so does measuring
             self.base = self.next_base = now
         used = now.cpu - self.base.cpu
         unsure = now.unsure + self.base.unsure
@@ -212,7 +212,7 @@ class _Life:
     proven: bool = False
 
     def goes_on(self, evidence: Evidence) -> bool:
-        """Whether the instance is in the same life still."""
+        """Whether the instance is still in the same life."""
         process = evidence.process
         return self.boot == evidence.boot and (
             process is None
@@ -255,7 +255,7 @@ class Gate:
     def forget_all_but(
         self, uuids: Container[str], runs: Callable[[Process], bool]
     ) -> None:
-        """Drop the memory of instances that are gone from this host.
+        """Forget instances that are gone from this host.
 
         Not of one whose QEMU process still runs: it is not listed while it
         migrates, and is listed again, with the same counters, if that fails.
@@ -293,7 +293,7 @@ class Gate:
         else:
             life.detach(fell, verdicts.FELL)
         if life.settled:
-            # Those too that were there before, and were disabled meanwhile.
+            # Including those that existed before and have since been disabled.
             late = counters.keys() - life.last.keys()
             younger = evidence.driver_is_younger
             why = verdicts.RESTARTED if younger else verdicts.ENABLED_LIVE
@@ -307,7 +307,7 @@ class Gate:
         """Compare each clock's growth with that of the CPU time.
 
         If a clock counts too little, its event was opened too late, and so
-        may the others have been: all are detached but clocks that count
+        may the others have been: all are detached except clocks that count
         right. A clock that was detached before says nothing of the others.
         """
         seen = self._coverages(life, counters, evidence)
@@ -324,7 +324,7 @@ class Gate:
     def _coverages(
         self, life: _Life, counters: Counters, evidence: Evidence
     ) -> Mapping[str, float]:
-        """By clock, where something can be said."""
+        """By clock, if it is known."""
         process = evidence.process
         if process is None:
             return {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a counter is not published, and what mends it."""
+"""Why a counter is not published, and how to fix that."""
 
 import enum
 from dataclasses import dataclass
@@ -62,19 +62,19 @@ NOT_ENABLED = Judgement(
 
 
 def host_lacks(why: str) -> Judgement:
-    """The event can't be counted here; nobody can mend that."""
+    """The event can't be counted here; there is no remedy."""
     return Judgement(Verdict.HOST_LACKS, why)
 
 
 REALTIME = Judgement(
     Verdict.REALTIME,
     "a realtime instance; reading its counters would interrupt its vCPUs",
-    "set [perf] poll_realtime_guests to read it all the same",
+    "set [perf] poll_realtime_guests to read it anyway",
 )
-NOT_RUNNING = Judgement(Verdict.NOT_RUNNING, "the instance does not run")
+NOT_RUNNING = Judgement(Verdict.NOT_RUNNING, "the instance is not running")
 
 STARTED_MEANWHILE = Judgement(
-    Verdict.NOT_RUNNING, "the instance was started while it was read"
+    Verdict.NOT_RUNNING, "the instance started while it was being read"
 )
 
 
@@ -91,7 +91,7 @@ RESTARTED = Judgement(
 )
 FELL = Judgement(
     Verdict.DETACHED,
-    "a counter began anew in the same QEMU process (libvirtd was restarted, "
+    "a counter restarted in the same QEMU process (libvirtd was restarted, "
     "or the event was enabled again) and no longer sees the vCPUs",
     REBOOT,
 )
@@ -119,13 +119,13 @@ def multiplexed(enabled: int, counters: int) -> Judgement:
         f"{enabled} hardware events share {counters} hardware counters, and "
         "libvirt does not scale what each of them missed",
         f"enable at most {counters} hardware events (ceilometer-perf host "
-        "probe tells which fit) and hard reboot the instance",
+        "probe shows which fit) and hard reboot the instance",
     )
 
 
 IN_DOUBT = Judgement(
     Verdict.IN_DOUBT,
-    "nothing shows yet that the counters see the vCPUs",
+    "nothing confirms yet that the counters see the vCPUs",
     "enable task_clock too (nova.conf, hard reboot): it is compared with "
     "the CPU time; or unset [perf] withhold_in_doubt",
 )
@@ -134,18 +134,18 @@ IN_DOUBT = Judgement(
 MONITOR_UNREAD = Judgement(
     Verdict.STALE,
     "libvirt could not read the instance's cache and bandwidth monitors",
-    "see libvirtd's log; libvirt can't read L3 caches 8 and 9",
+    "see libvirtd's log; libvirt cannot read L3 caches 8 and 9",
 )
 PARTLY_MONITORED = Judgement(
     Verdict.NOT_ENABLED,
-    "the monitors in the instance's XML count some of its vCPUs only",
+    "the monitors in the instance's XML cover only some of its vCPUs",
     "define the XML that ceilometer-perf guest apply --monitors prints, "
     "which has monitors for all of them",
 )
 GROUP_REMOVED = Judgement(
     Verdict.STALE,
-    "somebody removed the instance's resctrl group; the next cycle makes it "
-    "anew",
+    "the instance's resctrl group was removed; the next cycle creates it "
+    "again",
 )
 
 
@@ -156,23 +156,23 @@ NO_RDT_SOURCE = Judgement(
 )
 NO_GROUP = Judgement(
     Verdict.NOT_ENABLED,
-    "there is no resctrl group for the instance",
-    "the agent makes it when it polls cpu_l3_cache or memory.bandwidth.*; "
-    "see its log if it does",
+    "the instance has no resctrl group",
+    "the agent creates it when it polls cpu_l3_cache or "
+    "memory.bandwidth.*; if it does, see its log",
 )
 UNSEEN = Judgement(
     Verdict.IN_DOUBT,
-    "the threads of the instance's QEMU can't be seen, so that nobody knows "
-    "whether its resctrl group has all of them",
+    "the threads of the instance's QEMU can't be seen, so its resctrl "
+    "group may lack some of them",
     "see [perf] qemu_run_dir; an agent in a container needs the host's "
     "process ids (--pid=host)",
 )
 NEW = Judgement(
     Verdict.NEW,
-    "its counters are too new to mean anything; the next reading tells",
+    "its counters are too new; wait for the next reading",
 )
 NO_NUMBER = Judgement(
-    Verdict.HOST_LACKS, "the CPUs, or the kernel, have no number for it"
+    Verdict.HOST_LACKS, "the CPUs or the kernel report no value for it"
 )
 NO_L3 = Judgement(
     Verdict.HOST_LACKS, "libvirt's capabilities declare no L3 cache"
@@ -186,7 +186,7 @@ NO_MONITORING = Judgement(
 
 
 def not_mounted(root: object) -> Judgement:
-    """Nobody monitors here."""
+    """resctrl is not mounted."""
     return Judgement(
         Verdict.HOST_LACKS,
         f"resctrl is not mounted at {root} ([perf] resctrl_path)",
@@ -208,18 +208,19 @@ def no_rmid(in_use: int, rmids: int | None) -> Judgement:
     """There are more instances than the CPUs can monitor."""
     return Judgement(
         Verdict.HOST_LACKS,
-        f"{in_use} of {'?' if rmids is None else rmids} RMIDs in use, or "
-        "waiting to be clean",
-        "others that monitor on this host (pqos, libvirt) have some of them",
+        f"{in_use} of {'?' if rmids is None else rmids} RMIDs in use or in "
+        "limbo",
+        "other monitoring tools on this host (pqos, libvirt) hold some of "
+        "them",
     )
 
 
 def monitored(how: str) -> Judgement:
-    """A thread can be in one monitoring group only."""
+    """A thread can be in only one monitoring group."""
     return Judgement(
         Verdict.HOST_LACKS,
-        f"its threads are in a resctrl group of somebody else's ({how})",
-        "read it from there, or end that",
+        f"its threads are in another tool's resctrl group ({how})",
+        "read that group, or stop that tool",
     )
 
 

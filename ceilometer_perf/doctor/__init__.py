@@ -33,7 +33,7 @@ LINKS = (
 
 
 def examine(patient: Patient) -> Iterator[tuple[Link, Finding]]:
-    """Each link in turn, up to the first that is broken."""
+    """Each link in turn, up to the first broken one."""
     broken: Link | None = None
     for link in LINKS:
         if broken is not None:

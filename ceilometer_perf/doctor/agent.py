@@ -22,6 +22,7 @@ from ceilometer_perf.doctor.finding import (
 from ceilometer_perf.doctor.names import meant
 from ceilometer_perf.doctor.patient import Patient
 from ceilometer_perf.meters import METERS, RDT_NAMES
+from ceilometer_perf.plural import number_of
 from ceilometer_perf.reading import SourceUnavailableError
 
 POLLSTERS = "ceilometer.poll.compute"
@@ -60,8 +61,9 @@ def entry_points(_patient: Patient) -> Finding:
     twice = [name for name in wanted[POLLSTERS] if ours[name] > 1]
     if twice:
         return warning(
-            f"{listed(twice)} is installed twice, and one of the two polls",
-            "uninstall what else brings it",
+            f"{listed(twice)} is installed twice, and only one of the two "
+            "polls",
+            "uninstall the other package that provides it",
         )
     return fine(f"{len(METERS)} pollsters load")
 
@@ -86,7 +88,10 @@ def _load(group: str, names: list[str]) -> None:
     )
     if failed:
         why = next(iter(failed.values()))
-        raise BrokenError(f"{len(failed)} don't load ({why})", INSTALL)
+        raise BrokenError(
+            f"{number_of(len(failed), 'pollster')} can't be loaded ({why})",
+            INSTALL,
+        )
 
 
 def polling(patient: Patient) -> Finding:
@@ -104,7 +109,7 @@ def polling(patient: Patient) -> Finding:
         source, pattern = unknown[0]
         raise BrokenError(
             f"{source.place}: source {source.name} asks for {pattern}, which "
-            "no pollster has",
+            "matches no pollster",
             f"did you mean {listed(meant([pattern], known))}?",
         )
     asked = Counter(_asked(sources))
@@ -118,9 +123,9 @@ def polling(patient: Patient) -> Finding:
     if twice:
         return warning(
             f"{path}: more than one source asks for {listed(twice)}",
-            "leave it in one: its samples are sent once for each",
+            "keep it in one: its samples are sent once for each",
         )
-    return fine(f"{path} asks for {len(asked)} of our meters")
+    return fine(f"{path} asks for {number_of(len(asked), 'meter')} of ours")
 
 
 def polled(patient: Patient) -> list[str]:
@@ -132,7 +137,7 @@ def polled(patient: Patient) -> list[str]:
 
 
 def polls_perf(patient: Patient) -> bool:
-    """Whether anything needs perf counters; so it is if nobody can tell."""
+    """Whether anything needs perf counters; true if unknown."""
     try:
         asked = polled(patient)
     except BrokenError:
@@ -141,7 +146,7 @@ def polls_perf(patient: Patient) -> bool:
 
 
 def _path(patient: Patient) -> Path:
-    # Core falls back on a file that it does not bring.
+    # Core falls back to a file that it does not ship.
     return agent_conf.find(
         patient.conf,
         patient.conf.polling.cfg_file,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ceilometer's configuration as its agents find it, without Ceilometer.
 
-For commands, which stand outside of the agent. Names and defaults are core's.
+For commands, which run outside the agent. Names and defaults are core's.
 """
 
 import importlib.util
@@ -36,7 +36,7 @@ def read(named: Sequence[str] = (), uri: str | None = None) -> cfg.ConfigOpts:
 
     ``uri`` takes the place of the ``libvirt_uri`` in them.
 
-    :raises cfg.Error: a file is not there, or is none of oslo.config's.
+    :raises cfg.Error: a file is missing or can't be parsed by oslo.config.
     """
     conf = cfg.ConfigOpts()
     conf.register_opts(LIBVIRT_OPTS)
@@ -66,7 +66,7 @@ def _defaults() -> Iterator[str]:
 def find(conf: cfg.ConfigOpts, name: str, fallback: str) -> Path:
     """Where an agent finds a file, or the ``fallback`` in core's package.
 
-    Where there is neither, it is where the file should be.
+    If there is neither, the path where the file should be.
     """
     if Path(name).exists():
         return Path(name)

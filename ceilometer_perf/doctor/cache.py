@@ -12,6 +12,7 @@ from ceilometer_perf.doctor.finding import (
 from ceilometer_perf.doctor.host import commonest
 from ceilometer_perf.doctor.patient import Patient
 from ceilometer_perf.meters import RDT_NAMES
+from ceilometer_perf.plural import number_of
 
 _GOOD = (Verdict.OK, Verdict.NEW)
 
@@ -20,7 +21,7 @@ def cache(patient: Patient) -> Finding:
     """What is polled of it can be read, of every instance."""
     asked = RDT_NAMES.intersection(agent.polled(patient))
     if not asked:
-        return fine("nothing of it is polled")
+        return fine("not polled")
     missing = [
         (instance, instance.rdt[name])
         for instance in patient.running
@@ -28,7 +29,9 @@ def cache(patient: Patient) -> Finding:
         if instance.rdt[name].verdict not in _GOOD
     ]
     if not missing:
-        return fine(f"{len(asked)} meters of each running instance")
+        return fine(
+            f"{number_of(len(asked), 'meter')} of each running instance"
+        )
     if patient.left_alone == patient.running:
         return warning(*commonest(missing))
     lacks = {judgement for _, judgement in missing}

@@ -59,7 +59,7 @@ class Source:
 def load(path: Path) -> Mapping[str, Any]:
     """A YAML file that holds a mapping.
 
-    :raises BrokenError: it isn't there, or isn't that; one line that names
+    :raises BrokenError: it is missing or isn't one; a line that names
         the file and the line.
     """
     try:
@@ -67,7 +67,7 @@ def load(path: Path) -> Mapping[str, Any]:
         found = yaml.load(files.read(path), _Lines)  # noqa: S506
     except OSError as error:
         raise BrokenError(
-            f"{path}: {error.strerror}", f"write {path}, or name another file"
+            f"{path}: {error.strerror}", f"create {path} or name another file"
         ) from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -75,7 +75,7 @@ def load(path: Path) -> Mapping[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BrokenError(f"{path}:1: {error}", REMEDY) from error
     if not isinstance(found, dict):
-        raise BrokenError(f"{path}:1: it holds no mapping", REMEDY)
+        raise BrokenError(f"{path}:1: it must be a mapping", REMEDY)
     return found
 
 
@@ -87,11 +87,11 @@ def items(path: Path, found: Mapping[str, Any], key: str) -> list[Any]:
     line = found[_LINE]
     listed = found.get(key)
     if not isinstance(listed, list):
-        raise BrokenError(f"{path}:{line}: no list of {key}", REMEDY)
+        raise BrokenError(f"{path}:{line}: {key} must be a list", REMEDY)
     for item in listed:
         if not isinstance(item, dict):
             raise BrokenError(
-                f"{path}:{line}: {item!r} in {key} is no mapping", REMEDY
+                f"{path}:{line}: {item!r} in {key} must be a mapping", REMEDY
             )
     return listed
 
@@ -134,5 +134,5 @@ def _texts(place: str, item: Mapping[str, Any], key: str) -> tuple[str, ...]:
     if not isinstance(found, list) or not all(
         isinstance(text, str) and text for text in found
     ):
-        raise BrokenError(f"{place}: {key} is no list of names", REMEDY)
+        raise BrokenError(f"{place}: {key} must be a list of names", REMEDY)
     return tuple(found)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said of one link of the chain."""
+"""The result for one link of the chain."""
 
 import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ceilometer_perf.doctor.patient import Patient
+from ceilometer_perf.plural import number_of
 
 NAMED = 5  # things, before the others are only counted
 
@@ -29,7 +30,7 @@ class Finding:
 
 
 class BrokenError(Exception):
-    """No sample gets past this link."""
+    """No sample passes this link."""
 
     def __init__(self, reason: str, remedy: str) -> None:
         """Keep apart what is wrong and what fixes it."""
@@ -53,13 +54,13 @@ def fine(reason: str) -> Finding:
 
 
 def warning(reason: str, remedy: str) -> Finding:
-    """Some samples don't get past this link, or are not what they seem."""
+    """Some samples don't pass this link, or are not what they seem."""
     return Finding(State.WARNING, reason, remedy)
 
 
 def listed(names: Iterable[str]) -> str:
-    """A few of them, and how many more."""
+    """A few of them, and the number of the others."""
     shown = list(names)
     text = ", ".join(shown[:NAMED])
     others = len(shown) - NAMED
-    return f"{text} and {others} others" if others > 0 else text
+    return f"{text} and {number_of(others, 'other')}" if others > 0 else text

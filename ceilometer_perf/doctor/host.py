@@ -23,6 +23,7 @@ from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import enabled_events, errors
 from ceilometer_perf.guest import nova_conf as nova
 from ceilometer_perf.host.probe import machine
+from ceilometer_perf.plural import number_of
 from ceilometer_perf.reading import SourceUnavailableError
 
 SAFE = (
@@ -56,7 +57,7 @@ def nova_conf(patient: Patient) -> Finding:
         raise BrokenError("; ".join(ignored), SAFE)
     if ignored:
         return warning("; ".join(ignored), SAFE)
-    return fine(f"{path} enables {len(chosen)} events")
+    return fine(f"{path} enables {number_of(len(chosen), 'event')}")
 
 
 def _spelled(names: Sequence[str]) -> None:
@@ -65,9 +66,9 @@ def _spelled(names: Sequence[str]) -> None:
     if twice or capital:
         raise BrokenError(
             f"[libvirt] enabled_perf_events: {listed(twice + capital)} is "
-            "there twice or in capitals, and libvirt starts no instance with "
-            "that",
-            "name each event once, in small letters",
+            "listed twice or in capitals, with which libvirt starts no "
+            "instance",
+            "name each event once, in lower case",
         )
     commented = [name for name in names if "#" in name]
     if commented:
@@ -88,7 +89,7 @@ def _spelled(names: Sequence[str]) -> None:
 def _possible(patient: Patient, names: Iterable[str]) -> None:
     try:
         lacks = patient.lacks
-    except SourceUnavailableError:  # the next link tells
+    except SourceUnavailableError:  # the next link reports it
         return
     impossible = [
         name for name in names if name in lacks.keys() - patient.counted
@@ -103,36 +104,38 @@ def _possible(patient: Patient, names: Iterable[str]) -> None:
 
 
 def libvirt(patient: Patient) -> Finding:
-    """It answers this user, read-only, as it would the agent."""
+    """It answers this user, read-only, as it would answer the agent."""
     try:
         status = patient.status
         version = patient.parts.connection.call(lambda s: s.version_text)
     except SourceUnavailableError as error:
         raise BrokenError(
             f"as user {os.geteuid()}: {error}",
-            "start libvirtd, let the agent's user read from its socket, and "
-            "set [DEFAULT] libvirt_uri in ceilometer.conf to where it is",
+            "start libvirtd, let the agent's user read from its socket, "
+            "and set [DEFAULT] libvirt_uri in ceilometer.conf to its URI",
         ) from error
-    return fine(f"libvirt {version} has {len(status.instances)} domains")
+    domains = number_of(len(status.instances), "domain")
+    return fine(f"libvirt {version} has {domains}")
 
 
 def instances(patient: Patient) -> Finding:
-    """There is one to count, and Nova made it."""
+    """There is one to count, and Nova created it."""
     found = patient.status.instances
     foreign = [each.name for each in found if not each.is_nova]
     if len(foreign) == len(found):
         raise BrokenError(
-            f"no instance of Nova's is here ({len(found)} other domains)",
-            "start one on this host; domains that Nova did not make are not "
-            "polled",
+            "no instance of Nova's on this host "
+            f"({number_of(len(found), 'other domain')})",
+            "start one on this host; domains that Nova did not create are "
+            "not polled",
         )
     if not patient.running:
-        raise BrokenError("no instance runs", "start one")
-    text = f"{len(patient.running)} of Nova's instances run"
+        raise BrokenError("no instance is running", "start one")
+    text = f"{number_of(len(patient.running), 'running instance')} of Nova's"
     if foreign:
         return warning(
             f"{text}; {listed(foreign)} has no Nova metadata",
-            "hard reboot it if it is Nova's: nothing is published of others",
+            "hard reboot it if it is Nova's: other domains are not published",
         )
     return fine(text)
 
@@ -147,8 +150,8 @@ def xml(patient: Patient) -> Finding:
     if len(without) == len(patient.running):
         raise BrokenError(
             "no running instance has events in its XML: it was started "
-            "without, or libvirtd was restarted and turned off what it could "
-            "not open again",
+            "without, or libvirtd was restarted and turned off what it "
+            "could not reopen",
             remedy,
         )
     if without:
@@ -163,7 +166,7 @@ def pmu(patient: Patient) -> Finding:
     if read and len(mute) == sum(bool(each.events) for each in read):
         raise BrokenError(
             f"libvirt counts no event of {listed(mute)}, though the XML "
-            "enables some: it could not open them again",
+            "enables some: it could not reopen them",
             REBOOT,
         )
     stuck = [
@@ -189,14 +192,14 @@ def _room(patient: Patient) -> Finding:
         return warning(
             "hardware events are counted, and [perf] hardware_counters does "
             "not say how many the CPUs count at once",
-            "set it to what 'ceilometer-perf host probe' tells: more events "
-            "than that are all counted too low",
+            "set it to what 'ceilometer-perf host probe' reports: with "
+            "more events than that, all are counted too low",
         )
-    return fine(f"libvirt counts {len(patient.counted)} events")
+    return fine(f"libvirt counts {number_of(len(patient.counted), 'event')}")
 
 
 def gate(patient: Patient) -> Finding:
-    """Something that is asked for is right."""
+    """Something that is polled is right."""
     asked = set(agent.polled(patient))
     verdicts = [
         (instance, name, judgement)
@@ -218,22 +221,23 @@ def gate(patient: Patient) -> Finding:
         )
     if withheld:
         return warning(*commonest(withheld))
-    return fine(f"{len(passing)} counters pass")
+    return fine(f"{number_of(len(passing), 'counter')} published")
 
 
 def commonest(found: list[tuple[Instance, Judgement]]) -> tuple[str, str]:
-    """Why something is withheld, of whom, and what fixes it.
+    """Why something is withheld, of which instances, and the remedy.
 
     The most frequent reason.
     """
     if not found:
-        return "there is no counter of any running instance", SAFE
+        return "no running instance has a counter", SAFE
     reasons = Counter(judgement for _, judgement in found)
     (common, _), *others = reasons.most_common()
     names = dict.fromkeys(i.name for i, j in found if j == common)
-    remedy = common.remedy or "wait, and look again"
+    remedy = common.remedy or "wait and run this again"
     if others:
-        remedy += f"; 'ceilometer-perf status' has {len(others)} more reasons"
+        more = number_of(len(others), "more reason")
+        remedy += f"; 'ceilometer-perf status' shows {more}"
     return (
         f"{common.verdict.value}: {common.reason} ({listed(names)})",
         remedy,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What doctor examines; each part is read once, for all links."""
+"""What doctor examines; each part is read once for all links."""
 
 from functools import cached_property
 from pathlib import Path
@@ -27,13 +27,13 @@ class Patient:
     """A host, its agent's options and the files that these name."""
 
     def __init__(self, conf: cfg.ConfigOpts, nova_conf: Path | None) -> None:
-        """``nova_conf``: None where there is none to look at."""
+        """``nova_conf``: None if there is none."""
         self.conf = conf
         self.nova_conf = nova_conf
 
     @cached_property
     def parts(self) -> Parts:
-        """The parts that the agent's options make.
+        """The parts built from the agent's options.
 
         :raises SourceUnavailableError: nothing; an option is wrong.
         """
@@ -59,7 +59,7 @@ class Patient:
 
     @cached_property
     def _looked(self) -> Status | SourceUnavailableError:
-        # A failure is remembered too: a libvirtd that hangs is waited for
+        # A failure is remembered too, to wait for a hung libvirtd only
         # once.
         try:
             parts = self.parts
@@ -78,7 +78,7 @@ class Patient:
 
     @property
     def left_alone(self) -> list[Instance]:
-        """Those that run, and are not read since they are realtime."""
+        """Those that run and are not read because they are realtime."""
         return [
             instance
             for instance in self.running
@@ -90,7 +90,7 @@ class Patient:
     def counted(self) -> set[str]:
         """The events that libvirt does count here, whatever the probe says.
 
-        None of them while libvirt doesn't answer.
+        None while libvirt doesn't answer.
         """
         try:
             instances = self.status.instances

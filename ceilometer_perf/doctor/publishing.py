@@ -38,7 +38,7 @@ def pipeline(patient: Patient) -> Finding:
         if dangling:
             raise BrokenError(
                 f"{source.place}: source {source.name} names sinks that "
-                f"aren't there: {listed(dangling)}",
+                f"don't exist: {listed(dangling)}",
                 definitions.REMEDY,
             )
     names = polled(patient)
@@ -121,7 +121,7 @@ def _mappings(
 
 
 def _command(asked: Path, path: Path) -> str:
-    """What adds the meters; core's own file is left as it is."""
+    """What adds the meters; core's own file is left alone."""
     if path == agent_conf.core(gnocchi_resources.CORE):
         return f"ceilometer-perf gnocchi-resources > {asked}"
     return f"ceilometer-perf gnocchi-resources --in-place {path}"

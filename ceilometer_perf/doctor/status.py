@@ -44,7 +44,7 @@ class Instance:
     verdicts: Mapping[str, Judgement]
     #: The same for L3 occupancy and memory bandwidth.
     rdt: Mapping[str, Judgement]
-    #: Nothing is published of domains that Nova did not make.
+    #: Domains that Nova did not create are not published.
     is_nova: bool
     #: The perf events in its XML.
     events: tuple[str, ...]
@@ -84,7 +84,7 @@ class Status:
 
 
 class Watch:
-    """Reads the status repeatedly, and copes with libvirt being away."""
+    """Reads the status repeatedly, and copes with libvirt outages."""
 
     def __init__(self, parts: Parts, lacks: Lacks) -> None:
         self._parts = parts
@@ -97,7 +97,7 @@ class Watch:
     def look(self) -> Status:
         """The status now; if libvirt fails, the last one, marked stale.
 
-        :raises SourceUnavailableError: libvirt fails at the first look.
+        :raises SourceUnavailableError: libvirt fails at the first reading.
         """
         try:
             domains = self._parts.inventory.refresh()

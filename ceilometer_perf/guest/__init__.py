@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The companion: what a guest's domain XML must say, checked or mended.
+"""The companion: what a guest's domain XML must contain, checked or fixed.
 
 Requirements come from nova.conf, a flavor's extra specs and an image's
-properties, by the rules of Nova 34. Nothing here knows of telemetry or of a
-connection to libvirt: text goes in, findings or text come out.
+properties, by the rules of Nova 34. Nothing here knows telemetry or a libvirt
+connection: text goes in, findings or text come out.
 """
 
 from ceilometer_perf.guest.asked import Asked

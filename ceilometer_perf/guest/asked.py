@@ -45,15 +45,15 @@ class Asked:
         if policy is not None and policy not in CPU_POLICIES:
             raise errors.NovaRefusal(
                 "InvalidRequest",
-                f"Image property hw_cpu_policy={policy} is none of "
-                f"{', '.join(CPU_POLICIES)}: set one of them or remove it",
+                f"Image property hw_cpu_policy={policy} must be one of "
+                f"{', '.join(CPU_POLICIES)}: change or remove it",
             )
 
     def notes(self) -> tuple[str, ...]:
-        """What Nova reads otherwise than its author may have meant."""
+        """What Nova reads differently from what its author may have meant."""
         given = {**self.flavor, **self.image}
         notes = [
-            f"{key}={given[key]} is no boolean: Nova reads it as false"
+            f"{key}={given[key]} is not a boolean: Nova reads it as false"
             for key in BOOLEANS
             if key in given and not strutils.is_valid_boolstr(given[key])
         ]

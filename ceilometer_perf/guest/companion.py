@@ -12,7 +12,7 @@ from ceilometer_perf.guest.requirements import Requirements
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something that the XML doesn't say though it must."""
+    """Something that is missing or wrong in the XML."""
 
     what: str
     where: str
@@ -21,7 +21,7 @@ class Finding:
 
 
 def check(document: str | bytes, requirements: Requirements) -> list[Finding]:
-    """What the domain doesn't say; empty when nothing is amiss."""
+    """What is missing or wrong in the domain; empty if nothing is."""
     root = _root(xml.parse(document), requirements)
     found = (f for e in ELEMENTS for f in _findings(root, e, requirements))
     # One missing pin is the fault of every element that builds on it.
@@ -44,7 +44,7 @@ def _findings(
 def apply(document: str | bytes, requirements: Requirements) -> str:
     """The domain with all that is required; the rest stays as it was.
 
-    A domain that says everything already comes back as the same text. Raises
+    A domain that already meets them is returned unchanged. Raises
     NotInXMLError if it lacks what only Nova can choose.
     """
     tree = xml.parse(document)
@@ -69,7 +69,7 @@ def _root(tree: Any, requirements: Requirements) -> xml.Element:
         count = domain.vcpu_count(root)
         if asked != count:
             raise errors.DomainXMLError(
-                f"The domain has {count} vCPUs, its flavor has {asked}: give "
-                "the flavor that this domain was made from"
+                f"The domain's vCPU count is {count}, its flavor's {asked}: "
+                "give the flavor that this domain was made from"
             )
     return root

@@ -28,7 +28,7 @@ def emulator_threads(asked: Asked) -> str | None:
     if policy not in (None, SHARE, ISOLATE):
         raise errors.NovaRefusal(
             "InvalidEmulatorThreadsPolicy",
-            f"hw:emulator_threads_policy={policy} is neither {SHARE} nor "
+            f"hw:emulator_threads_policy={policy} must be {SHARE} or "
             f"{ISOLATE}",
         )
     return policy
@@ -41,7 +41,7 @@ def cpu_policy(asked: Asked) -> str | None:
     if flavor is not None and flavor not in CPU_POLICIES:
         raise errors.NovaRefusal(
             "InvalidCPUAllocationPolicy",
-            f"hw:cpu_policy={flavor} is none of {', '.join(CPU_POLICIES)}",
+            f"hw:cpu_policy={flavor} must be one of {', '.join(CPU_POLICIES)}",
         )
     rank = CPU_POLICIES.index
     if flavor and image and rank(image) > rank(flavor):
@@ -64,8 +64,8 @@ def dedicated_mask(asked: Asked) -> frozenset[int] | None:
     if not dedicated or not dedicated < everyone:
         raise errors.NovaRefusal(
             "InvalidMixedInstanceDedicatedMask",
-            f"hw:cpu_dedicated_mask={mask} must name some of the vCPUs "
-            f"0-{asked.vcpus - 1}, not all of them and no other",
+            f"hw:cpu_dedicated_mask={mask} must name some, but not all, of "
+            f"the vCPUs 0-{asked.vcpus - 1}",
         )
     return dedicated
 
@@ -111,7 +111,7 @@ def _with_resources(
 
 
 def check(asked: Asked, realtime: frozenset[int] | None) -> None:
-    """Refuse a CPU policy that doesn't carry what else is asked for."""
+    """Refuse a CPU policy that conflicts with other requests."""
     named = cpu_policy(asked)
     dedicated = dedicated_mask(asked)
     threads = emulator_threads(asked)

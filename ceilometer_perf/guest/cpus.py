@@ -14,7 +14,7 @@ from itertools import islice, pairwise
 from ceilometer_perf.guest import errors
 
 #: No host and no guest has more: Linux can be built for 8192 CPUs. Without a
-#: bound "0-99999999999" is a way to fill the memory of whoever reads it.
+#: bound "0-99999999999" would exhaust the reader's memory.
 LIMIT = 8191
 
 #: libvirt's VIR_DOMAIN_CPUMASK_LEN: it refuses higher numbers.
@@ -74,8 +74,8 @@ def _range(rule: str, members: str) -> tuple[int, int]:
     if first > last:
         raise errors.NovaRefusal(
             "Invalid",
-            f"{rule[:40]!r} is no CPU number and no range of them: write sets "
-            "of CPUs like 0-3,^2,8",
+            f"{rule[:40]!r} is not a CPU number or range: write CPU sets "
+            "such as 0-3,^2,8",
         )
     return first, last
 

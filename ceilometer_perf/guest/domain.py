@@ -124,6 +124,6 @@ def iothread_ids(root: Element) -> list[int]:
 
 
 def container(root: Element, tag: str) -> Element:
-    """A child of the domain, made where it is missing."""
+    """A child of the domain, created if it is missing."""
     found = root.find(tag)
     return insert(root, tag, DOMAIN) if found is None else found

@@ -22,7 +22,7 @@ NovaClass = Literal[
     "InvalidEmulatorThreadsPolicy",
     "BadRequirementEmulatorThreadsPolicy",
 ]
-"""Of ``nova.exception``, whose words say what each is for."""
+"""Names of exceptions in ``nova.exception``, which documents them."""
 
 
 class GuestError(Exception):
@@ -39,7 +39,7 @@ class NovaRefusal(GuestError):  # noqa: N818
 
 
 class DomainXMLError(GuestError):
-    """The text is no domain XML that libvirt would take."""
+    """The text is not domain XML that libvirt accepts."""
 
 
 class NotInXMLError(GuestError):

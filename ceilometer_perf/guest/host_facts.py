@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the host can do, as told by the caller: this room probes nothing."""
+"""What the host can do, passed in by the caller: nothing is probed here."""
 
 import dataclasses
 

@@ -3,7 +3,7 @@
 
 The rules are ``_get_numa_pagesize_constraint`` and
 ``get_locked_memory_constraint`` of ``nova.virt.hardware``. Memory encryption,
-which makes Nova lock memory too, is not ours: what stands in the XML stays.
+which makes Nova lock memory too, is out of scope: what the XML has stays.
 """
 
 from oslo_utils import strutils
@@ -16,7 +16,7 @@ NAMED_SIZES = (*ANY_SIZE, "small")
 
 
 def check_page_size(asked: Asked) -> None:
-    """Refuse page sizes that Nova refuses; which one it is is Nova's."""
+    """Refuse page sizes that Nova refuses; choosing one is Nova's job."""
     flavor = asked.flavor.get("hw:mem_page_size")
     image = asked.image.get("hw_mem_page_size")
     if flavor:
@@ -39,8 +39,8 @@ def _check_spelling(size: str) -> None:
     except ValueError:
         raise errors.NovaRefusal(
             "MemoryPageSizeInvalid",
-            f"{size!r} is no page size: write small, large, any, a number of "
-            "KiB, or a number with a unit such as 2MB",
+            f"{size!r} is not a page size: write small, large, any, a "
+            "number of KiB, or a number with a unit such as 2MB",
         ) from None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Nova noted in a domain's metadata about an instance.
+"""What Nova recorded in a domain's metadata about an instance.
 
 ``LibvirtConfigGuestMetaNovaInstance`` writes it; extra specs and image
 properties are in it from Nova 32 (2025.2) on.
@@ -17,7 +17,7 @@ OLD_NAMESPACE = "http://openstack.org/xmlns/libvirt/nova/1.0"
 
 @dataclasses.dataclass(frozen=True)
 class NovaMetadata:
-    """Extra specs and image properties; None where Nova noted none."""
+    """Extra specs and image properties; None if Nova recorded none."""
 
     flavor: Mapping[str, str] | None = None
     image: Mapping[str, str] | None = None

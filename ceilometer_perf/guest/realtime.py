@@ -17,7 +17,7 @@ from ceilometer_perf.guest.nova_conf import NovaConf
 
 @dataclasses.dataclass(frozen=True)
 class Realtime:
-    """A guest with realtime vCPUs, and with some that keep house."""
+    """A guest with realtime vCPUs, and its housekeeping vCPUs."""
 
     vcpus: frozenset[int]
     housekeeping: frozenset[int]
@@ -30,8 +30,9 @@ class Realtime:
 def realtime_vcpus(asked: Asked) -> frozenset[int] | None:
     """The realtime vCPUs, None without realtime.
 
-    No mask means every vCPU. Nova once demanded a mask, and older texts say
-    so still; today it asks only that something is left for QEMU's threads.
+    No mask means every vCPU. Older Nova required a mask, and old documents
+    still say so; today it only requires something to be left for QEMU's
+    threads.
     """
     if not asked.flavor_bool("hw:cpu_realtime"):
         return None
@@ -51,8 +52,8 @@ def realtime_vcpus(asked: Asked) -> frozenset[int] | None:
     if chosen == everyone and not threads:
         raise errors.NovaRefusal(
             "RealtimeMaskNotFoundOrInvalid",
-            "Every vCPU is realtime, which leaves none to keep house: exclude "
-            "one with hw:cpu_realtime_mask=^0, or set "
+            "Every vCPU is realtime, which leaves no housekeeping vCPU: "
+            "exclude one with hw:cpu_realtime_mask=^0, or set "
             "hw:emulator_threads_policy",
         )
     if not chosen <= everyone:
@@ -93,7 +94,7 @@ def realtime(
     if vcpus is None:
         return None
     policy = cpu_policy.emulator_threads(asked)
-    # Without a nova.conf nothing is known of the host's pool.
+    # Without a nova.conf the host's pool is unknown.
     shares = policy == cpu_policy.SHARE and conf is not None
     conf = conf or NovaConf()
     return Realtime(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guest's XML must say, from nova.conf, a flavor and an image.
+"""What a guest's XML must contain, from nova.conf, a flavor and an image.
 
 The order of the checks is that of Nova's API, ``API.
 _validate_flavor_image_numa_pci``, followed by the compute host's: of several
-mistakes the one that Nova would name is named.
+mistakes the one that Nova reports is reported.
 """
 
 import dataclasses
@@ -23,13 +23,13 @@ LOG = log.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Requirements:
-    """What the XML must say; what is not required may stand or be absent."""
+    """What the XML must contain; anything else may be there or not."""
 
     perf_events: tuple[str, ...] = ()
     pmu: bool | None = None
     locked: bool = False
     realtime: Realtime | None = None
-    #: Of L3 occupancy and memory bandwidth; Nova has no word for them.
+    #: Of L3 occupancy and memory bandwidth; Nova does not have them.
     monitors: bool = False
     #: Lines for the operator: what was ignored, and why.
     notes: tuple[str, ...] = dataclasses.field(default=(), compare=False)

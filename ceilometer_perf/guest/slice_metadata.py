@@ -2,7 +2,8 @@
 """The slice that a domain runs in, kept in the domain's own metadata.
 
 libvirt keeps what stands there in a namespace of its own for as long as the
-domain is defined, so who has which slice is known without a database.
+domain is defined, so no database is needed to know which domain has which
+slice.
 """
 
 from ceilometer_perf.guest import domain, xml

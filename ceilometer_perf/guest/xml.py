@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Domain XML in and out, from sources that nobody need trust.
+"""Domain XML in and out, from untrusted sources.
 
 There is no DTD, no entity and no network in what libvirt writes, so a
-document that brings a DTD along is refused before any of it is looked at.
+document with a DTD is refused before any of it is parsed.
 """
 
 import re
@@ -13,7 +13,7 @@ from lxml import etree
 
 from ceilometer_perf.guest import errors
 
-#: What libvirt itself takes as one string, its REMOTE_STRING_MAX.
+#: libvirt's limit for one string, REMOTE_STRING_MAX.
 MAX_BYTES = 4 * 1024 * 1024
 
 _Tree = etree._ElementTree
@@ -137,7 +137,7 @@ def insert(
 ) -> Element:
     """A new child where libvirt would write it, indented like the rest.
 
-    ``prefixes``: those of the namespaces that it brings along.
+    ``prefixes``: those of its namespaces.
     """
     before = order[: order.index(tag) + 1]
     backwards = parent.iterchildren(reversed=True)
@@ -168,7 +168,7 @@ def _join(parent: Element, child: Element, index: int) -> None:
 def remove(child: Element) -> None:
     """Take a child out and close the gap; text around it stays."""
     parent, previous = child.getparent(), child.getprevious()
-    assert parent is not None  # noqa: S101 - nobody removes the root
+    assert parent is not None  # noqa: S101 - the root is never removed
     before = parent.text if previous is None else previous.tail
     if not (_blank(before) and _blank(child.tail)):
         gap: str | None = (before or "") + (child.tail or "")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of this host. Nobody else imports ``libvirt``."""
+"""What is known about this host. Nothing else imports ``libvirt``."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A libvirt connection that survives libvirtd: the one way to ask it.
+"""A libvirt connection that survives libvirtd: the only way to call it.
 
 Opened at the first call, so after the agent has forked; opened again when
 it broke. Every call has a deadline, and keepalive ends what hangs.
@@ -46,15 +46,15 @@ class Session:
         return ".".join(map(str, self.version))
 
     def listen(self) -> None:
-        """Hear of every change from now on, where that is possible.
+        """Receive every change from now on, if possible.
 
-        :raises libvirt.libvirtError: this libvirt does not tell them all.
+        :raises libvirt.libvirtError: this libvirt does not report them all.
         """
         if self.in_loop:
             self.events.listen(self.conn)
 
     def close(self) -> None:
-        """Let go of all that it holds, whether libvirtd is there or not."""
+        """Release everything it holds, whether libvirtd is there or not."""
         self.events.stop(self.conn)
         with contextlib.suppress(libvirt.libvirtError):
             self.conn.close()
@@ -99,7 +99,7 @@ class Connection:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        if self.is_busy:  # closing what hangs would hang as well
+        if self.is_busy:  # closing a hung connection would hang as well
             self.start_over()
         else:
             self.close()
@@ -127,7 +127,7 @@ class Connection:
     def close(self) -> None:
         """Close what is open; the next call opens it again.
 
-        :raises SourceUnavailableError: libvirtd hangs, and so would this.
+        :raises SourceUnavailableError: libvirtd hangs, and so would closing.
         """
         with self._lock:
             self._wait_for(self._start(self._close))
@@ -162,7 +162,8 @@ class Connection:
         # is asked before that, so there is never more than one.
         if self.is_busy:
             raise self._unavailable("still no answer to an earlier call")
-        # Set only then: where no thread can be started is nothing to wait for.
+        # Set only now: if no thread can be started, there is nothing to wait
+        # for.
         answer = self._pending = _in_thread(work)
         return answer
 
@@ -193,7 +194,7 @@ class Connection:
         return session
 
     def _open(self) -> Session:
-        # Else libvirt writes to stderr what it raises as well.
+        # Otherwise libvirt also writes to stderr what it raises.
         libvirt.registerErrorHandler(lambda _context, _error: None, None)
         in_loop = loop_runs()
         connect = libvirt.openReadOnly if self._read_only else libvirt.open
@@ -202,7 +203,7 @@ class Connection:
             # Sent after one interval of silence; no answer for another is
             # the end.
             interval = max(1, math.ceil(self._timeout / 2))
-            # What is not remote can't do it, and has nobody who could hang.
+            # Local drivers have no keepalive, and no daemon that could hang.
             with contextlib.suppress(libvirt.libvirtError):
                 conn.setKeepAlive(interval, 1)
         version = version_of(conn.getLibVersion())

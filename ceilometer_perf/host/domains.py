@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Domains as libvirt holds them: read their XML, turn their events on."""
+"""Domain definitions in libvirt: read their XML, enable their events."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,7 @@ UNKNOWN = "libvirt knows no event of that name"
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of one event of one domain."""
+    """The outcome for one event of one domain."""
 
     uuid: str
     name: str
@@ -92,7 +92,7 @@ def enable(
 
 
 def _chosen(session: Session, uuid: str | None) -> list[libvirt.virDomain]:
-    """The one that is meant, or all."""
+    """The selected one, or all."""
     if uuid is not None:
         return [_lookup(session, uuid)]
     return list(session.conn.listAllDomains())
@@ -110,7 +110,7 @@ def _enable(
     live: bool,
     dry_run: bool,
 ) -> Outcome:
-    """Set one event, or say only that it would be set."""
+    """Set one event, or only report that it would be set."""
     outcome = Outcome(domain.UUIDString(), domain.name(), event)
     if event not in EVENTS:
         return dataclasses.replace(outcome, refused=UNKNOWN)
@@ -134,7 +134,7 @@ def _set(domain: libvirt.virDomain, event: str, live: bool) -> None:
     """In the definition, and in the running guest too if that is wanted.
 
     The guest goes first: what it refuses would keep it from starting. libvirt
-    takes one of the two at a time.
+    accepts only one of the two at a time.
     """
     if live and domain.isActive():
         domain.setPerfEvents({event: True}, libvirt.VIR_DOMAIN_AFFECT_LIVE)

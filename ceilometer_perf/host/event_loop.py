@@ -2,7 +2,7 @@
 """libvirt's event loop, and which domains it says have changed.
 
 The loop also answers and sends keepalive messages, without which a call to a
-libvirtd that hangs would wait for ever.
+hung libvirtd would wait for ever.
 """
 
 import contextlib
@@ -75,9 +75,9 @@ class DomainEvents:
         self._lock = threading.Lock()
 
     def listen(self, conn: libvirt.virConnect) -> None:
-        """Hear of every change from now on.
+        """Receive every change from now on.
 
-        :raises libvirt.libvirtError: this libvirt does not tell them all.
+        :raises libvirt.libvirtError: this libvirt does not report them all.
         """
         try:
             for event in IDS:
@@ -90,10 +90,10 @@ class DomainEvents:
         self._heard = True
 
     def stop(self, conn: libvirt.virConnect) -> None:
-        """Let go of the connection, which the callbacks keep alive."""
+        """Release the connection, which the callbacks keep alive."""
         self._heard = False
         for number in self._ids:
-            # Of a broken connection they are gone all the same.
+            # On a broken connection they are gone anyway.
             with contextlib.suppress(libvirt.libvirtError):
                 conn.domainEventDeregisterAny(number)
         self._ids.clear()

@@ -62,7 +62,7 @@ class Inventory:
     def __init__(
         self, connection: Connection, refresh_interval: float
     ) -> None:
-        """``refresh_interval``: seconds until all is read anew.
+        """``refresh_interval``: seconds until everything is read again.
 
         An event may have been lost.
         """
@@ -120,7 +120,7 @@ class Inventory:
             self._listen(session)
         found = {d.UUIDString(): (d, state) for d, state in states(session)}
         # Asked for after the states and before the XML, so that what changes
-        # meanwhile is read now or is in the next answer.
+        # in the meantime is read now or is in the next answer.
         changed = session.events.take()
         now = time.monotonic()
         if changed is None or now >= self._anew_at:
@@ -134,7 +134,7 @@ class Inventory:
         return self._known
 
     def _listen(self, session: Session) -> None:
-        """Have libvirt tell when a domain changes."""
+        """Have libvirt report changes of domains."""
         uri = self._connection.uri
         LOG.info("Connected to libvirt %s at %s", session.version_text, uri)
         try:
@@ -144,15 +144,13 @@ class Inventory:
                 raise
             why = str(exc)
         else:
-            self._changes.fine(
-                uri, f"libvirt at {uri} tells what changes again"
-            )
+            self._changes.fine(uri, f"libvirt at {uri} sends events again")
             return
         # Not above: within `except`, oslo.log appends the exception.
         self._changes.trouble(
             uri,
-            f"libvirt at {uri} does not tell what changes ({why}): the XML of "
-            "every domain is read in every cycle",
+            f"libvirt at {uri} sends no events ({why}): the XML of every "
+            "domain is read in every cycle",
         )
 
     def _domain(
@@ -188,7 +186,7 @@ class Inventory:
             if not handle.connect().isAlive():
                 raise
             if exc.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                return None  # it went between the two calls
+                return None  # it disappeared between the two calls
             why = str(exc)
         except errors.DomainXMLError as exc:
             why = str(exc)
@@ -198,7 +196,7 @@ class Inventory:
         # Not above: within `except`, oslo.log appends the exception.
         self._changes.trouble(
             uuid,
-            f"domain {uuid} ({handle.name()}): no perf samples, libvirt's "
-            f"account of it can't be read ({why}); the others are polled",
+            f"domain {uuid} ({handle.name()}): no perf samples, its XML "
+            f"can't be read ({why}); the others are polled",
         )
         return None

@@ -2,9 +2,9 @@
 """libvirt's cache and bandwidth monitors, which a stuck guest can block.
 
 The same libvirt call also queries QEMU's monitor, and waits for a QEMU that
-doesn't answer. So this has a connection of its own, which nothing else waits
-for. When it hangs, the next call is made on a new connection: libvirt then
-knows that the stuck guest is busy, and leaves it out (NOWAIT).
+doesn't answer. So this has its own connection, which nothing else waits for.
+When it hangs, the next call is made on a new connection: libvirt then knows
+that the stuck guest is busy, and leaves it out (NOWAIT).
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -44,7 +44,7 @@ class Monitors:
             return self._connection.call(lambda s: self._ask(s, uuids))
         except SourceUnavailableError as exc:
             raise SourceUnavailableError(
-                f"{exc}; a QEMU that hangs can be the reason"
+                f"{exc}; a hung QEMU may be the reason"
             ) from exc
 
     def _replace_a_blocked_one(self) -> None:

@@ -40,7 +40,7 @@ EXCLUDE_KERNEL = flag(5)
 TOTAL_TIMES = 0b11  # PERF_FORMAT_TOTAL_TIME_ENABLED and _RUNNING
 COUNT = struct.Struct("=QQQ")  # the value, time enabled, time running
 
-# The kernel lets events take turns every few milliseconds.
+# The kernel rotates events every few milliseconds.
 SECONDS = 0.02
 
 #: The type and the config of an event.

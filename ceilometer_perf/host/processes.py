@@ -90,8 +90,8 @@ class Processes:
 
     def forget_all_but(self, names: set[str]) -> None:
         """Drop what is remembered of other domains."""
-        # Polling sources of another interval look for guests meanwhile, in
-        # threads of their own: iterate over a copy.
+        # Polling sources of another interval look for guests in the meantime,
+        # in threads of their own: iterate over a copy.
         for name in self._found.copy():
             if name not in names:
                 self._found.pop(name, None)

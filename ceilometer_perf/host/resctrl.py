@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""resctrl's monitoring groups, as anybody may read them.
+"""resctrl's monitoring groups, readable by any user.
 
 The kernel's Documentation/filesystems/resctrl.rst has the layout, the same
 for Intel, AMD and Arm. A *control group* is a folder at the top, the top
@@ -30,7 +30,7 @@ Banks = Mapping[int, int | None]
 class Count:
     """What a group counts: ``banks`` is by feature, as in OCCUPANCY.
 
-    Another ``identity`` is another group, which began anew.
+    Another ``identity`` is another group, which restarted from 0.
     """
 
     identity: int
@@ -91,7 +91,7 @@ class Resctrl:
 
 
 def cpus_can_monitor(proc: Path = Path("/proc")) -> bool:
-    """Whether there may be monitoring; false if it is known that not.
+    """Whether there may be monitoring; false if known not to be.
 
     Only x86 has a flag for it.
     """
@@ -103,7 +103,7 @@ _FLAGS = re.compile(r"^flags\s*:(.*)$", re.MULTILINE)
 
 
 def monitors(control: Path) -> list[Path]:
-    """The monitoring groups in a control group, whoever made them."""
+    """The monitoring groups in a control group, ours and others'."""
     return _folders(control / "mon_groups")
 
 

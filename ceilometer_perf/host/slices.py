@@ -15,7 +15,7 @@ def taken(uri: str) -> Mapping[str, tuple[str, ...]]:
     """The slices that run, each with the UUIDs of the domains in it.
 
     :raises SourceUnavailableError: libvirt doesn't say, or not clearly: what
-        is overlooked here would be handed out twice.
+        is overlooked here would be allocated twice.
     """
     with Connection(uri) as connection:
         return connection.call(_taken)
@@ -50,7 +50,7 @@ class Hardware:
     """What libvirt says of a host, as it says it."""
 
     capabilities: str
-    #: An XML document for each node device that may be handed to a guest;
+    #: An XML document for each node device that may be assigned to a guest;
     #: None from a libvirt without a driver for them.
     devices: tuple[str, ...] | None
 

@@ -21,7 +21,7 @@ def perf_stats(
     A domain has the keys of the events that are enabled for it, and no
     others. One that is gone by now is left out.
     """
-    if not domains:  # libvirt would take that for an error
+    if not domains:  # libvirt would treat that as an error
         return {}
     return {
         domain.UUIDString(): {k: v for k, v in stats.items() if is_count(v)}
@@ -64,7 +64,7 @@ def monitor_stats(
 def _monitor_stats(
     session: Session, domains: list[libvirt.virDomain]
 ) -> Mapping[str, Mapping[str, Any]]:
-    if not domains:  # libvirt would take that for an error
+    if not domains:  # libvirt would treat that as an error
         return {}
     groups = libvirt.VIR_DOMAIN_STATS_CPU_TOTAL
     groups |= libvirt.VIR_DOMAIN_STATS_MEMORY

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Put instances into monitoring groups of our own: what root does for us.
+"""Put instances into our own monitoring groups: the part that needs root.
 
 The caller is not trusted, as the agent may have been compromised. An instance
 is the QEMU process in libvirt's PID file, if its command line has the
@@ -20,11 +20,11 @@ from ceilometer_perf.host import resctrl
 from ceilometer_perf.host.resctrl import PREFIX, Resctrl
 
 _PID_BYTES = 32  # more than any PID file of libvirt's has
-_PASSES = 3  # threads that start meanwhile follow their creator
+_PASSES = 3  # threads that start in the meantime follow their creator
 
 
 class Watching:
-    """Watches instances by their threads, and ceases to."""
+    """Starts and stops monitoring of instances, by their threads."""
 
     def __init__(
         self, root: Path, run: Path, proc: Path = Path("/proc")
@@ -38,8 +38,8 @@ class Watching:
         """Have all threads of an instance in its monitoring groups.
 
         :raises OSError: ENOSPC and EBUSY when there is no RMID left, EEXIST
-            when somebody else monitors it, ESRCH when it does not run.
-        :raises ValueError: this is no name or UUID.
+            when another tool monitors it, ESRCH when it is not running.
+        :raises ValueError: this is not a name or UUID.
         """
         instance = _checked(instance)
         pid = self._pid(name, instance)
@@ -55,7 +55,7 @@ class Watching:
     def release(self, instance: str) -> None:
         """Remove an instance's groups; its threads go back.
 
-        :raises ValueError: this is no UUID.
+        :raises ValueError: this is not a UUID.
         """
         for group in self._resctrl.ours().get(_checked(instance), ()):
             with contextlib.suppress(FileNotFoundError):
@@ -65,7 +65,7 @@ class Watching:
         if name != Path(name).name or name.startswith("."):
             raise ValueError(f"not a domain's name: {name!r}")
         try:
-            # Anybody may have made a file, or a link, in another's folder.
+            # Any user may have created a file or link in a folder of theirs.
             path = self._run / f"{name}.pid"
             with files.opened(path, os.O_NOFOLLOW) as file:
                 if os.fstat(file).st_uid != os.geteuid():
@@ -124,4 +124,4 @@ def _pairs(command: bytes) -> list[list[str]]:
 
 
 def _not_running() -> OSError:
-    return OSError(errno.ESRCH, "the instance does not run")
+    return OSError(errno.ESRCH, "the instance is not running")

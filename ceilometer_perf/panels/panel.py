@@ -29,7 +29,7 @@ IPC = Unit("instructions per cycle", "none")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """PromQL, and how a series of its answer is called.
+    """PromQL, and the names of the series in its answer.
 
     ``legend`` names labels in ``{{}}``. ``$project``, ``$host`` and ``$vm``
     stand for regular expressions. A ``limit`` is drawn as a line above what

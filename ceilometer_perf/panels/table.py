@@ -62,13 +62,13 @@ _CPUS = Measures(
 OVERVIEW = Dashboard(
     "overview",
     "Hardware use: overview",
-    "Who uses most of the caches, the memory and the CPUs.",
+    "Top users of caches, memory and CPUs.",
     chosen=("project",),
     search="project_id like '$project'",
     panels=(
         Panel(
             "Most L3 cache",
-            f"The {TOP} instances that hold most of an L3 cache.",
+            f"The {TOP} instances that hold the most L3 cache.",
             BYTES,
             _top("vm:l3:bytes"),
             (_level("cpu_l3_cache"),),
@@ -76,7 +76,7 @@ OVERVIEW = Dashboard(
         ),
         Panel(
             "Most memory bandwidth",
-            f"The {TOP} instances with most traffic to and from memory.",
+            f"The {TOP} instances with the most traffic to and from memory.",
             BYTES_PER_SECOND,
             _top("vm:memory_bandwidth:bytes_per_second"),
             (_level("memory.bandwidth.total"),),
@@ -84,7 +84,7 @@ OVERVIEW = Dashboard(
         ),
         Panel(
             "Most cache misses",
-            f"The {TOP} instances with most last-level cache misses.",
+            f"The {TOP} instances with the most last-level cache misses.",
             PER_SECOND,
             _top("vm:perf_cache_misses:rate10m"),
             (_rate("perf.hw.cache_misses"),),
@@ -92,7 +92,7 @@ OVERVIEW = Dashboard(
         ),
         Panel(
             "Most CPU",
-            f"The {TOP} instances that use most CPU time; 1 is one CPU.",
+            f"The {TOP} instances that use the most CPU time; 1 is one CPU.",
             CPUS,
             _top("vm:perf_cpus:rate10m"),
             (_CPUS,),
@@ -116,8 +116,8 @@ OVERVIEW = Dashboard(
         ),
         Panel(
             "IPC by host",
-            "Instructions of all instances on a host, over their cycles. "
-            "Gnocchi: the mean of its instances.",
+            "Instructions of all instances on a host, per cycle. Gnocchi: "
+            "the mean of its instances.",
             IPC,
             (Query("host:perf_ipc:ratio", HOST),),
             (Measures("(aggregate mean (metric perf.derived.ipc mean))",
@@ -125,8 +125,8 @@ OVERVIEW = Dashboard(
         ),
         Panel(
             "Cache miss ratio by host",
-            "Last-level cache misses, of all references. "
-            "Gnocchi: the mean of its instances.",
+            "Share of last-level cache references that miss. Gnocchi: the "
+            "mean of its instances.",
             SHARE,
             (Query("host:perf_cache_miss:ratio", HOST),),
             (Measures("(/ (aggregate mean (metric "
@@ -180,16 +180,16 @@ INSTANCE = Dashboard(
         ),
         Panel(
             "IPC",
-            "Instructions per cycle. One that falls while the load is the "
-            "same waits for something: memory, most often.",
+            "Instructions per cycle. If it falls while the load stays the "
+            "same, the instance waits for something, usually memory.",
             IPC,
             (_bridged("ceilometer_perf_derived_ipc", "vm", VM),),
             (_level("perf.derived.ipc"),),
         ),
         Panel(
             "Miss ratios",
-            "Cache misses of all cache references, and mispredicted branches "
-            "of all branches.",
+            "Share of cache references that miss, and of branches that are "
+            "mispredicted.",
             PERCENT,
             (_bridged("ceilometer_perf_derived_cache_miss_ratio", "vm",
                       f"{VM} cache"),
@@ -201,8 +201,8 @@ INSTANCE = Dashboard(
         ),
         Panel(
             "Cache references and misses",
-            "Accesses to the last-level cache, and those of them that went "
-            "to memory.",
+            "Accesses to the last-level cache, and those that went to "
+            "memory.",
             PER_SECOND,
             (_of_vm("vm:perf_cache_references:rate10m", f"{VM} references"),
              _of_vm("vm:perf_cache_misses:rate10m", f"{VM} misses")),
@@ -218,8 +218,8 @@ INSTANCE = Dashboard(
         ),
         Panel(
             "Memory bandwidth",
-            "Traffic with the memory of all nodes, and with that of the "
-            "CPU's own node. What is between the two crosses nodes.",
+            "Traffic with the memory of all NUMA nodes, and of the CPU's "
+            "own node. The difference crosses nodes.",
             BYTES_PER_SECOND,
             (_of_vm("vm:memory_bandwidth:bytes_per_second", f"{VM} total"),
              _of_vm("vm:memory_bandwidth_local:bytes_per_second",
@@ -229,8 +229,8 @@ INSTANCE = Dashboard(
         ),
         Panel(
             "Context switches and page faults",
-            "How often its threads leave a CPU, and touch memory that isn't "
-            "there yet.",
+            "How often its threads leave a CPU, and touch memory that is "
+            "not mapped yet.",
             PER_SECOND,
             (_of_vm("vm:perf_context_switches:rate10m", f"{VM} switches"),
              _of_vm("vm:perf_page_faults:rate10m", f"{VM} faults")),
@@ -249,7 +249,7 @@ HOST_PAGE = Dashboard(
     panels=(
         Panel(
             "L3 cache by instance",
-            "What each instance holds, below what the host has.",
+            "What each instance holds, and the host's capacity.",
             BYTES,
             (_of_host("vm:l3:bytes"),
              Query('host:l3_capacity:bytes{instance=~"$host"}',
@@ -259,8 +259,8 @@ HOST_PAGE = Dashboard(
         ),
         Panel(
             "Memory bandwidth by instance",
-            "Traffic of each instance. What the host's memory can do is not "
-            "known; the line is the most that was seen in 7 days.",
+            "Traffic of each instance. The host's maximum is unknown; the "
+            "line is the highest value in 7 days.",
             BYTES_PER_SECOND,
             (_of_host("vm:memory_bandwidth:bytes_per_second"),
              Query("max_over_time(host:memory_bandwidth:bytes_per_second"
@@ -306,15 +306,15 @@ HOST_PAGE = Dashboard(
 TRUST = Dashboard(
     "trust",
     "Hardware use: trust",
-    "Whether the counters see what they should. What is in doubt is "
+    "Whether the counters see what they should. Doubtful values are "
     "withheld; ceilometer-perf status on the host says why.",
     chosen=("host",),
     search="host = '$host'",
     panels=(
         Panel(
             "Coverage",
-            "CPU time that the counters saw, of what the instance used: 1 "
-            "is right. Below 0.9 they are detached, and withheld.",
+            "Share of the instance's CPU time that the counters saw: 1 is "
+            "right. Below 0.9 they are detached, and withheld.",
             SHARE,
             (_bridged("ceilometer_perf_coverage", "host", VM),),
             (_level("perf.coverage"),),
@@ -336,9 +336,9 @@ TRUST = Dashboard(
                    'instance=~"$host"}))', HOST),),
         ),
         Panel(
-            "Counters that began anew",
-            "Within an hour, by instance: it booted. A counter that falls "
-            "for another reason is withheld.",
+            "Counters that restarted",
+            "Within an hour, by instance: the instance booted. A counter "
+            "that falls for another reason is withheld.",
             NUMBER,
             (Query("sum by (resource_name) (resets("
                    'ceilometer_perf_sw_task_clock{instance=~"$host"}[1h]))',

@@ -49,7 +49,7 @@ class Choice:
         readers: dict[Origin, Callable[[Mapping[str, Guest]], Answers]] = {
             "perf": functools.partial(_by_perf, reading, judged),
             "libvirt": self._by_monitors,
-            # Also if nobody is left: then there is no group to keep.
+            # Even if there are none: then no group is kept.
             "resctrl": functools.partial(
                 self._groups.read, keep=_missed(reading, judged)
             ),

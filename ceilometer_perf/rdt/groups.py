@@ -2,8 +2,8 @@
 """resctrl groups of our own: one for each instance, as far as RMIDs go.
 
 No state is kept between cycles. Each cycle reads which groups exist and which
-threads are in them, so it copes with groups that somebody removed, with new
-threads, and with groups of an agent that ran before.
+threads are in them, so it copes with removed groups, new threads, and groups
+of an earlier agent.
 """
 
 import errno
@@ -48,7 +48,7 @@ class Groups:
         processes: Processes,
         helper: "Helper | Watching | None",
     ) -> None:
-        """``helper`` makes and removes groups; without, they are as is.
+        """``helper`` creates and removes groups; None: they stay.
 
         Root needs none but :class:`Watching` itself.
         """
@@ -97,11 +97,11 @@ class Groups:
     def _watch(
         self, guests: Mapping[str, Guest], ours: Mapping[str, Paths]
     ) -> Mapping[str, Judgement]:
-        """Put instances into groups that aren't; why some could not be."""
+        """Put instances without a group into one; why that failed for some."""
         refused: dict[str, Judgement] = {}
         hopeless: Judgement | None = None
-        # Who has a group keeps it, and others come in an order that is the
-        # same each time: otherwise series would be cut to pieces.
+        # Instances with a group keep it, and the others come in a stable
+        # order: otherwise series would be fragmented.
         for uuid in sorted(guests, key=lambda uuid: (uuid not in ours, uuid)):
             name = guests[uuid].name
             process = self._processes.guest(name)
@@ -123,13 +123,14 @@ class Groups:
         return refused
 
     def _is_inside(self, process: Process, groups: Paths) -> bool:
-        # Before the groups: those that start meanwhile follow by themselves.
+        # Before the groups: those that start in the meantime follow by
+        # themselves.
         threads = self._processes.threads(process)
         inside = frozenset().union(*map(resctrl.threads, groups))
         return bool(threads) and threads <= inside
 
     def _not_made(self) -> Judgement:
-        """Why there is no group, as far as can be told without trying."""
+        """Why there is no group, as far as is known without trying."""
         rmids = self._resctrl.rmids()
         if rmids is not None and self._resctrl.in_use() >= rmids:
             return self._no_rmid()

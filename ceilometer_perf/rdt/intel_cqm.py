@@ -6,7 +6,7 @@ from ceilometer_perf.reading import Counters, Moment
 
 KEYS = {"perf.cmt": OCCUPANCY, "perf.mbmt": TOTAL, "perf.mbml": LOCAL}
 
-_ALL_BANKS = 0  # perf does not tell them apart
+_ALL_BANKS = 0  # perf does not distinguish them
 
 
 def usage(boot: int, counters: Counters, moment: Moment) -> Usage | None:
@@ -18,6 +18,6 @@ def usage(boot: int, counters: Counters, moment: Moment) -> Usage | None:
     }
     if not banks:
         return None
-    # An agent that is held up, by a broker that is away, comes here long after
-    # it has read the perf counters.
+    # An agent held up by an absent broker gets here long after it has read the
+    # perf counters.
     return Usage("perf", boot, banks, moment=moment, by_bank=False)

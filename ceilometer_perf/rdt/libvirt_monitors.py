@@ -59,7 +59,7 @@ def covers(stats: Stats, vcpus: frozenset[int]) -> bool:
 
 
 def _outermost(monitors: list[_Monitor]) -> Iterator[_Monitor]:
-    """Without those that are part of another: it counts for them, too."""
+    """Without those contained in another, which counts for them, too."""
     for monitor in monitors:
         whole = (m for m in monitors if monitor.vcpus < m.vcpus)
         if not monitor.vcpus or not any(whole):
@@ -83,7 +83,7 @@ def _monitors(
 
 
 def _numbered(stats: Stats, prefix: str) -> range:
-    """The numbers of what libvirt says it has told."""
+    """The numbers of the entries that libvirt announces."""
     count = stats.get(f"{prefix}.count", 0)
     if count > len(stats):
         raise ValueError(f"{prefix}.count is {count}")

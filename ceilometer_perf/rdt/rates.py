@@ -58,7 +58,7 @@ class Rates:
     def compute(
         self, uuid: str, taken_at: float, usage: Usage, l3: Sizes
     ) -> Figures:
-        """Levels and rates; those that can't be told yet are left out.
+        """Levels and rates; those not known yet are left out.
 
         A rate takes two readings of the same counters, and a level of a new
         one perhaps some time. ``l3`` is empty if sizes aren't known.
@@ -77,13 +77,13 @@ class Rates:
                 usage=usage,
                 growth=_growth(earlier.usage, usage, seconds),
             )
-        # Polling sources with different intervals read at nearly the same
-        # time now and then: the second gets the rates of the first.
+        # Polling sources with different intervals sometimes read at nearly the
+        # same time: the second gets the rates of the first.
         values.update(_still_known(earlier.growth, usage))
         return Figures(earlier.since, values)
 
     def forget_all_but(self, uuids: Container[str]) -> None:
-        """Drop the memory of instances that are gone from this host."""
+        """Forget instances that are gone from this host."""
         self._earlier = {u: e for u, e in self._earlier.items() if u in uuids}
 
 

@@ -19,9 +19,9 @@ class Usage:
     """One reading. ``banks`` is by feature, as in OCCUPANCY.
 
     ``source`` is what samples call it. Another ``identity`` is another
-    counter, which began anew; one that is new says nothing of the instance for
+    counter, which restarted; a new one says nothing about the instance for
     ``settling`` seconds. ``moment`` is when it was read, unless just now.
-    ``by_bank`` is whether the banks are told apart.
+    ``by_bank`` is whether banks are distinguished.
     """
 
     source: Origin
@@ -32,7 +32,7 @@ class Usage:
     by_bank: bool = True
 
     def sum(self, feature: str) -> int | None:
-        """Of all banks; None if that can't be told.
+        """Of all banks; None if unknown.
 
         A bank without a number is not an empty one.
         """

@@ -23,7 +23,7 @@ POINTS = 240  # of a line, about
 
 
 class ReportError(Exception):
-    """The data for a report can't be had or read, in words for people."""
+    """The data for a report can't be obtained or read; for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +91,12 @@ class Answers:
             raise ReportError(f"{path}: {error.strerror}") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ReportError(
-                f"{path}: not what `ceilometer-perf report --save` writes "
+                f"{path}: not written by `ceilometer-perf report --save` "
                 f"({type(error).__name__}: {error})"
             ) from error
         if not 0 < answers.step <= answers.end - answers.start:
             raise ReportError(
-                f"{path}: start, end and step make no span of time"
+                f"{path}: start, end and step are not a time range"
             )
         return answers
 
@@ -134,7 +134,7 @@ def _database(name: Any) -> Database:
 
 
 def shown(url: str) -> str:
-    """The URL for everybody's eyes, without user and password."""
+    """The URL without user and password."""
     parts = urllib.parse.urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=host).geturl()

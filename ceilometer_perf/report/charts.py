@@ -19,7 +19,7 @@ GAP = math.nan
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A name, and a value for each of the chart's times, or GAP."""
+    """A name, and a value or GAP for each of the chart's times."""
 
     name: str
     values: tuple[float, ...]
@@ -28,7 +28,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A panel with its data; ``left_out`` lines found no room."""
+    """A panel with its data; ``left_out`` lines did not fit."""
 
     panel: Panel
     times: tuple[float, ...]
@@ -94,7 +94,7 @@ def _mean(line: Line) -> float:
 
 
 def _name(query: Query | Measures, labels: Mapping[str, str]) -> str:
-    """What people read; names are chosen by whoever made the instance."""
+    """The legend; names are chosen by the instance's owner."""
 
     def value(match: re.Match[str]) -> str:
         return labels.get(match[1] or match[2], "-")

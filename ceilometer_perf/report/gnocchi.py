@@ -33,7 +33,7 @@ AUTH_SECTION = cfg.StrOpt("auth_section", default="service_credentials")
 INTERFACE = cfg.StrOpt("interface", default="public")
 #: A dashboard's filter.
 SEARCH = re.compile(r"(\w+) (=|like) '\$(\w+)'")
-#: As Gnocchi writes how long something is.
+#: How Gnocchi writes durations.
 LENGTH = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
@@ -42,7 +42,7 @@ class _NotKeptError(Exception):
 
 
 def connect(conf: cfg.ConfigOpts, url: str | None) -> openstack.Api:
-    """Who can be asked; nothing is sent yet.
+    """A client; nothing is sent yet.
 
     ``url`` takes the place of the endpoint that the catalog has.
 
@@ -105,7 +105,7 @@ def ask(
             try:
                 series = _all(api, pages, values, span)
             except _NotKeptError as error:
-                missing.append(f"{error} in spans of {step:g} s")
+                missing.append(f"{error} with granularity {step:g} s")
                 continue
             return Answers(
                 source=_endpoint(api),
@@ -117,12 +117,12 @@ def ask(
         raise ReportError(str(error)) from error
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ReportError(
-            f"{_endpoint(api)}: an answer that isn't Gnocchi's"
+            f"{_endpoint(api)}: the answer is not Gnocchi's"
         ) from error
     raise ReportError(
-        f"Gnocchi doesn't keep, of each instance, {', '.join(missing)}: give "
-        "a --granularity that all have, or leave those with another archive "
-        "policy out with --host, --instance or --project"
+        f"Gnocchi does not keep, for every instance, {', '.join(missing)}: "
+        "give a --granularity that all have, or exclude those with another "
+        "archive policy by --host, --instance or --project"
     )
 
 
@@ -159,8 +159,8 @@ def _steps(
     """
     if wanted is not None and wanted not in kept:
         raise ReportError(
-            f"--granularity: no archive policy of Gnocchi has spans of "
-            f"{wanted:g} s, they have {_listed(kept)}"
+            f"--granularity {wanted:g}: must be one of Gnocchi's archive "
+            f"policies', {_listed(kept)}"
         )
     fit = [
         step
@@ -169,9 +169,9 @@ def _steps(
     ]
     if not fit:
         raise ReportError(
-            f"a report needs spans from {interval:g} s (--interval) to "
-            f"{window / 2:g} s (half of --window), Gnocchi's archive policies "
-            f"have {_listed(kept)}"
+            f"a report needs a granularity from {interval:g} s (--interval) "
+            f"to {window / 2:g} s (half of --window); Gnocchi's archive "
+            f"policies have {_listed(kept)}"
         )
     return sorted(fit, key=lambda s: abs(math.log(s * POINTS / window)))
 
@@ -289,7 +289,7 @@ def _series(
 
 
 def _is_none(error: openstack.ServiceError, operations: str) -> bool:
-    """Whether it says that no instance has the metric.
+    """Whether it means that no instance has the metric.
 
     :raises _NotKeptError: one isn't kept in spans of that length.
     :raises ReportError: one isn't kept with that aggregation.

@@ -28,10 +28,10 @@ MAX_WIDTH = 10_000  # of a line, so that a name is never folded
 
 
 class MappingError(Exception):
-    """A file that can't be merged; ``line`` is where, from 1."""
+    """A file that can't be merged; ``line`` counts from 1."""
 
     def __init__(self, line: int, what: str) -> None:
-        """Keep the line apart, for who knows the file's name."""
+        """Keep the line apart, for callers that know the file's name."""
         super().__init__(what)
         self.line = line
 
@@ -54,7 +54,7 @@ class Policies:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What came of it: the text, the meters that are new in it, doubts."""
+    """The result: the text, the new meters in it, warnings."""
 
     text: str
     added: tuple[str, ...]
@@ -110,7 +110,7 @@ def _load(text: str) -> Any:
         ) from error
     except RecursionError as error:
         raise MappingError(
-            1, "not YAML: it is nested too deeply, or in itself"
+            1, "not YAML: it is nested too deeply or in itself"
         ) from error
     except (yaml.YAMLError, ValueError) as error:
         raise MappingError(1, f"not YAML: {error}") from error
@@ -129,7 +129,7 @@ def _count(node: Any, known: dict[int, int]) -> int:
         if number > MOST_ENTRIES:
             raise MappingError(
                 node.start_mark.line + 1,
-                f"its aliases make more than {MOST_ENTRIES} entries of it: "
+                f"its aliases expand to more than {MOST_ENTRIES} entries: "
                 "write them out",
             )
     return number
@@ -142,7 +142,9 @@ def _resources(found: Any) -> list[Any]:
         isinstance(each, dict) for each in listed
     ):
         raise MappingError(
-            1, f"no list of resources, as core's {NAME} has at its top"
+            1,
+            "it must have a list of resources at its top, as core's "
+            f"{NAME} has",
         )
     return listed
 
@@ -222,7 +224,7 @@ def _lines(meter: Meter, policies: Policies) -> Iterator[str]:
 def _check(
     before: Any, after: str, meters: list[Meter], policies: Policies
 ) -> None:
-    """That all is as it was, and ours are there."""
+    """Check that everything else is unchanged, and ours are there."""
     expected = copy.deepcopy(before)
     metrics = _instances(expected)[0]["metrics"]
     for meter in meters:
@@ -230,12 +232,12 @@ def _check(
         metrics[meter.name] = policy and {KEY: policy}
     if _load(after) != expected:
         raise MappingError(
-            1, "it is written in a way that can't be kept: add them by hand"
+            1, "its layout can't be preserved: add them by hand"
         )
 
 
 def _warnings(found: Mapping[str, Any], policies: Policies) -> Iterator[str]:
-    """What Ceilometer or Gnocchi would make otherwise of what was asked."""
+    """What Ceilometer or Gnocchi would treat differently from the request."""
     defined = {
         str(each.get("name")): map(str, _list(each, "aggregation_methods"))
         for each in _list(found, "archive_policies")
@@ -245,13 +247,13 @@ def _warnings(found: Mapping[str, Any], policies: Policies) -> Iterator[str]:
         if name not in defined:
             yield (
                 f"archive policy {name} is not among the file's "
-                "archive_policies: without it in Gnocchi nothing is stored"
+                "archive_policies: unless Gnocchi has it, nothing is stored"
             )
     methods = defined.get(policies.rate, ["rate:"])
     if not any(method.startswith("rate:") for method in methods):
         yield (
-            f"archive policy {policies.rate} has no aggregation method of "
-            "rate: what a counter grew by can't be asked for"
+            f"archive policy {policies.rate} has no rate aggregation "
+            "method: the growth of counters can't be queried"
         )
     if any("archive_policy" in each for each in _instances(found)):
         yield (
@@ -263,9 +265,7 @@ def _warnings(found: Mapping[str, Any], policies: Policies) -> Iterator[str]:
 def _list(found: Mapping[str, Any], key: str) -> list[Any]:
     listed = found.get(key) or []
     if not isinstance(listed, list):
-        raise MappingError(
-            1, f"{key} is no list: write it as core's {NAME} has it"
-        )
+        raise MappingError(1, f"{key} must be a list, as in core's {NAME}")
     return listed
 
 

@@ -48,7 +48,7 @@ LIMIT = "#000000"
 LIBRARY = Resources(mode="inline", components=["bokeh"])
 BINARY = (BYTES, BYTES_PER_SECOND)
 
-# A number in few letters; `base` is 1024 for bytes.
+# A number in short form; `base` is 1024 for bytes.
 _SHORT = """
 const short = (value) => {
   const units = base == 1024
@@ -176,7 +176,7 @@ Colours = Mapping[str, str]
 
 
 def _colours(page: Page) -> Colours:
-    """By name, so that who is in several charts looks the same in all."""
+    """By name, so that an instance looks the same in all charts."""
     colours: dict[str, str] = {}
     for chart in page.charts:
         for line in chart.lines:
@@ -194,7 +194,7 @@ def _figure(chart: Chart, colours: Colours) -> figure:
 
 
 def _formatting(unit: Unit) -> dict[str, Any]:
-    """What the JavaScript above is told of a unit."""
+    """The arguments of the JavaScript above for a unit."""
     if unit == SHARE:
         return {"base": 1e9, "after": " %", "times": 100, "digits_shown": 3}
     return {
@@ -206,7 +206,7 @@ def _formatting(unit: Unit) -> dict[str, Any]:
 
 
 def not_tex(name: str) -> str:
-    """The same to look at, with nothing that Bokeh takes for TeX."""
+    """The same appearance, without anything that Bokeh treats as TeX."""
     return re.sub(r"(?<=\$)(?=\$)|(?<=\\)(?=[\[\]()])", "\u200b", name)
 
 

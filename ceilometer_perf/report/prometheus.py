@@ -74,7 +74,7 @@ def _series(
         return parse(data["result"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ReportError(
-            f"{shown(url)}: an answer that isn't Prometheus'"
+            f"{shown(url)}: the answer is not Prometheus'"
         ) from error
 
 
@@ -85,8 +85,8 @@ def _get(
         answer = session.get(url, params=parameters, timeout=TIMEOUT)
     except requests.RequestException as error:
         raise ReportError(
-            f"{shown(url)}: no answer ({_reason(error)}); --url takes the "
-            "address of Prometheus, like http://localhost:9090"
+            f"{shown(url)}: no answer ({_reason(error)}); --url must be the "
+            "address of Prometheus, such as http://localhost:9090"
         ) from error
     try:
         said = answer.json()

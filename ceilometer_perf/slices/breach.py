@@ -14,15 +14,15 @@ RULES = {
     "overlap": ERROR,  # two take the same and neither is part of the other
     "missing": ERROR,  # the host has no such thing, or not so much
     "far": WARNING,  # a device is behind another node than the CPUs
-    "floating": WARNING,  # threads or memory are bound to no part of the host
+    "floating": WARNING,  # threads or memory without a binding
     "nova": WARNING,  # Nova places other instances on the same CPUs
-    "unchecked": WARNING,  # nothing is known of the host's devices
+    "unchecked": WARNING,  # the host's devices are unknown
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Breach:
-    """A rule that is broken, by whom, and the lines that clash."""
+    """A broken rule, the slices that break it, and the conflicting lines."""
 
     rule: str
     slices: tuple[str, ...]

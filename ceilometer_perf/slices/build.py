@@ -23,7 +23,7 @@ class Builder:
     host: guest.HostFacts = dataclasses.field(default_factory=guest.HostFacts)
 
     def requirements(self, instance: Context) -> guest.Requirements:
-        """What the instance's XML must say.
+        """What the instance's XML must contain.
 
         :raises GuestError: the instance asks for what Nova refuses.
         """
@@ -32,7 +32,7 @@ class Builder:
     def build(self, spec: SliceSpec, instance: Context) -> str:
         """The domain of an instance in a slice, all of it.
 
-        :raises TemplateError: the template can't be rendered, or not mended.
+        :raises TemplateError: the template can't be rendered or fixed.
         :raises SchemaError: libvirt would not take it.
         """
         wanted = self.requirements(instance)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a template may speak of: the instance, its slice, its requirements.
+"""What a template may use: the instance, its slice, its requirements.
 
-The first half comes as JSON from whoever knows the instance (``SCHEMA`` says
+The first half comes as JSON from the caller (``SCHEMA`` says
 what it may hold, ``SAMPLE`` is one); the rest is added here. A template sees::
 
     instance    name, display_name, uuid, created, vcpus, memory_mib,
@@ -55,10 +55,10 @@ _PAIRS = {
 _MOST_MIB = 1 << 40
 
 INSTANCE = _object(
-    name=_text("what libvirt calls it, as instance-0000002a", "."),
-    display_name=_text("what its user calls it"),
+    name=_text("libvirt's name, such as instance-0000002a", "."),
+    display_name=_text("the user's name for it"),
     uuid=_text("a UUID", _UUID),
-    created=_text("when, as 2026-01-31 12:00:00"),
+    created=_text("when, such as 2026-01-31 12:00:00"),
     vcpus=_whole("the flavor's vCPUs", 1, cpus.LIMIT),
     memory_mib=_whole("the flavor's memory in MiB", 1, _MOST_MIB),
     project=_object(id=_text("the project's id"), name=_text("its name")),
@@ -71,17 +71,17 @@ INSTANCE = _object(
     image=_object(id=_text("the image's id, or nothing"), properties=_PAIRS),
 )
 DISK = _object(
-    type=_text("one of libvirt's, as file or block", "."),
+    type=_text("one of libvirt's, such as file or block", "."),
     source=_text("the path of the file or device", "."),
-    format=_text("one of QEMU's, as raw or qcow2", "."),
-    target=_text("the guest's device, as vda", "."),
+    format=_text("one of QEMU's, such as raw or qcow2", "."),
+    target=_text("the guest's device, such as vda", "."),
     bus=_text("as virtio", "."),
 )
 INTERFACE = _object(
     "mtu",
-    type=_text("one of libvirt's, as bridge or ethernet", "."),
+    type=_text("one of libvirt's, such as bridge or ethernet", "."),
     source=_text("the bridge, or nothing"),
-    target=_text("the host's device, as tap0123abcd-45", "."),
+    target=_text("the host's device, such as tap0123abcd-45", "."),
     mac=_text("as fa:16:3e:00:00:01", "^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$"),
     model=_text("as virtio", "."),
     mtu=_whole("in bytes", 68, 65535),
@@ -92,7 +92,7 @@ SCHEMA = _object(
     interfaces={"type": "array", "items": INTERFACE},
 )
 
-#: Whom templates are rendered for where there is no instance yet.
+#: The instance to render templates for before there is one.
 SAMPLE: Context = {
     "instance": {
         "name": "instance-00000001",
@@ -141,7 +141,7 @@ SAMPLE: Context = {
 }
 
 MAX_BYTES = 1 << 20
-#: What XML can't hold, however it is written.
+#: What XML can't contain, however it is written.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -159,8 +159,8 @@ def parse(text: str | bytes, source: str) -> Context:
         bad = next(_illegal(found, ""), None)
         if bad is not None:
             raise InstanceError(
-                f"{source}: {bad} has a character that XML can't hold; take "
-                "it out"
+                f"{source}: {bad} has a character that XML does not allow; "
+                "remove it"
             )
         jsonschema.Draft202012Validator(SCHEMA).validate(found)
     except jsonschema.ValidationError as error:
@@ -179,7 +179,7 @@ def _told(error: Any) -> str:
 
 
 def _illegal(value: Any, where: str) -> Iterator[str]:
-    """Where a text stands that XML has no way to write."""
+    """Where a text can't be written in XML."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _illegal(key, f"a key of {where or 'the top level'}")
@@ -204,7 +204,7 @@ def asked(context: Context) -> guest.Asked:
 def full(
     context: Context, spec: SliceSpec, requirements: guest.Requirements
 ) -> Context:
-    """All that the template of a slice may speak of."""
+    """Everything that the template of a slice may use."""
     return {
         **context,
         "slice": {

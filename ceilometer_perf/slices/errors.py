@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with slices, told in one line each."""
+"""What is wrong with slices, in one line each."""
 
 
 class SliceError(Exception):
@@ -11,7 +11,7 @@ class SpecError(SliceError):
 
 
 class InstanceError(SliceError):
-    """What is told of an instance can't be used."""
+    """The description of an instance can't be used."""
 
 
 class TemplateError(SliceError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a domain takes of its host, and which line says so."""
+"""What a domain takes from its host, and which line says so."""
 
 import dataclasses
 import re
@@ -226,7 +226,7 @@ def _module(
 def _whole(element: xml.Element, text: str) -> int:
     if not (text.strip().isdecimal() and len(text) < MOST_DIGITS):
         raise DomainXMLError(
-            f"<{element.tag}>: {text[:40]!r} is no whole number"
+            f"<{element.tag}>: {text[:40]!r} must be an integer"
         )
     return int(text)
 
@@ -236,8 +236,8 @@ def kibibytes(element: xml.Element, text: str) -> int:
     unit = domain.UNITS.get(element.get("unit", "KiB").lower())
     if unit is None:
         raise DomainXMLError(
-            f"<{element.tag} unit={element.get('unit', '')[:40]!r}>: no unit "
-            "of libvirt's: write KiB, MiB or GiB"
+            f"<{element.tag} unit={element.get('unit', '')[:40]!r}>: the "
+            "unit must be one of libvirt's, such as KiB, MiB or GiB"
         )
     return -(-_whole(element, text) * unit // 1024)
 

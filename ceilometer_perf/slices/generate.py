@@ -147,8 +147,8 @@ def write(
     """
     if os.path.lexists(folder):
         raise OutputError(
-            f"--output {folder}: it is there already; name a folder that is "
-            "not, whose parent is"
+            f"--output {folder}: it already exists; name a new folder in "
+            "one that exists"
         )
     try:
         made = tempfile.mkdtemp(prefix=".slices-", dir=folder.parent)
@@ -165,8 +165,7 @@ def write(
 
 def _unwritable(folder: pathlib.Path, error: OSError) -> OutputError:
     return OutputError(
-        f"--output {folder}: {error.strerror}; name a folder whose parent "
-        "can be written to"
+        f"--output {folder}: {error.strerror}; name a folder in a writable one"
     )
 
 
@@ -185,7 +184,7 @@ def _fill(
         )
     for breach in validate(written, builder, machine):
         if breach.level == ERROR:
-            raise SliceError(f"--split: it breaks a rule: {breach.what}")
+            raise SliceError(f"--split breaks a rule: {breach.what}")
     (folder / SNIPPET).write_text("".join(snippet(proposals)))
     folder.chmod(0o755)
 

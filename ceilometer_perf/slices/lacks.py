@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What slices take of a host, seen against what that host has."""
+"""What slices take from a host, compared with what it has."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -49,7 +49,7 @@ def _memory(
     nodes = machine.nodes
     for pool, amount in footprint.memory.items():
         if pool.node is None and len(nodes) > 1:
-            what = "the memory is bound to no NUMA node: add <numatune>"
+            what = "the memory is not bound to a NUMA node: add <numatune>"
             yield Breach("floating", (name,), what, (amount.place,))
         elif pool.node is not None and pool.node not in nodes:
             what = f"the host has no NUMA node {pool.node}"
@@ -76,8 +76,8 @@ def _all_memory(
         yield Breach(
             "missing",
             (name,),
-            f"{name} and the slices before it that are part of no other take "
-            f"{size(wanted)} of {pool}, the host has {size(there)}",
+            f"{name} and the top-level slices before it take {size(wanted)} "
+            f"of {pool}, the host has {size(there)}",
             (line(footprints[name], pool),),
         )
 
@@ -96,7 +96,7 @@ def _devices(
         for key, place in taken.items():
             what = f"{kind} {key}"
             if there is None:
-                what += " is not looked for: the host's devices aren't known"
+                what += " is not checked: the host's devices are unknown"
                 yield Breach("unchecked", (name,), what, (place,))
             elif key not in there:
                 what = f"the host has no {what}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a host has: its capabilities and node devices, as libvirt tells."""
+"""What a host has: its capabilities and node devices, by libvirt."""
 
 import dataclasses
 import re
@@ -12,7 +12,7 @@ from ceilometer_perf.slices.footprint import SMALL_PAGE, Pool
 
 
 class HardwareError(SliceError):
-    """What is told of the host can't be used."""
+    """The description of the host can't be used."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +64,8 @@ def read(
     cells = root.findall("host/topology/cells/cell")
     if not cells:
         raise HardwareError(
-            f"{source}: no /capabilities/host/topology/cells/cell in it; use "
-            "what virsh capabilities prints on the compute host"
+            f"{source}: no /capabilities/host/topology/cells/cell in it; "
+            "use output of virsh capabilities on the compute host"
         )
     try:
         machine = Machine(
@@ -75,7 +75,9 @@ def read(
             arch=root.findtext("host/cpu/arch") or Machine.arch,
         )
     except ValueError as error:
-        raise HardwareError(f"{source}: not libvirt's: {error}") from error
+        raise HardwareError(
+            f"{source}: not written by libvirt: {error}"
+        ) from error
     return machine if devices is None else _with(machine, devices)
 
 
@@ -137,7 +139,7 @@ def _with(
                 nodes[name] = device.node if device else None
             except ValueError as error:
                 raise HardwareError(
-                    f"{source}: not libvirt's: {error}"
+                    f"{source}: not written by libvirt: {error}"
                 ) from error
             if device is None:
                 continue
@@ -162,8 +164,8 @@ def _elements(document: str | bytes, source: str) -> list[xml.Element]:
     found = list(_root(together, source).iter("device"))
     if not found:
         raise HardwareError(
-            f"{source}: no <device> in it; use what virsh nodedev-dumpxml "
-            "prints on the compute host"
+            f"{source}: no <device> in it; use the output of virsh "
+            "nodedev-dumpxml on the compute host"
         )
     return found
 

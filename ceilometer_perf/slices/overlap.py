@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What two slices take, seen against the tree that they stand in.
+"""What two slices take, compared with their places in the tree.
 
 A slice lies inside of its parent, and two that share anything are one a part
-of the other: else Placement, which knows the tree alone, would hand the same
-hardware out twice.
+of the other: else Placement, which knows the tree alone, would allocate the
+same hardware twice.
 """
 
 from collections import defaultdict
@@ -27,7 +27,7 @@ KINDS: Mapping[str, Callable[[Footprint], Taken]] = {
     "mediated device": lambda footprint: footprint.mdevs,
 }
 #: Clashes reported for a slice, over one unit and at one level of the tree:
-#: if hundreds take the same CPU, nobody reads about every pair.
+#: if hundreds take the same CPU, not every pair is reported.
 MOST_SHOWN = 8
 
 
@@ -56,7 +56,8 @@ def _outside(
             yield Breach(
                 "outside",
                 (name, above),
-                f"{name} takes {told(kind, units)}, which {above} has not",
+                f"{name} takes {told(kind, units)}, which {above} does not "
+                "have",
                 (place, theirs or footprints[above].place),
             )
 
@@ -107,7 +108,7 @@ def _clashes(tree: Tree, names: Sequence[str]) -> Iterator[tuple[str, str]]:
     reported as well.
     """
     chain: list[str] = []  # holders, each part of the one before
-    beside: list[list[str]] = [[]]  # at each level, who was there before
+    beside: list[list[str]] = [[]]  # at each level, the previous holder
     for name in names:
         while chain and not tree.is_part(name, chain[-1]):
             beside.pop()
@@ -146,7 +147,7 @@ def _too_much(
 def _together(
     footprints: Footprints, above: str, names: Iterable[str]
 ) -> Iterator[Breach]:
-    """The first of siblings for whom nothing is left, for each pool."""
+    """For each pool, the first sibling for which nothing is left."""
     theirs = footprints[above]
     for name, pool, wanted, there in overdrawn(
         footprints, names, amounts(theirs)
@@ -189,9 +190,9 @@ def _sums(pools: Mapping[Pool, int]) -> Mapping[Pool, int]:
 def overdrawn(
     footprints: Footprints, names: Iterable[str], there: Mapping[Pool, int]
 ) -> Iterator[tuple[str, Pool, int, int]]:
-    """Who, one after the other, wants more than is left: KiB wanted, there.
+    """Those that in turn want more than is left: KiB wanted, there.
 
-    Each pool is told of once.
+    Each pool is reported once.
     """
     sums: dict[Pool, int] = defaultdict(int)
     told_of: set[Pool] = set()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process that renders templates: nothing in it is worth attacking.
+"""The process that renders templates: it holds nothing worth attacking.
 
 It reads jobs from standard input, each a JSON object on a line with the
 ``source`` and the ``context`` of a template, how many characters it may make
@@ -72,7 +72,7 @@ def _checked(tree: nodes.Template) -> nodes.Template:
     for kind, name in REFUSED.items():
         for node in tree.find_all(kind):
             raise _RefusalError(
-                f"{name} is not for templates of slices", node.lineno
+                f"{name} is not available in slice templates", node.lineno
             )
     return tree
 
@@ -122,7 +122,7 @@ def _line(error: BaseException) -> int | None:
 
 
 def answer(job: dict[str, Any]) -> dict[str, Any]:
-    """What becomes of one template."""
+    """The outcome for one template."""
     try:
         return {"text": render(**job)}
     except MemoryError:

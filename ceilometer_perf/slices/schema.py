@@ -45,7 +45,7 @@ class Schema:
             ) from error
 
     def fault(self, root: xml.Element) -> xml.Element | None:
-        """The element that it refuses, as far as can be told."""
+        """The element that it refuses, as far as is known."""
         if self._schema.validate(root):
             return None
         # libxml2 often names no more than a part of the domain: what makes

@@ -141,7 +141,7 @@ def _object(where: str, text: str) -> dict[str, Any]:
         if len(fields) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise SpecError(f"{where}: the key {twice!r} is in it twice")
+            raise SpecError(f"{where}: the key {twice!r} is given twice")
         return fields
 
     try:
@@ -153,7 +153,7 @@ def _object(where: str, text: str) -> dict[str, Any]:
         ) from error
     if not isinstance(fields, dict):
         raise SpecError(
-            f"{where}: {text[:40]!r} is no JSON object; write "
+            f"{where}: {text[:40]!r} must be a JSON object: write "
             '{"name": ..., "resource_class": ..., "template_file": ...}'
         )
     return fields
@@ -186,8 +186,9 @@ def _refuse_twins(
         first = seen.setdefault(value(entry), entry)
         if first is not entry:
             raise SpecError(
-                f"{entry.where}, {key}: {getattr(entry.spec, key)} is that of "
-                f"{first.where} already; every slice needs one of its own"
+                f"{entry.where}, {key}: {getattr(entry.spec, key)} is "
+                f"already that of {first.where}; it must differ for every "
+                "slice"
             )
 
 

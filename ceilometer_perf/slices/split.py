@@ -3,7 +3,7 @@
 
 The smallest slices are cut first, each out of one NUMA node or of whole ones.
 Larger ones are what their parts are together, so that nothing is ever taken
-twice or outside of a parent.
+twice or outside a parent.
 """
 
 import dataclasses
@@ -49,18 +49,18 @@ class Plan:
     parts: tuple[int, ...]
     #: ``10de:2330``; every part gets as many of each.
     accelerators: tuple[str, ...] = ()
-    #: Cores of each node that stay with the host.
+    #: Cores of each node kept for the host.
     reserved_cores: int = 1
     #: KiB; None: the largest of which every node has some.
     page: int | None = None
-    #: KiB of each node that stay with the host, where pages are small.
+    #: KiB of each node kept for the host if pages are small.
     reserved_memory: int = 8 << 20
 
 
 def parse(text: str) -> tuple[int, ...]:
     """``1/1,1/2,1/8`` as 1, 2, 8.
 
-    :raises SplitError: it is no such list, or a part is no part of another.
+    :raises SplitError: it is not such a list, or a part does not fit another.
     """
     found = set()
     for word in text.split(","):
@@ -68,15 +68,16 @@ def parse(text: str) -> tuple[int, ...]:
         ok = one.strip() == "1" and slash and parts.strip().isdecimal()
         if not ok or not 1 <= int(parts[:6]) <= MOST_PARTS:
             raise SplitError(
-                f"--split {text[:60]}: {word.strip()[:20]!r} is no part of a "
-                f"host; write 1/1,1/2,1/8, with {MOST_PARTS} parts at most"
+                f"--split {text[:60]}: {word.strip()[:20]!r} is not a part "
+                f"of a host; write 1/1,1/2,1/8, at most {MOST_PARTS} parts"
             )
         found.add(int(parts))
     for large, small in itertools.pairwise(sorted(found)):
         if small % large:
             raise SplitError(
-                f"--split {text[:60]}: 1/{large} is not made up of 1/{small}; "
-                "let each number be a multiple of the one before"
+                f"--split {text[:60]}: 1/{large} can't be made of "
+                f"1/{small}; each number must be a multiple of the one "
+                "before"
             )
     return tuple(sorted(found))
 
@@ -119,8 +120,8 @@ def _leaves(
     if count % len(nodes) and len(nodes) % count:
         raise SplitError(
             f"--split: the {len(nodes)} NUMA nodes of the host don't divide "
-            f"into {count} slices, so one would lie across two nodes; let the "
-            f"last number be a multiple of {len(nodes)}"
+            f"into {count} slices, so one would span two nodes; the last "
+            f"number must be a multiple of {len(nodes)}"
         )
     per_node = max(1, count // len(nodes))
     stocks = [_stock(machine, plan, node) for node in nodes]
@@ -157,9 +158,9 @@ class _Stock:
 
 
 def _dealt(stocks: Sequence[_Stock], count: int) -> list[Share]:
-    """So many equal shares of each node; what is left stays with the host.
+    """Equal shares of each node; what is left stays with the host.
 
-    Placement counts slices of one class, so all must be as the poorest.
+    Placement counts slices of one class, so all must be like the smallest.
     """
     for stock in stocks:
         for amount, name in zip(stock.amounts, stock.names, strict=True):
@@ -198,8 +199,8 @@ def _those(machine: Machine, node: int, model: str) -> list[Device]:
     """The accelerators of a model behind a node, by address."""
     if machine.pci is None:
         raise SplitError(
-            f"--accelerator {model}: nothing is known of the host's devices; "
-            "give --devices, or a --connect to a libvirt that lists them"
+            f"--accelerator {model}: the host's devices are unknown; give "
+            "--devices, or a --connect to a libvirt that lists them"
         )
     there = sorted(machine.pci.values(), key=lambda device: device.key)
     if not any(device.model == model for device in there):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Templates of slices: read, rendered elsewhere, parsed.
 
-Whoever writes a template is trusted with the host's hardware, not with the
-files and the time of the process that renders it.
+The author of a template is trusted with the host's hardware, not with
+the files and the time of the process that renders it.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ BATCH = 250  # templates for one process
 CPU_SECONDS = 5.0  # for each of them
 
 
-#: What parsers say of the text, which the operator never sees.
+#: Positions in a text that the operator never sees.
 _POSITION = re.compile(r"(, | ?: )?line \d+, column \d+.*")
 
 
@@ -60,7 +60,7 @@ class Rendered:
     def root(self) -> xml.Element:
         """The domain.
 
-        :raises TemplateError: it is none, said with the template's line.
+        :raises TemplateError: it is not one; names the template's line.
         """
         try:
             root: xml.Element = xml.parse(self.text).getroot()
@@ -105,7 +105,7 @@ class Template:
             ) from error
         if LINE_BEGIN in source or LINE_END in source:
             raise TemplateError(
-                f"{path}: a control character is in it, which XML can't hold"
+                f"{path}: it has a control character, which XML does not allow"
             )
         return cls(path, source)
 
@@ -146,7 +146,7 @@ def _rendered(
         for template, context in jobs
     )
     ran = subprocess.run(
-        # -P: what lies about in the current folder isn't imported.
+        # -P: nothing is imported from the current folder.
         [sys.executable, "-P", rendering.__file__],
         input="".join(json.dumps(job) + "\n" for job in asked).encode(),
         capture_output=True,
@@ -166,9 +166,9 @@ def _result(template: Template, answer: dict[str, Any]) -> Rendered:
 
 
 def _death(ran: "subprocess.CompletedProcess[bytes]") -> dict[str, Any]:
-    """Why the process ended before its time."""
+    """Why the process ended early."""
     if ran.returncode == -signal.SIGPROF:
-        why = f"rendering it takes more than {CPU_SECONDS:g} s: does it loop?"
+        why = f"rendering takes more than {CPU_SECONDS:g} s: does it loop?"
     else:
         last = ran.stderr.decode(errors="replace").strip().splitlines()[-1:]
         why = f"the process that renders it died ({ran.returncode}) "
@@ -180,7 +180,7 @@ _MARK = re.compile(f"{LINE_BEGIN}(\\d+){LINE_END}")
 
 
 def _unmarked(file: str, text: str) -> Rendered:
-    """Take the marks out, and keep what they say of each line."""
+    """Remove the marks, and keep the line numbers in them."""
     lines, last = [], 1
     for line in text.split("\n"):
         marks = _MARK.findall(line)

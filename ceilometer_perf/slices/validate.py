@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the templates of a host say what the tree of slices promises."""
+"""Whether the templates of a host match the tree of slices."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

@@ -71,7 +71,7 @@ class Row:
 
     It is the newest that all have. None is no value, which is right where
     libvirt has none either, or where that database is left out. ``samples``
-    is how many were compared, ``amiss`` what was found.
+    is how many were compared, ``amiss`` the differences.
     """
 
     meter: str

@@ -3,4 +3,4 @@
 
 
 class ChainError(Exception):
-    """One clear line for whoever wanted a chain."""
+    """One clear line for the user of a chain."""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What libvirt told the agent, word for word.
+"""What libvirt reported to the agent, verbatim.
 
 The agent reaches libvirtd by a proxy, where each answer to a bulk call is
 read as it passes (``remote_connect_get_all_domain_stats_ret`` of libvirt's
 remote_protocol.x). A counter grows between any two readings: only what the
-agent itself was told can be held against what the agent says.
+agent itself received can be compared with what it publishes.
 """
 
 import struct

@@ -33,9 +33,9 @@ def apply(lab: Lab, guest: Guest, *words: str | Path) -> str:
     """Define what apply prints, after check asked for it."""
     before = run("guest", "check", *on(lab, guest), *words)
     assert before.code == 1
-    mended = run("guest", "apply", *on(lab, guest), *words)
-    assert mended.code == 0
-    define(lab, mended.out)
+    corrected = run("guest", "apply", *on(lab, guest), *words)
+    assert corrected.code == 0
+    define(lab, corrected.out)
     after = run("guest", "check", *on(lab, guest), *words)
     assert (after.code, after.out) == (0, "no findings\n")
-    return mended.out
+    return corrected.out

@@ -93,7 +93,7 @@ INSTANCES = {
 }
 
 #: Seconds that nobody is billed for, at most. A counter's first value bills
-#: nothing, and neither does a period in which a counter begins anew; what
+#: nothing, and neither does a period in which a counter restarts; what
 #: the gate withholds, or no agent saw, is not billed.
 LOST = {
     "steady": 60,

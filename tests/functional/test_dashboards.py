@@ -15,16 +15,18 @@ from tests import warm
 from tests.chain.prometheus import Prometheus
 from tests.chain.server import LOOPBACK, free_ports
 from tests.functional.agent import Agent, wait_for
+from tests.functional.machine import has_used
 from tests.lab import Guest, Hardware, Lab
 from tools import dashboards
 
 COMMAND = Path(sys.executable).with_name("ceilometer-perf")
 HELPER = Path(sys.executable).with_name("privsep-helper")
 HOST = "compute-1"
+ENOUGH = 1.5  # seconds of CPU time
 GUESTS = (
     Guest("busy", "busy", vcpus=2),
     Guest("quiet", "idle"),
-    Guest("live", "busy", events=()),
+    Guest("live", "spin", events=()),
 )
 METERS = ("perf.*", "cpu_l3_cache*", "memory.bandwidth.*")
 CHOSEN = {"$host": HOST, "$project": ".*", "$vm": ".*"}
@@ -55,9 +57,12 @@ def prometheus(
         )
         prometheus.server.wait()
         lab.start_all(GUESTS)
-        # Its counters see none of its vCPUs.
+        # Its counters see none of its vCPUs; no more CPU time is needed to
+        # tell.
+        has_used(lab, GUESTS[2], ENOUGH)
         parameters = dict.fromkeys(("task_clock", "cpu_cycles"), True)
         lab.domain(GUESTS[2]).setPerfEvents(parameters)
+        lab.domain(GUESTS[2]).suspend()
         with Agent(
             folder / "agent",
             lab,

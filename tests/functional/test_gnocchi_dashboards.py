@@ -235,8 +235,8 @@ def test_a_report_of_one_instance(chain: Chain, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--granularity", "5m"), "doesn't keep, of each instance, "),
-        (("--granularity", "7s"), "they have 1 s, 60 s, 300 s, 3600 s"),
+        (("--granularity", "5m"), "does not keep, for every instance, "),
+        (("--granularity", "7s"), "policies', 1 s, 60 s, 300 s, 3600 s"),
         (("--host", "no 'such' host", "--page", "host"), "no data"),
         (("--project", "nobody's", "--page", "overview"), "no data"),
     ],

@@ -33,7 +33,7 @@ def connection() -> libvirt.virConnect:
     return libvirt.open("test:///default")
 
 
-def mended(given: Given) -> str:
+def corrected(given: Given) -> str:
     try:
         return guest.apply(given.xml, given.requirements)
     except errors.NotInXMLError:
@@ -55,7 +55,7 @@ def test_results_hold_to_the_schema(
     given: Given, schema: etree.RelaxNG
 ) -> None:
     schema.assertValid(etree.fromstring(given.xml))
-    schema.assertValid(etree.fromstring(mended(given)))
+    schema.assertValid(etree.fromstring(corrected(given)))
 
 
 @given(given=domains())
@@ -63,8 +63,10 @@ def test_results_hold_to_the_schema(
 def test_libvirt_takes_results_and_means_the_same(
     given: Given, connection: libvirt.virConnect
 ) -> None:
-    """Libvirt writes XML anew: sets split up, defaults spelled out."""
-    text = re.sub(r"type=(['\"])kvm\1", "type='test'", mended(given), count=1)
+    """Libvirt rewrites XML: sets split up, defaults spelled out."""
+    text = re.sub(
+        r"type=(['\"])kvm\1", "type='test'", corrected(given), count=1
+    )
     domain = connection.defineXMLFlags(
         text, libvirt.VIR_DOMAIN_DEFINE_VALIDATE
     )

@@ -169,7 +169,7 @@ def test_libvirts_groups_are_left_to_libvirt(lab: Lab, groups: Groups) -> None:
     (refused,) = groups.read(running(lab, LIBVIRT)).values()
     assert isinstance(refused, Judgement)
     assert refused.verdict is Verdict.HOST_LACKS
-    assert "somebody else" in refused.reason
+    assert "another tool" in refused.reason
     assert by_libvirt(lab).sum(TOTAL)
 
 

@@ -3,4 +3,4 @@
 
 
 class LabError(Exception):
-    """One clear line for whoever wanted a lab."""
+    """One clear line for the user of a lab."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The chain's comparison finds what is amiss: it is no use else."""
+"""The chain's comparison finds what is wrong."""
 
 import struct
 from collections.abc import Mapping

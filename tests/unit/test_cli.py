@@ -67,11 +67,11 @@ def sh(words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("meters >/dev/full", "OSError: standard output: No space left"),
+        ("meters >/dev/full", "error: standard output: No space left"),
         ("meters -f json >/dev/full", "standard output: No space left"),
-        ("--version >/dev/full", "OSError: standard output: No space left"),
+        ("--version >/dev/full", "error: standard output: No space left"),
         ("guest resolve --vcpus 1 >/dev/full", "standard output: No space"),
-        ("meters >&-", "standard output is closed"),
+        ("meters >&-", "error: standard output is closed"),
         ("guest check --xml - <&-", "--xml -: standard input is closed"),
     ],
 )
@@ -87,7 +87,7 @@ def test_a_stream_that_does_not_work(words: str, said: str) -> None:
     [
         (["meters", "-c", "nope"], "No recognized column names in ['nope']"),
         (["--log-file", "/no/such", "meters"],
-         "--log-file /no/such: No such file"),
+         "error: --log-file /no/such: No such file"),
         (["guest", "check", "--xml", "\033[31mno"], "--xml ?[31mno: "),
     ],
 )  # fmt: skip
@@ -136,7 +136,7 @@ def test_text_that_the_terminal_can_not_show(tmp_path: Path) -> None:
         text=True,
     )
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert "standard output takes no '\\u263a' in ascii" in ran.stderr
+    assert "standard output cannot encode '\\u263a' in ascii" in ran.stderr
 
 
 def test_warnings_do_not_colour_the_terminal() -> None:
@@ -144,7 +144,7 @@ def test_warnings_do_not_colour_the_terminal() -> None:
         "guest check --xml tests/unit/golden/pmu-on/before.xml "
         "--flavor hw:pmu=$(printf '\\033')on"
     )
-    assert "hw:pmu=?on is no boolean" in ran.stderr
+    assert "hw:pmu=?on is not a boolean" in ran.stderr
 
 
 def test_names_in_tables_do_not_either() -> None:

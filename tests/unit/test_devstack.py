@@ -229,7 +229,7 @@ def test_part_of_it_is_chosen_already(devstack: DevStack) -> None:
 def test_a_file_that_no_agent_would_start_with(devstack: DevStack) -> None:
     (devstack.root / "ceilometer/polling.yaml").write_text("sources: 1\n")
     said = devstack.run("stack", "post-config", code=2)
-    assert "polling.yaml:1: no list of sources" in said
+    assert "polling.yaml:1: sources must be a list" in said
     assert "Traceback" not in said
 
 

@@ -85,7 +85,7 @@ def test_for_people(healthy: ComputeHost) -> None:
     ("events", "says"),
     [
         ("", "empty"),
-        ("task_clock, task_clock", "task_clock is there twice"),
+        ("task_clock, task_clock", "task_clock is listed twice"),
         ("TASK_CLOCK", "capitals"),
         ("task_clock, task_clok", "no event task_clok"),
         ("task_clock, cpu_cycles", "cpu_cycles can't be counted here"),
@@ -197,9 +197,9 @@ def no_mapping(host: ComputeHost) -> None:
         (bad_option, "ceilometer.conf", "[perf] min_coverage"),
         (bad_type, "ceilometer.conf", "libvirt_type"),
         (no_libvirt, "libvirt", "libvirt at test://"),
-        (no_instance, "instances", "no instance of Nova's is here"),
-        (foreign, "instances", "1 other domains"),
-        (stopped, "instances", "no instance runs"),
+        (no_instance, "instances", "no instance of Nova's on this host"),
+        (foreign, "instances", "1 other domain"),
+        (stopped, "instances", "no instance is running"),
         (no_events, "XML", "no running instance has events"),
         (not_counted, "PMU", "counts no event of web"),
         (in_doubt, "gate", "in_doubt"),
@@ -257,7 +257,7 @@ def test_no_file_of_the_package_is_to_be_written(
     (healthy.folder / "polling.yaml").unlink()
     row = walk(healthy)["polling.yaml"]
     assert row["state"] == "broken"
-    assert row["remedy"].startswith("write /etc/ceilometer/polling.yaml")
+    assert row["remedy"].startswith("create /etc/ceilometer/polling.yaml")
     assert "site-packages" not in row["reason"]
 
 
@@ -295,7 +295,7 @@ CACHE = "sources: [{name: c, interval: 60, meters: [cpu_l3_cache*]}]\n"
 
 
 def test_caches_that_nobody_polls(healthy: ComputeHost) -> None:
-    assert "nothing of it is polled" in walk(healthy)["cache"]["reason"]
+    assert "not polled" in walk(healthy)["cache"]["reason"]
 
 
 def test_caches_beside_counters(
@@ -400,13 +400,13 @@ def test_installed_twice(
         ("sources: [\n", "polling.yaml:2: "),
         ("a: b: c\n", "polling.yaml:1: mapping values"),
         ("\x00", "polling.yaml:1: "),
-        ("- a\n", "holds no mapping"),
-        ("", "holds no mapping"),
-        ("x: 1\n", "polling.yaml:1: no list of sources"),
-        ("sources: [7]\n", "7 in sources is no mapping"),
+        ("- a\n", "must be a mapping"),
+        ("", "must be a mapping"),
+        ("x: 1\n", "polling.yaml:1: sources must be a list"),
+        ("sources: [7]\n", "7 in sources must be a mapping"),
         ("sources:\n  - name: a\n", "polling.yaml:2: a source without meters"),
         (POLLING.replace("interval", "often"), "2: a source without interval"),
-        (POLLING.replace("perf.hw.*", "7"), "meters is no list of names"),
+        (POLLING.replace("perf.hw.*", "7"), "meters must be a list of names"),
         (POLLING.replace("perf.hw.*", '"!a"'), "mixes names with exclusions"),
         (POLLING.replace("perf.hw.*", '"*"'), "mixes names with exclusions"),
         (POLLING.replace("perf.hw.*", "perf.hw.cycles"), "perf.hw.cycles"),
@@ -531,8 +531,8 @@ def test_bad_input(host: ComputeHost) -> None:
 
 
 def test_a_remedy_is_a_line() -> None:
-    error = BrokenError("two\nlines", "mend it")
-    assert (str(error), error.remedy) == ("two lines", "mend it")
+    error = BrokenError("two\nlines", "fix it")
+    assert (str(error), error.remedy) == ("two lines", "fix it")
 
 
 def test_what_withholds() -> None:

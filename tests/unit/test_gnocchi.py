@@ -205,7 +205,7 @@ def test_in_place(path: Path, tmp_path: Path) -> None:
     ran = run("gnocchi-resources", str(link), "--in-place")
     backup = tmp_path / f"{gnocchi_resources.NAME}.bak"
     assert ran.out == (
-        f"{link}: 29 meters added; what it was before is in {backup}\n"
+        f"{link}: 29 meters added; the original is in {backup}\n"
     )
     assert path.read_text() == merge(CORE.read_text()).text
     assert backup.read_bytes() == CORE.read_bytes()
@@ -217,7 +217,7 @@ def test_in_place(path: Path, tmp_path: Path) -> None:
         )  # fmt: skip
     before = path.stat().st_ino
     ran = run("gnocchi-resources", str(path), "--in-place")
-    assert ran.out.endswith("mapped already; nothing was written\n")
+    assert ran.out.endswith("already mapped; nothing written\n")
     assert path.stat().st_ino == before
     assert backup.read_bytes() == CORE.read_bytes()
     assert len(list(tmp_path.iterdir())) == 3
@@ -240,7 +240,9 @@ def test_a_full_disk(
     monkeypatch.setattr(os, "fsync", fsync)
     ran = run("gnocchi-resources", str(path), "--in-place")
     assert ran.code == 2
-    assert ran.err.splitlines()[-1].startswith(f"InputError: FILE {path}: ")
+    assert ran.err.splitlines()[-1].startswith(
+        f"ceilometer-perf: error: FILE {path}: "
+    )
     assert path.read_bytes() == CORE.read_bytes()
     assert not list(path.parent.glob(".*"))
     assert backup.read_text() == "of the run before"
@@ -259,7 +261,7 @@ def test_a_file_that_changed_meanwhile(
     monkeypatch.setattr(gnocchi_resources, "merge", merged_late)
     ran = run("gnocchi-resources", str(path), "--in-place")
     assert ran.code == 2
-    assert "changed meanwhile: run this again" in ran.err
+    assert "changed in the meantime: run" in ran.err
     assert [each.read_text() for each in path.parent.iterdir()] == [
         "another's"
     ]
@@ -277,9 +279,11 @@ METHODS = "[{aggregation_methods: 5}]"
 INSTANCE = "resources:\n- resource_type: instance\n"
 BAD = {
     "not YAML": ("resources: [\n", ":2: not YAML: "),
-    "nothing": ("", ":1: no list of resources"),
-    "a list": ("- a\n", ":1: no list of resources"),
-    "resources of text": ("resources: [a]\n", ":1: no list of resources"),
+    "nothing": ("", ":1: it must have a list of resources"),
+    "a list": ("- a\n", ":1: it must have a list of resources"),
+    "resources of text": (
+        "resources: [a]\n", ":1: it must have a list of resources",
+    ),
     "two documents": ("a: b\n---\nc: d\n", ":2: not YAML: "),
     "a tag": ("!!python/none a\n", ":1: not YAML: "),
     "control characters": ("a: \x00\n", ":1: not YAML: "),
@@ -300,22 +304,22 @@ BAD = {
         ":1: the metrics",
     ),
     "deep": ("[" * 5000, ":1: not YAML: "),
-    "aliases of aliases": (_bomb("[1, 2, 3]"), ":6: its aliases make more"),
+    "aliases of aliases": (_bomb("[1, 2, 3]"), ":6: its aliases expand"),
     "part of itself": (
         f"{INSTANCE}  self: &a [*a]\n  metrics:\n    a:\n",
-        ":1: not YAML: it is nested too deeply, or in itself",
+        ":1: not YAML: it is nested too deeply or in itself",
     ),
     "no list of policies": (
         f"archive_policies: 5\n{INSTANCE}  metrics:\n    a:\n",
-        ":1: archive_policies is no list",
+        ":1: archive_policies must be a list",
     ),
     "no list of methods": (
         f"{INSTANCE}  metrics:\n    a:\narchive_policies: {METHODS}\n",
-        ":1: aggregation_methods is no list",
+        ":1: aggregation_methods must be a list",
     ),
     "shared": (
         f"{INSTANCE}  metrics: &a\n    a:\n- metrics: *a\n",
-        ":1: it is written in a way",
+        ":1: its layout",
     ),
 }  # fmt: skip
 
@@ -332,7 +336,7 @@ def test_bad_files(path: Path, text: str, says: str) -> None:
 
 def test_no_text(path: Path) -> None:
     path.write_bytes(b"a: \xff")
-    assert "save as UTF-8" in run("gnocchi-resources", str(path)).err
+    assert "save it as UTF-8" in run("gnocchi-resources", str(path)).err
 
 
 def test_too_much(path: Path) -> None:
@@ -346,8 +350,8 @@ def test_too_much(path: Path) -> None:
         (("--in-place",), "--in-place: name the FILE"),
         (("-", "--in-place"), "--in-place: name the FILE"),
         (("/no/such",), "FILE /no/such: "),
-        (("--rate-policy", ""), "--rate-policy '': no name"),
-        (("--gauge-policy", "a\nb"), "--gauge-policy 'a\\nb': no name"),
+        (("--rate-policy", ""), "--rate-policy '': must be"),
+        (("--gauge-policy", "a\nb"), "--gauge-policy 'a\\nb': must be"),
         (("/proc/self/status", "--in-place"), "/proc/self/status:"),
     ],
 )

@@ -19,7 +19,7 @@ EMPTIED = (
 )  # fmt: skip
 
 
-def mended(given: Given) -> str:
+def corrected(given: Given) -> str:
     try:
         return guest.apply(given.xml, given.requirements)
     except errors.NotInXMLError:
@@ -54,24 +54,24 @@ def rest(text: str) -> list[tuple[object, ...]]:
 
 @given(domains())
 def test_apply_makes_it_clean(given: Given) -> None:
-    assert guest.check(mended(given), given.requirements) == []
+    assert guest.check(corrected(given), given.requirements) == []
 
 
 @given(domains())
 def test_apply_is_idempotent(given: Given) -> None:
-    once = mended(given)
+    once = corrected(given)
     assert guest.apply(once, given.requirements) == once
 
 
 @given(domains())
 def test_apply_leaves_the_rest(given: Given) -> None:
-    assert rest(mended(given)) == rest(given.xml)
+    assert rest(corrected(given)) == rest(given.xml)
 
 
 @given(domains())
 def test_events_and_schedulers_of_others_stay(given: Given) -> None:
     before = etree.fromstring(given.xml)
-    after = etree.fromstring(mended(given))
+    after = etree.fromstring(corrected(given))
     asked = given.requirements.perf_events
     for event in before.iterfind("perf/event"):
         if event.get("name") not in asked:

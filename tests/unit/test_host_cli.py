@@ -28,7 +28,7 @@ def test_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "(use one of the others)" in ran.out
     assert "resctrl  yes" in ran.out
     assert "cpu_cycles               yes" in ran.out
-    assert "bus_cycles               yes  works, but not beside" in ran.out
+    assert "bus_cycles               yes  works, but not together" in ran.out
     assert "cmt                      no   Linux dropped" in ran.out
 
 
@@ -107,5 +107,5 @@ def test_a_uri_that_is_none(uri: str) -> None:
     assert json.loads(probe.out)["libvirt"]["error"].startswith("libvirt at")
     enable = run("guest", "enable", "cpu_clock", "--all", "--connect", uri)
     assert enable.code == 2
-    assert enable.err.startswith("SourceUnavailableError: libvirt at")
+    assert enable.err.startswith("ceilometer-perf: error: libvirt at")
     assert len(enable.err.splitlines()) == 1

@@ -161,7 +161,7 @@ def test_no_more_events_than_counters(counters: int) -> None:
     assert set(kept) == {*general[:counters], ON_ITS_OWN}
     assert report.counters.number == counters + 1
     left = advice.left_out(report)
-    assert "beside the others" in left["ref_cpu_cycles"]
+    assert "together with the others" in left["ref_cpu_cycles"]
     notes = " ".join(advice.notes(report))
     assert "nmi_watchdog=0" in notes
     before = HARDWARE[: HARDWARE.index(general[counters])]

@@ -59,7 +59,7 @@ def test_what_the_helper_itself_says_is_no_refusal(
 
     def gone(call: Callable[..., None], *arguments: str) -> None:
         asked.append(arguments)
-        raise ProcessLookupError(3, "the instance does not run")
+        raise ProcessLookupError(3, "the instance is not running")
 
     monkeypatch.setattr(privsep, "_ask", gone)
     for _ in range(2):

@@ -290,8 +290,8 @@ def server() -> Iterator[str]:
         ("[]", "not Prometheus"),
         ("{}", "not Prometheus"),
         ('{"status": "error", "error": "too many"}', "too many"),
-        ('{"status": "success", "data": {}}', "isn't Prometheus'"),
-        ('{"status": "success", "data": {"result": [1]}}', "isn't"),
+        ('{"status": "success", "data": {}}', "is not Prometheus'"),
+        ('{"status": "success", "data": {"result": [1]}}', "is not"),
         ('{"status": "success", "data": {"result": []}}', "rules"),
     ],
 )
@@ -317,9 +317,9 @@ def test_somebody_else_answers(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("-",), "a report is a file"),
-        (("x.html", "--save", "-"), "a report is a file"),
-        (("x.html", "--save", "./x.html"), "that is the report"),
+        (("-",), "a report must be a file"),
+        (("x.html", "--save", "-"), "a report must be a file"),
+        (("x.html", "--save", "./x.html"), "this is the report itself"),
         (("x.html", "--instance", "nope"), "--instance 'nope' is not a UUID"),
     ],
 )

@@ -112,7 +112,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     kept = ask(tmp_path, had)
     kept.save(tmp_path / "kept.json")
     assert Answers.load(tmp_path / "kept.json") == kept
-    # What is missing is not drawn, nor the growth of what began anew.
+    # What is missing is not drawn, nor the growth of what restarted.
     assert {
         value
         for series in kept.series.values()
@@ -264,7 +264,9 @@ def test_a_span_in_which_all_is_kept(tmp_path: Path) -> None:
 
 def test_no_span_in_which_all_is_kept(tmp_path: Path) -> None:
     kept = {"perf.coverage": (1.0,)}
-    with pytest.raises(ReportError, match=r"perf\.coverage in spans of 60 s"):
+    with pytest.raises(
+        ReportError, match=r"perf\.coverage with granularity 60 s"
+    ):
         ask(tmp_path, Had(NAMES, kept=kept))
 
 
@@ -281,7 +283,7 @@ REFUSED: dict[str, tuple[Had, tuple[str, ...], str]] = {
     "not kept": (
         Had(NAMES, kept={"perf.coverage": (3600,)}),
         ("--granularity", "1m"),
-        "perf.coverage in spans of 60 s",
+        "perf.coverage with granularity 60 s",
     ),
     "no metrics": (Had(NAMES, metrics="none"), (), "gnocchi_resources.yaml"),
     "no instances": (Had({}, metrics="none"), (), "no data for any panel"),
@@ -308,14 +310,14 @@ ANSWERS = {
     "404": (Answer(404, b"<html>"), "does the endpoint lead to Gnocchi?"),
     "500": (Answer(500, b"<p>" + b"x" * 10**6), "500"),
     "503": (Answer(503, b""), "503"),
-    "not JSON": (Answer(200, b"<html>hello</html>"), "no JSON list"),
-    "bytes": (Answer(200, b"\xff\xfe\x00"), "no JSON list"),
-    "an object": (Answer(200, b"{}"), "no JSON list"),
-    "other entries": (Answer(200, b"[1]"), "isn't Gnocchi's"),
-    "other objects": (Answer(200, b'[{"a": 1}]'), "isn't Gnocchi's"),
+    "not JSON": (Answer(200, b"<html>hello</html>"), "not a JSON list"),
+    "bytes": (Answer(200, b"\xff\xfe\x00"), "not a JSON list"),
+    "an object": (Answer(200, b"{}"), "not a JSON list"),
+    "other entries": (Answer(200, b"[1]"), "is not Gnocchi's"),
+    "other objects": (Answer(200, b'[{"a": 1}]'), "is not Gnocchi's"),
     "other policies": (
         Answer(200, b'[{"definition": [{"granularity": "soon"}]}]'),
-        "isn't Gnocchi's",
+        "is not Gnocchi's",
     ),
     "nothing": (Answer(None), "no answer"),
     "half": (Answer(200, b'[{"definition', late=3), "no answer"),

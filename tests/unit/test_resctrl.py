@@ -165,7 +165,7 @@ def test_uuid_that_is_not_the_process_s_own(
     """Names and other arguments are for the guest's owner to choose."""
     command = "\0".join(["qemu", *words, ""])
     (tmp_path / "proc" / "7" / "cmdline").write_text(command)
-    with pytest.raises(ProcessLookupError, match="does not run"):
+    with pytest.raises(ProcessLookupError, match="is not running"):
         watched.watch("web", ONE)
 
 
@@ -189,7 +189,7 @@ def test_process_that_ends_meanwhile(
 ) -> None:
     (tmp_path / "proc" / "7" / "task" / "7").rmdir()
     (tmp_path / "proc" / "7" / "task").rmdir()
-    with pytest.raises(ProcessLookupError, match=r"\] the instance does not"):
+    with pytest.raises(ProcessLookupError, match=r"\] the instance is not"):
         watched.watch("web", ONE)
 
 

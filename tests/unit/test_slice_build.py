@@ -178,7 +178,7 @@ def test_pins_are_the_templates_to_say(
         SliceError, match=r"half_1\.xml: vCPU 0-1 of a realtime"
     ):
         build(builder, slices, vcpus=2, flavor=flavor)
-    with pytest.raises(SliceError, match="The domain has 2 vCPUs, its flavor"):
+    with pytest.raises(SliceError, match="vCPU count is 2, its flavor's"):
         build(builder, slices, vcpus=3, flavor=flavor)
 
 

@@ -163,9 +163,14 @@ def test_the_rest_of_a_division_is_not_lost() -> None:
         ("<cputune><vcpupin vcpu='0' cpuset='x'/></cputune>", "", "", "'x'"),
         ("<cputune><vcpupin vcpu='x' cpuset='1'/></cputune>", "", "", "'x'"),
         ("<numatune><memory nodeset='9-1'/></numatune>", "", "", "'9-1'"),
-        ("", "<cpu><numa><cell id='x'/></numa></cpu>", "", "no whole number"),
-        ("", CELLS.replace("'1'", "'1e9'", 1), "", "no whole number"),
-        ("", CELLS.replace("GiB", "GB/s"), "", "no unit of libvirt's"),
+        (
+            "",
+            "<cpu><numa><cell id='x'/></numa></cpu>",
+            "",
+            "must be an integer",
+        ),
+        ("", CELLS.replace("'1'", "'1e9'", 1), "", "must be an integer"),
+        ("", CELLS.replace("GiB", "GB/s"), "", "must be one of libvirt's"),
         ("", "", hostdev("0000:3b:00.0").replace("0x3b", "0x"), "0x1a"),
         ("", "", hostdev("0000:3b:00.0").replace("0x3b", "1" * 99), "0x1a"),
         (

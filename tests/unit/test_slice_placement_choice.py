@@ -199,7 +199,7 @@ def test_an_allocation_that_no_slice_asks(host: Host) -> None:
         host.choose("vm")
     assert str(refused.value).startswith(
         "vm has {'CUSTOM_SLICE_8': 7} at 8_1; {'CUSTOM_SLICE_1': 3} at 8_1-1,"
-        " which is not what any slice asks"
+        " which matches no slice"
     )
 
 
@@ -293,7 +293,7 @@ def test_records_are_kept(tmp_path: Path) -> None:
 def test_records_that_somebody_changed(tmp_path: Path, text: str) -> None:
     path = tmp_path / "records.json"
     path.write_text(text)
-    with pytest.raises(ChoiceError, match="not as it was written: remove it"):
+    with pytest.raises(ChoiceError, match="is corrupt: remove it"):
         Records(path).read()
 
 

@@ -47,14 +47,23 @@ ANSWERS = {
     "500": (Answer(500, detail("oh dear")), "oh dear"),
     "500 with a page": (Answer(500, b"<p>" + b"x" * 10**6), "500"),
     "503": (Answer(503, b""), "503"),
-    "not JSON": (Answer(200, b"<html>hello</html>"), "no JSON object"),
-    "bytes": (Answer(200, b"\xff\xfe\x00"), "no JSON object"),
-    "a list": (Answer(200, b"[]"), "no JSON object"),
+    "not JSON": (Answer(200, b"<html>hello</html>"), "not a JSON object"),
+    "bytes": (Answer(200, b"\xff\xfe\x00"), "not a JSON object"),
+    "a list": (Answer(200, b"[]"), "not a JSON object"),
     "nothing in it": (Answer(200, b""), "no 'resource_providers'"),
     "another service": (Answer(200, b'{"a": 1}'), "no 'resource_providers'"),
-    "other JSON": (Answer(200, b'{"resource_providers": 7}'), "unlike"),
-    "other entries": (Answer(200, b'{"resource_providers": [1]}'), "unlike"),
-    "null": (Answer(200, b'{"resource_providers": null}'), "unlike"),
+    "other JSON": (
+        Answer(200, b'{"resource_providers": 7}'),
+        "are not Placement's",
+    ),
+    "other entries": (
+        Answer(200, b'{"resource_providers": [1]}'),
+        "are not Placement's",
+    ),
+    "null": (
+        Answer(200, b'{"resource_providers": null}'),
+        "are not Placement's",
+    ),
     "empty": (Answer(200, b'{"resource_providers": []}'), "no compute node"),
 }
 

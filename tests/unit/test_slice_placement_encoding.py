@@ -72,7 +72,7 @@ def test_parts_may_be_of_several_classes_and_depths() -> None:
 REFUSED: dict[str, tuple[list[Row], str]] = {
     "leaves that are not interchangeable": (
         [("a", "X", None), ("a1", "Y", "a"), ("b", "X", None)],
-        "Slices a and b are both CUSTOM_X but are not divided alike",
+        "Slices a and b are both CUSTOM_X but are divided differently",
     ),
     "one divided otherwise": (
         [

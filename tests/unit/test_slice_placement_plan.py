@@ -76,7 +76,7 @@ def test_all_that_changes_is_closed_before_anything_opens() -> None:
     there = snapshot(PAIR)
     assert len(unsettled(wanted(new), there)) == 2
     what = told(plan(NODE, wanted(new), there, ()))
-    made = what.index("make node_d")
+    made = what.index("create node_d")
     assert what.index("reserve all of node_a") < made
     assert what.index("reserve all of node_c") < made
     assert what.index("remove node_c") < made

@@ -86,9 +86,9 @@ def test_outside_of_the_parent() -> None:
         b=taking("b", 1, 2, 3, pci=(GPU,)),
     )
     assert told(found) == [
-        "outside: b takes CPU 2, which whole has not",
-        "outside: b takes CPU 3, which whole has not",
-        f"outside: b takes PCI device {GPU}, which whole has not",
+        "outside: b takes CPU 2, which whole does not have",
+        "outside: b takes CPU 3, which whole does not have",
+        f"outside: b takes PCI device {GPU}, which whole does not have",
     ]
     assert [lines(breach) for breach in found] == [
         ["b.xml:12", "whole.xml:10"],
@@ -265,7 +265,7 @@ ONE = tree(a=None)
          [("missing: a takes 2 MiB of node 1 in pages of 2 MiB, the host has "
           "0 KiB")]),
         (taking("a", memory={ANY: 200}),
-         ["floating: the memory is bound to no NUMA node: add <numatune>"]),
+         ["floating: the memory is not bound to a NUMA node: add <numatune>"]),
         (taking("a", pci=("0000:00:00.0",)),
          ["missing: the host has no PCI device 0000:00:00.0"]),
         (taking("a", mdevs=("x",)),
@@ -292,8 +292,8 @@ def test_what_slices_take_together() -> None:
     )
     assert found == [
         (
-            "missing: b and the slices before it that are part of no other "
-            "take 120 KiB of node 0 in pages of 4 KiB, the host has 100 KiB"
+            "missing: b and the top-level slices before it take 120 KiB of "
+            "node 0 in pages of 4 KiB, the host has 100 KiB"
         )
     ]
 

@@ -141,9 +141,9 @@ def test_bad_names(conf: Conf, name: Any) -> None:
         ("", "not JSON"),
         ("[" * 100000, "not JSON"),
         ("1" * 100000, "not JSON"),
-        ('["whole"]', "is no JSON object"),
-        ('{"name": "a", "name": "b"}', "the key 'name' is in it twice"),
-        ('{"a": {"b": 1, "b": 1}}', "the key 'b' is in it twice"),
+        ('["whole"]', "must be a JSON object"),
+        ('{"name": "a", "name": "b"}', "the key 'name' is given twice"),
+        ('{"a": {"b": 1, "b": 1}}', "the key 'b' is given twice"),
     ],
 )
 def test_no_object(conf: Conf, text: str, said: str) -> None:
@@ -154,7 +154,7 @@ def test_no_object(conf: Conf, text: str, said: str) -> None:
 
 def test_twin_names(conf: Conf) -> None:
     message = conf.add(**WHOLE).add(**HALF).add(**HALF).refusal()
-    assert "entry 3 (half), name: half is that of" in message
+    assert "entry 3 (half), name: half is already that of" in message
     assert "entry 2 (half)" in message
 
 

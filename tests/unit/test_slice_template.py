@@ -148,12 +148,12 @@ LOOPS = (
         ("{{ instance + 1 }}", "line 2: TypeError"),
         ("{% macro a() %}\n{{ b }}{% endmacro %}\n{{ a() }}", "3: 'b' is"),
         # Files.
-        ("{% include '/etc/passwd' %}", "line 2: include is not for"),
-        ("{% include ['a'] ignore missing %}", "line 2: include is not for"),
-        ("{% import 'a' as a %}", "line 2: import is not for"),
-        ("{% from 'a' import b %}", "line 2: from is not for"),
-        ("{% extends '/etc/passwd' %}", "line 2: extends is not for"),
-        ("{% if 1 %}{% include 'a' %}{% endif %}", "include is not for"),
+        ("{% include '/etc/passwd' %}", "line 2: include is not avail"),
+        ("{% include ['a'] ignore missing %}", "line 2: include is not avail"),
+        ("{% import 'a' as a %}", "line 2: import is not avail"),
+        ("{% from 'a' import b %}", "line 2: from is not avail"),
+        ("{% extends '/etc/passwd' %}", "line 2: extends is not avail"),
+        ("{% if 1 %}{% include 'a' %}{% endif %}", "include is not avail"),
         # Internals.
         ("{{ instance.__class__ }}", "'__class__' of 'dict' object is unsafe"),
         ("{{ ''['__class__'] }}", "unsafe"),
@@ -174,7 +174,7 @@ LOOPS = (
         ("{{ instance|tojson }}", "No filter named 'tojson'"),
         (
             "{% autoescape false %}{{ 1 }}{% endautoescape %}",
-            "line 2: autoescape is not for",
+            "line 2: autoescape is not avail",
         ),
         # Time and space.
         ("{{ range(999999999)|list }}", "Range too big"),
@@ -213,7 +213,7 @@ def test_the_culprit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template, "CPU_SECONDS", 0.5)
     good = Template("good.xml", "{{ instance.name }}")
     bad = Template("a.xml", "{{ 9 ** (9 ** 9) }}")
-    with pytest.raises(TemplateError, match=r"^a\.xml: rendering it takes"):
+    with pytest.raises(TemplateError, match=r"^a\.xml: rendering takes"):
         template.render_all([(good, SAMPLE), (bad, SAMPLE), (good, SAMPLE)])
 
 

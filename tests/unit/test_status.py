@@ -139,7 +139,7 @@ def test_for_people_each_remedy_is_there_once(host: ComputeHost) -> None:
     assert ran.out.count("To do: set [perf] poll_realtime_guests") == 1
     assert ran.out.count("To do: add it to [libvirt]") == 1
     assert "(web-0, web-1, web-2, web-3, web-4 and 3 others)" in ran.out
-    assert "Not Nova's, so nothing is published of: bad?name" in ran.out
+    assert "Not created by Nova, so not published: bad?name" in ran.out
     assert "\x1b" not in ran.out
 
 

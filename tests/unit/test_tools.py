@@ -93,9 +93,9 @@ def test_the_cloud_before_it_is_installed(
     ("script", "words", "said"),
     [
         ("install.sh", ["--wrong"],
-         "takes no arguments, this is one: --wrong"),
+         "does not take arguments: --wrong"),
         ("options.sh", ["--wrong"],
-         "--wrong is no option: the one argument is a file"),
+         "--wrong is not an option: the only argument is a file"),
         ("options.sh", ["/nowhere/file"],
          "/nowhere/file: there is no folder /nowhere"),
     ],

@@ -28,7 +28,7 @@ class World:
     """A guest, its QEMU process and libvirt's counters, as they behave.
 
     The counters see the vCPUs from a boot with the events in the XML until
-    something opens them anew; then only QEMU's main thread, which uses one
+    something opens them again; then only QEMU's main thread, which uses one
     hundredth of what the vCPUs do.
     """
 

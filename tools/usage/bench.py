@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one polling cycle costs, next to core's pollsters and bare libvirt.
+"""Cost of one polling cycle, compared with core's pollsters and bare libvirt.
 
-All variants run on one lab in one run, by turns, so that what else happens
-on the machine hits them alike; figures are medians. Look at the ratios:
+All variants run on one lab in one run, by turns, so that other load on
+the machine affects them alike; figures are medians. Look at the ratios:
 seconds differ from machine to machine.
 
 raw        the bare bulk call for perf statistics, from Python
@@ -15,20 +15,20 @@ core_make  as many samples as ours, made with core's helper
 core       a whole cycle of core's four perf pollsters
 virsh      one 'virsh domstats --perf'
 discovery  our discovery of the instances; core_discovery is core's
-processes  what /proc says of each guest's process; us_per_guest of that
+processes  reading each guest's process from /proc; us_per_guest of that
 cycle      the agent's cycle: our discovery, then all our pollsters
 core_cycle the agent's cycle: core's discovery, then its four perf pollsters
 
 wall_s and cpu_s (user and system, the caller's) are seconds per cycle. What
-takes less than 50 ms is run that often in a row, so that it is measured warm
-like the slow ones. calls are libvirt's remote procedure calls per cycle,
+takes less than 50 ms is repeated in a row, so that it is measured warm like
+the slow ones. calls are libvirt's remote procedure calls per cycle,
 counted on the wire once all is known: in steady state. virsh opens a
 connection each time, and its calls include that. --events core gives the
 guests the four events that core reads, and so compares like with like; by
 default they have all.
 
---rdt measures what reading L3 occupancy and memory bandwidth costs, by
-source.
+--rdt measures the cost of reading L3 occupancy and memory bandwidth,
+by source.
 
 Half of the guests have perf's events, and are read by those and by resctrl
 groups of our own; the other half have libvirt's monitors. Figures are per
@@ -52,7 +52,7 @@ from tools.usage.numbers import at_least
 
 
 def parser() -> argparse.ArgumentParser:
-    """What its command line may be."""
+    """The parser of its command line."""
     parser = argparse.ArgumentParser(
         prog="bench.sh",
         description=__doc__,

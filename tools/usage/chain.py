@@ -3,10 +3,10 @@
 
 On this machine, from nothing: the lab's guests, ceilometer-polling with our
 pollsters, RabbitMQ, ceilometer-agent-notification, Gnocchi on PostgreSQL, and
-Prometheus, which scrapes the agent's own exporter. Each is a private one on
-the loopback interface; the host's services are left alone. All that the agent
-sent is held against what libvirt told it, word for word, and against what
-comes out of both databases. The exit code is 0 if all is equal. Needs root.
+Prometheus, which scrapes the agent's own exporter. Each is a private instance
+on the loopback interface; the host's services are left alone. Every value that
+the agent sent is compared with what libvirt reported to it and with both
+databases. The exit code is 0 if all is equal. Needs root.
 """
 
 import argparse
@@ -17,7 +17,7 @@ PARTS = ("gnocchi", "prometheus")
 
 
 def parser() -> argparse.ArgumentParser:
-    """What its command line may be."""
+    """The parser of its command line."""
     parser = argparse.ArgumentParser(
         prog="chain.sh", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""See samples of real guests come out of Ceilometer's own services.
+"""Show samples of real guests from Ceilometer's own services.
 
 Starts a private libvirtd with tiny guests, runs the polling and the
 notification service on it, and prints how fast each counter of each guest
-grew. Needs root, stops all that it started, leaves any other libvirtd alone.
+grew. Needs root, stops everything that it started, leaves any other libvirtd
+alone.
 """
 
 import argparse
@@ -19,7 +20,7 @@ KINDS: tuple[Literal["spin", "idle", "paused"], ...] = (
 
 
 def parser() -> argparse.ArgumentParser:
-    """What its command line may be."""
+    """The parser of its command line."""
     parser = argparse.ArgumentParser(
         prog="demo.sh", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Break things under the agent for minutes, and count what that costs.
+"""Inject faults under the agent for minutes, and count lost or wrong samples.
 
 Each scenario has a lab of its own: a private libvirtd, real QEMU guests. In
 all but 'steady' the real ceilometer-polling runs, with a cycle a second,
-the shortest that it can do; 'steady' runs our discovery and pollsters in this
-process, one cycle after the other, to get at thousands of them.
+the shortest possible; 'steady' runs our discovery and pollsters in this
+process, one cycle after the other, to run thousands of them.
 
 A sample of a counter is lost where an instance's next one came a cycle too
 late, time apart in which the guest was off or its counters rightly withheld.
 It is untrue where a clock differs by a tenth from the CPU time that /proc
-shows for the QEMU process, where a counter fell though its `since` says that
-it went on, and where it is of an instance that was gone.
+shows for the QEMU process, where a counter fell though its `since` did not
+change, and where its instance was gone.
 
 With --properties the property tests run instead, with random seeds and fifty
-times the examples of tools/test.sh: what they find is printed, and belongs
-into the test as an @example.
+times the examples of tools/test.sh: what they find is printed, and should
+be added to the test as an @example.
 
-The exit code is 1 if anything is amiss.
+The exit code is 1 if anything is wrong.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from tests.soak.what import WHAT
 
 
 def parser() -> argparse.ArgumentParser:
-    """What its command line may be."""
+    """The parser of its command line."""
     parser = argparse.ArgumentParser(
         prog="soak.sh", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -17,7 +17,7 @@ from ceilometer_perf.guest.elements import (
 )
 from ceilometer_perf.guest.elements.base import Element
 
-#: In the order in which they are mended: I/O threads follow the emulator.
+#: In the order in which they are fixed: I/O threads follow the emulator.
 ELEMENTS: tuple[Element[Any], ...] = (
     perf.EVENT,
     features.PMU,

@@ -20,7 +20,7 @@ REMEDY = (
 class Element(Generic[W]):
     """One element of a domain, and the rule that it follows.
 
-    ``W`` is whatever the rule asks of this element. ``faults`` and ``merge``
+    ``W`` is what the rule requires of this element. ``faults`` and ``merge``
     compare and change what the XML means, never how it is spelled.
     """
 
@@ -28,10 +28,10 @@ class Element(Generic[W]):
     where: str
     why: str
     remedy: str
-    #: What this domain must say, None if nothing is asked. Raises
+    #: What this domain must contain, None if nothing is required. Raises
     #: NotInXMLError if only Nova can tell.
     wanted: Callable[[xml.Element, Requirements], W | None]
-    #: A sentence on each thing that the domain doesn't say.
+    #: A sentence for each thing that is missing or wrong.
     faults: Callable[[xml.Element, W], Iterable[str]]
-    #: Make it say so, and change nothing else.
+    #: Fix that, and change nothing else.
     merge: Callable[[xml.Element, W], None]

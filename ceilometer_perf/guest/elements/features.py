@@ -24,7 +24,7 @@ def _wanted(_root: xml.Element, asked: Requirements) -> str | None:
 def _faults(root: xml.Element, state: str) -> Iterator[str]:
     pmu = root.find("features/pmu")
     if pmu is None:
-        yield f"the PMU is the hypervisor's choice instead of {state}"
+        yield f"the PMU is left to the hypervisor instead of {state}"
     elif pmu.get("state", "on") != state:
         yield f"the PMU is {pmu.get('state', 'on')} instead of {state}"
 

@@ -17,7 +17,7 @@ ORDER = ("hugepages", "nosharepages", "locked")
 def _flag(
     tag: str, why: str, asks: Callable[[Requirements], bool], missing: str
 ) -> Element[str]:
-    """An empty element whose presence says it all."""
+    """An empty element whose presence is its meaning."""
 
     def wanted(_root: xml.Element, asked: Requirements) -> str | None:
         return tag if asks(asked) else None

@@ -108,11 +108,11 @@ def _element(
     return Element(
         name=tag,
         where=f"/domain/cputune/{tag}/monitor",
-        why="guest --monitors asks for it: libvirt then tells the "
-        f"{what} of the guest's vCPUs",
-        remedy="Define what guest apply --monitors prints; it holds from the "
-        "next start by libvirt until Nova writes the XML anew, as it does at "
-        "a hard reboot",
+        why=f"guest --monitors asks for it: libvirt then reports the {what} "
+        "of the guest's vCPUs",
+        remedy="Define what guest apply --monitors prints; it holds from "
+        "the next start by libvirt until Nova rewrites the XML, as "
+        "at a hard reboot",
         wanted=_wanted,
         faults=faults,
         merge=merge,

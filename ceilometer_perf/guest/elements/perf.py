@@ -2,7 +2,7 @@
 """``<perf><event name=... enabled='yes'/></perf>``.
 
 Nova writes it in ``LibvirtConfigGuest._format_perf_events``, once for each
-time that nova.conf names the event. Events that somebody else enabled stay.
+time that nova.conf names the event. Events enabled by others stay.
 """
 
 from collections.abc import Iterator
@@ -36,9 +36,9 @@ def _faults(root: xml.Element, events: Events) -> Iterator[str]:
     for event in events:
         states = _states(root, event)
         if not states:
-            yield f"perf event {event} is not there"
+            yield f"perf event {event} is missing"
         elif len(states) > 1:
-            yield f"perf event {event} is there twice: libvirt refuses that"
+            yield f"perf event {event} is listed twice: libvirt refuses that"
         elif states != ["yes"]:
             yield f"perf event {event} is turned off"
 
@@ -58,8 +58,8 @@ def _merge(root: xml.Element, events: Events) -> None:
 EVENT = Element(
     name="event",
     where="/domain/perf/event",
-    why="[libvirt] enabled_perf_events asks for it; libvirt counts a guest's "
-    "vCPUs only if the event is there when the guest starts",
+    why="[libvirt] enabled_perf_events asks for it; libvirt counts a "
+    "guest's vCPUs only if the event is enabled when the guest starts",
     remedy="Hard-reboot the instance with that nova.conf, or use guest "
     "enable; it counts from the next boot",
     wanted=_wanted,

@@ -2,7 +2,7 @@
 """``<cputune>``: ``<emulatorpin>`` and ``<iothreadpin>`` of a realtime guest.
 
 Nova writes them in ``LibvirtDriver._get_guest_numa_config``, both for the
-CPUs of ``_get_emulatorpin_cpuset``, so that QEMU's own threads keep off the
+CPUs of ``_get_emulatorpin_cpuset``, so that QEMU's own threads stay off the
 host CPUs of the realtime vCPUs. They are computed from the pins that stand.
 """
 

@@ -25,7 +25,7 @@ def is_realtime(document: str | bytes) -> bool:
 
 
 def _scheduled(root: xml.Element) -> Iterator[tuple[xml.Element, set[int]]]:
-    """Each vcpusched with the vCPUs that it is about."""
+    """Each vcpusched with its vCPUs."""
     elements = root.findall("cputune/vcpusched")
     if len(elements) > domain.vcpu_count(root):
         raise errors.DomainXMLError("There are more <vcpusched> than vCPUs")

@@ -51,7 +51,7 @@ def probe(
     perf: Kernel | None = None,
     is_root: bool | None = None,
 ) -> Probed:
-    """Try every event of libvirt's; all but ``libvirt`` defaults to here."""
+    """Try every event; all but ``libvirt`` defaults to this host."""
     here = machine.read(root)
     perf = perf or Kernel()
     is_root = os.geteuid() == 0 if is_root is None else is_root

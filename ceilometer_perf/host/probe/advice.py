@@ -28,9 +28,9 @@ def left_out(report: Probed) -> Mapping[str, str]:
 
 def _crowded_out(report: Probed) -> str:
     return (
-        f"works, but not beside the others: {report.counters.number} hardware "
-        "counters are free, and with more events than that all are counted "
-        "too low"
+        "works, but not together with the others: with more events than free "
+        f"hardware counters ({report.counters.number}), all are counted too "
+        "low"
     )
 
 
@@ -61,8 +61,8 @@ def notes(report: Probed) -> Iterator[str]:
     """What an operator should know of the list as a whole."""
     if any(trial.works is None for trial in report.trials):
         yield (
-            "not asked as root, as libvirtd would: events that this user "
-            "can't judge are left out"
+            "not run as root, as libvirtd is: events that this user can't "
+            "try are left out"
         )
     if report.virt.is_remote:
         yield (
@@ -72,19 +72,19 @@ def notes(report: Probed) -> Iterator[str]:
     if report.virt.error is not None:
         library = ".".join(map(str, report.virt.library))
         yield (
-            f"libvirt at {report.virt.uri} was not reached; it is taken to "
-            f"be {library}, as the library here is"
+            f"libvirt at {report.virt.uri} was not reached; assuming "
+            f"{library}, the version of the library here"
         )
     if report.counters.number is None:
         yield (
-            "how many hardware counters are free was not measured: as root "
-            "it is"
+            "the number of free hardware counters was not measured: run as "
+            "root"
         )
     yield from _crowd(report)
 
 
 def _crowd(report: Probed) -> Iterator[str]:
-    """More hardware events than counters: what to give up for another."""
+    """More hardware events than counters: what could be dropped."""
     crowd = [t for t in report.trials if _is_crowded_out(t, report)]
     if not crowd:
         return
@@ -97,8 +97,8 @@ def _crowd(report: Probed) -> Iterator[str]:
     ]
     if rivals:
         yield (
-            "to have one of those that found no counter, drop one of these "
-            f"instead, the least telling first: {', '.join(rivals)}"
+            "to keep an event that found no counter, drop one of these "
+            f"instead, the least useful first: {', '.join(rivals)}"
         )
     else:
         yield (
@@ -108,7 +108,7 @@ def _crowd(report: Probed) -> Iterator[str]:
     if report.machine.nmi_watchdog:
         yield (
             "the NMI watchdog holds one counter of each CPU; "
-            "kernel.nmi_watchdog=0 sets it free"
+            "kernel.nmi_watchdog=0 frees it"
         )
 
 

@@ -27,7 +27,7 @@ class Counters:
 
 
 def measure(found: Sequence[Trial], perf: Kernel) -> Counters:
-    """Find room for each event in turn, for the most telling ones first.
+    """Find room for each event in turn, the most useful ones first.
 
     Events differ in the counters that they can use, so one may still fit
     after another doesn't. When all fit, copies of the first show how much

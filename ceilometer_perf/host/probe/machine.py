@@ -22,7 +22,7 @@ class ResctrlState:
     features: tuple[str, ...] = ()
     #: How many groups can be monitored at once.
     rmids: int | None = None
-    #: How many there are, of any kind and whoever made them.
+    #: How many there are, of any kind and any creator.
     in_use: int = 0
 
 

@@ -14,7 +14,7 @@ from ceilometer_perf.host.probe.trials import Trial
 from ceilometer_perf.host.probe.virt import Virt
 
 MOUNT = "mount -t resctrl resctrl /sys/fs/resctrl"
-RESTART = "restart libvirtd, which looks for resctrl at its start only"
+RESTART = "restart libvirtd, which looks for resctrl only when it starts"
 BOOT = "boot the kernel with rdt=cmt,mbmtotal,mbmlocal"
 
 
@@ -23,9 +23,9 @@ class RdtSource:
     """One of the places that the numbers come from, first choice first."""
 
     name: Literal["perf", "libvirt", "resctrl"]
-    #: None if that can't be told.
+    #: None if unknown.
     works: bool | None
-    #: Why it doesn't, and what mends that.
+    #: Why it doesn't, and how to fix that.
     reason: str | None = None
     remedy: str | None = None
 
@@ -45,7 +45,7 @@ def _perf(machine: Machine, trials: Sequence[Trial]) -> RdtSource:
         return RdtSource("perf", works=True)
     others = "use one of the others"
     if machine.cqm_type is None:
-        reason = "the kernel has no PMU intel_cqm, as since Linux 4.14"
+        reason = "the kernel has no PMU intel_cqm (dropped in Linux 4.14)"
         return RdtSource("perf", False, reason, others)
     works = None if any(t.works is None for t in found) else False
     return RdtSource("perf", works, found[0].reason, others)
@@ -55,17 +55,17 @@ def _libvirt(machine: Machine, libvirt: Virt) -> RdtSource:
     if libvirt.error is not None:
         remedy = "give its URI with --connect"
         return RdtSource("libvirt", None, "libvirt was not reached", remedy)
-    # It looks for resctrl at its start, and doesn't notice what changes.
+    # It looks for resctrl when it starts, and doesn't notice changes.
     there = libvirt.is_remote or machine.resctrl.features
     if libvirt.monitors and there:
         return RdtSource("libvirt", works=True)
     if there:
         reason = "libvirt's capabilities have no monitors"
         return RdtSource("libvirt", False, reason, RESTART)
-    reason = "it needs resctrl, and its monitoring features"
+    reason = "it needs resctrl and its monitoring features"
     if not machine.resctrl.possible:
         return RdtSource("libvirt", False, reason)
-    remedy = f"fix resctrl as said there, then {RESTART}"
+    remedy = f"fix resctrl as described there, then {RESTART}"
     return RdtSource("libvirt", False, reason, remedy)
 
 
@@ -82,7 +82,7 @@ def _resctrl(machine: Machine) -> RdtSource:
             "resctrl",
             False,
             "this kernel has no resctrl, or sees no CPU that has it",
-            f"where the CPU has it, {BOOT}; a virtual machine has none",
+            f"if the CPU has it, {BOOT}; virtual machines have none",
         )
     if found.mounted is None:
         return RdtSource("resctrl", False, "resctrl is not mounted", MOUNT)
@@ -93,6 +93,6 @@ def _resctrl(machine: Machine) -> RdtSource:
             "resctrl",
             False,
             f"{found.in_use} of {found.rmids} RMIDs are in use",
-            "remove groups that nobody needs, of pqos for one",
+            "remove unused groups, such as those of pqos",
         )
     return RdtSource("resctrl", works=True)

@@ -29,7 +29,7 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What became of one event that was tried."""
+    """The result of trying one event."""
 
     event: Event
     #: None if this user can't tell.

@@ -50,12 +50,12 @@ def is_remote(uri: str) -> bool:
     """Whether a URI of libvirt's names a host: ``qemu+ssh://host/system``."""
     try:
         return urlsplit(uri).hostname is not None
-    except ValueError:  # libvirt has the better words for a malformed one
+    except ValueError:  # libvirt reports malformed URIs better
         return False
 
 
 def ask(uri: str) -> Virt:
-    """Ask libvirt; that it doesn't answer is part of the result."""
+    """Ask libvirt; no answer is a result, too."""
     library = domains.library_version()
     try:
         with Connection(uri) as connection:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Slices as Placement counts them, so that none that overlap go out."""
+"""Slices in Placement, so that overlapping ones are never allocated."""

@@ -42,7 +42,7 @@ _SCHEMAS: Mapping[str, Mapping[str, Any]] = {
 
 
 def fault(key: str, value: object) -> str | None:
-    """What is unlike Placement in the value under a key, if anything."""
+    """What is wrong in the value under a key, if anything."""
     import jsonschema  # of an extra
 
     validator = jsonschema.Draft202012Validator(_SCHEMAS[key])

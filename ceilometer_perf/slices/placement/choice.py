@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which slice an instance gets: Placement has said of which kind.
+"""Which slice an instance gets; Placement has chosen its class.
 
 Most allocations mean one slice. A part of a pool is any of its class: the
-first in nova.conf's order in which nothing runs, and that nobody was given
-who doesn't run yet.
+first in nova.conf's order in which nothing runs, and that is not reserved
+for an instance that doesn't run yet.
 """
 
 import dataclasses
@@ -33,12 +33,12 @@ class Chooser:
     def choose(
         self, consumer: str, taken: Callable[[], Taken], records: Records
     ) -> str:
-        """The slice; the same as long as it has it.
+        """The slice; the same one on every call.
 
         :raises ChoiceError: there is none that could be named.
         """
         candidates = self._meant(consumer)
-        # Read after Placement: who has an allocation by now may run by now.
+        # Read after Placement: an instance with an allocation may run by now.
         running = taken()
         valid = dict(self._valid(records.read(), running))
         self._refuse_unknown(consumer, candidates, running)
@@ -56,7 +56,7 @@ class Chooser:
             raise ChoiceError(
                 f"{consumer} has no allocation of a slice of {self.node.name}:"
                 " is it an instance's UUID, was it scheduled here, and has "
-                "`slice sync` told Placement of these slices?"
+                "`slice sync` registered these slices?"
             )
         found = [
             name
@@ -68,8 +68,8 @@ class Chooser:
                 f"{dict(units)} at {name}" for name, units in allocated.items()
             )
             raise ChoiceError(
-                f"{consumer} has {told}, which is not what any slice asks: "
-                "make its flavor as `slice flavors` prints it"
+                f"{consumer} has {told}, which matches no slice: create its "
+                "flavor as `slice flavors` prints it"
             )
         return found
 
@@ -92,7 +92,7 @@ class Chooser:
     def _valid(
         self, records: Mapping[str, str], running: Taken
     ) -> Iterator[tuple[str, str]]:
-        """Without those who run, and those whose allocation is gone."""
+        """Without those that run, and those whose allocation is gone."""
         for consumer, name in records.items():
             if name not in self.tree.specs or _runs(consumer, running):
                 continue
@@ -118,8 +118,8 @@ class Chooser:
                 ):
                     raise ChoiceError(
                         f"Domain {domain} runs in the slice {name}, which "
-                        "nova.conf doesn't have, so what is free is not "
-                        "known: give the slice its name back, or reboot the "
+                        "is not in nova.conf, so what is free is unknown: "
+                        "give the slice its name back, or reboot the "
                         "instance"
                     )
 
@@ -131,7 +131,7 @@ class Chooser:
         running: Taken,
         records: Mapping[str, str],
     ) -> str:
-        """The slice it has already, if nobody else has; else a free one."""
+        """The slice it already has, if no other has it; else a free one."""
         had = [
             name for name in candidates if consumer in running.get(name, ())
         ]
@@ -160,7 +160,7 @@ def _runs(consumer: str, running: Taken) -> bool:
 def _holders(
     consumer: str, running: Taken, records: Mapping[str, str]
 ) -> Mapping[str, str]:
-    """Who has a slice but the one who asks."""
+    """The holders of slices other than this consumer."""
     holders = {name: other for other, name in records.items()}
     for name, domains in running.items():
         others = [domain for domain in domains if domain != consumer]

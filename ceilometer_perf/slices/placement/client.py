@@ -35,7 +35,7 @@ SERVICE = openstack.Service(
         403: "has the user in [placement] of nova.conf the admin or service "
         "role?",
         404: "does the endpoint lead to Placement?",
-        406: f"it must know microversion {MICROVERSION}, as from Yoga on",
+        406: f"it must support microversion {MICROVERSION}, as from Yoga on",
     },
 )
 
@@ -80,7 +80,7 @@ def _refusals(before: str = "") -> Iterator[None]:
 
 
 class Client:
-    """Calls whose every failure is one line."""
+    """Calls; every failure is one line."""
 
     def __init__(self, api: openstack.Api) -> None:
         self._api = api
@@ -97,7 +97,7 @@ class Client:
         fault = answers.fault(key, value)
         if fault is not None:
             raise PlacementError(
-                f"The {key} in the answer to GET {path} are unlike "
+                f"The {key} in the answer to GET {path} are not "
                 f"Placement's: {openstack.short(fault, 100)}; does the "
                 "endpoint lead to Placement?"
             )
@@ -108,7 +108,7 @@ class Client:
     ) -> Mapping[str, Any]:
         """Send a request; its answer, empty where Placement has none.
 
-        :raises ConflictError: 409, or 404 for a thing of which we knew.
+        :raises ConflictError: 409, or 404 for a known object.
         :raises PlacementError: any other failure.
         """
         with _refusals():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Slices in the words of Placement: providers, and what a flavor asks.
+"""Slices in terms of Placement: providers, and what a flavor requests.
 
 Placement doesn't know that slices overlap; it only counts. A slice with parts
 excludes them because its request takes all that they would be counted from:
@@ -81,12 +81,12 @@ class Encoding:
 
 
 def ours(trait: str) -> bool:
-    """Whether it is for us to put and to remove."""
+    """Whether it is ours to add and remove."""
     return trait == MARKER or trait.startswith(_SHAPE)
 
 
 def is_shape(trait: str) -> bool:
-    """Whether it tells what the slices of a class ask."""
+    """Whether it is a digest of what the slices of a class request."""
     return trait.startswith(_SHAPE) and _PART not in trait
 
 
@@ -199,8 +199,8 @@ def _refuse_other_shapes(tree: Tree, shapes: Mapping[str, _Shape]) -> None:
         other = first.setdefault(resource_class, name)
         if shapes[other].asks != shape.asks:
             raise EncodingError(
-                f"Slices {other} and {name} are both {resource_class} but are "
-                f"not divided alike ({_within(tree, other)} and "
+                f"Slices {other} and {name} are both {resource_class} but "
+                f"are divided differently ({_within(tree, other)} and "
                 f"{_within(tree, name)}), and one flavor can't ask for "
                 "either: give one of them another resource_class"
             )
@@ -215,7 +215,7 @@ def _within(tree: Tree, name: str) -> str:
 
 
 def _refuse_twins(tree: Tree, shapes: Mapping[str, _Shape]) -> None:
-    """Groups can't be told to come from below one and the same slice."""
+    """Groups can't be required to come from below the same slice."""
     first: dict[str, str] = {}
     for name in (name for name in tree if shapes[name].parts):
         resource_class = tree.specs[name].resource_class

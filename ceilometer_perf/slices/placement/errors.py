@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Placement refuses, and what can't be told to it; one line each."""
+"""What Placement refuses, and what can't be expressed in it; one line each."""
 
 from ceilometer_perf.slices.errors import SliceError
 
@@ -13,7 +13,7 @@ class PlacementError(SliceError):
 
 
 class ConflictError(PlacementError):
-    """What was read is no longer so: read again, and decide again."""
+    """What was read is outdated: read and decide again."""
 
 
 class NotThereError(ConflictError):

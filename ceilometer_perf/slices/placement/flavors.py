@@ -22,7 +22,7 @@ class Flavor:
     properties: Mapping[str, str]
 
     def commands(self) -> Iterator[str]:
-        """For a shell: make it, and let it ask for what it must."""
+        """For a shell: create it, and set its extra specs."""
         vcpus, ram = (
             "" if value is None else f" --{option} {value}"
             for option, value in (

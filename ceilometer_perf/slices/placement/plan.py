@@ -6,8 +6,8 @@ with all of it reserved: nothing more is allocated from it. What the new
 slices share with it is not known here, so while there is any such, nothing
 opens that isn't open: what is new or changed is reserved too.
 
-All that changes is closed before anything opens. A close fails if somebody
-allocated from the provider since it was read, and then all is read again.
+Everything that changes is closed before anything opens. A close fails if the
+provider was allocated from since it was read; then everything is read again.
 """
 
 import dataclasses
@@ -123,16 +123,16 @@ def _reserved(present: Present) -> Inventories:
 def _vocabulary(
     wanted: Mapping[str, Wanted], snapshot: Snapshot
 ) -> Iterator[Write]:
-    """Classes and traits that Placement has never heard of."""
+    """Classes and traits that Placement does not have."""
     classes = {name for each in wanted.values() for name in each.resources}
     for name in sorted(classes - snapshot.resource_classes):
         yield Write(
             "PUT", f"/resource_classes/{name}", None,
-            f"make the resource class {name}",
+            f"create the resource class {name}",
         )  # fmt: skip
     traits = {name for each in wanted.values() for name in each.traits}
     for name in sorted(traits - snapshot.traits):
-        yield Write("PUT", f"/traits/{name}", None, f"make the trait {name}")
+        yield Write("PUT", f"/traits/{name}", None, f"create the trait {name}")
 
 
 def _close(present: Present) -> Write:
@@ -153,7 +153,7 @@ def _establish(
     if present is None:
         yield Write(
             "POST", "/resource_providers", {**body, "uuid": wanted.uuid},
-            f"make {wanted.name}",
+            f"create {wanted.name}",
         )  # fmt: skip
     elif (present.name, present.parent) != (wanted.name, node.uuid):
         what = f"rename {present.name} to {wanted.name}, below {node.name}"

@@ -93,15 +93,15 @@ def find_node(client: Client, name: str) -> Node:
         if provider["parent_provider_uuid"] is None:
             return Node(provider["uuid"], provider["name"])
     raise PlacementError(
-        f"Placement has no compute node {name!r}: has nova-compute run on it? "
-        "Name it as `openstack hypervisor list` does, with --node"
+        f"Placement has no compute node {name!r}: has nova-compute started "
+        "on it? Name it as `openstack hypervisor list` does, with --node"
     )
 
 
 def wanted(node: Node, encoded: Encoding) -> Mapping[str, Wanted]:
     """The providers of a host's slices, by UUID.
 
-    A UUID follows from those of node and slice: who comes again finds the
+    A UUID follows from those of node and slice, so every run finds the
     same. Names begin with the node's, since they are unique in Placement.
     """
     found = {}
@@ -157,6 +157,6 @@ def _present(client: Client, provider: Mapping[str, Any]) -> Present:
 
 
 def consumers(client: Client, uuid: str) -> tuple[str, ...]:
-    """Who has allocations of a provider."""
+    """The consumers of a provider."""
     path = f"/resource_providers/{uuid}/allocations"
     return tuple(sorted(client.get(path, "allocations")))

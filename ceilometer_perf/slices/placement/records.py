@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Slices that were chosen for instances that don't run yet.
 
-A small file below ``[DEFAULT] state_path`` of nova.conf, and a lock: who
-chooses on a host waits until the one before has noted the choice.
+A small file below ``[DEFAULT] state_path`` of nova.conf, and a lock: choices
+on a host are made and recorded one at a time.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ class Records:
         self._path = path
 
     def read(self) -> Mapping[str, str]:
-        """All of them; none if nobody has chosen yet."""
+        """All of them; none if none was chosen yet."""
         try:
             found = json.loads(files.read(self._path))
         except FileNotFoundError:
@@ -41,13 +41,13 @@ class Records:
             isinstance(name, str) for name in found.values()
         ):
             raise ChoiceError(
-                f"{self._path} is not as it was written: remove it once all "
-                "instances that were given a slice run"
+                f"{self._path} is corrupt: remove it once all instances "
+                "that were given a slice run"
             )
         return found
 
     def write(self, records: Mapping[str, str]) -> None:
-        """All of them anew, or none if that fails half-way."""
+        """Replace all of them, or none if that fails."""
         new = self._path.with_suffix(".new")
         with new.open("w") as file:
             json.dump(records, file, indent=2, sort_keys=True)

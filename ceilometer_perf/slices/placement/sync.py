@@ -18,7 +18,7 @@ from ceilometer_perf.slices.placement.providers import (
     Wanted,
 )
 
-#: How often to start over after somebody else changed the same providers.
+#: How often to start over after others changed the same providers.
 ATTEMPTS = 8
 _GENERATION = "resource_provider_generation"
 

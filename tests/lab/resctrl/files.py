@@ -47,7 +47,7 @@ class GroupFolders(Mapping[str, Folder]):
 
 
 class Tree:
-    """The whole file system, made anew for each look at it."""
+    """The whole file system, created for each access."""
 
     def __init__(self, all_groups: Groups, hardware: Callable[[], Hardware]):
         self._groups = all_groups

@@ -54,7 +54,8 @@ def end(folder: Path) -> None:
                 os.kill(pid, signum)
             if signum != signal.SIGTERM and _ended(folder):
                 break
-    if (folder / FOLDER).exists() or (folder / SETTINGS).exists():
+    # Not asked of the mount point: without its server that is an error.
+    if (folder / SETTINGS).exists():
         _unmount(folder / FOLDER)
 
 
