@@ -6,6 +6,7 @@ By default from fixed seeds, so that no run fails by chance. With
 ones, many more; what they find is printed, and becomes an ``@example``.
 """
 
+import os
 import signal
 
 from hypothesis import HealthCheck, settings
@@ -26,3 +27,7 @@ settings.load_profile("fixed")
 # tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# pytest-xdist tells its workers how wide the terminal is; commands that tests
+# run write to a pipe.
+os.environ.pop("COLUMNS", None)
