@@ -65,7 +65,10 @@ def test_what_is_added() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"vcpus": "4"}, "instance.vcpus: '4' is not of type 'integer'; expected"),
+        (
+            {"vcpus": "4"},
+            "instance.vcpus: '4' is not of type 'integer'; expected",
+        ),
         ({"vcpus": 0}, "instance.vcpus: 0 is less than"),
         ({"vcpus": True}, "instance.vcpus: True is not"),
         ({"vcpus": 10**9}, "instance.vcpus"),
