@@ -19,7 +19,7 @@ Row = tuple[str, str, str, str]
 
 
 class Doctor(base.Lister):
-    """Check each link from nova.conf to Gnocchi; report the first broken."""
+    """Find the first broken link between nova.conf and Gnocchi."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The agent's options, and Nova's."""

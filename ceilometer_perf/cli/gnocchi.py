@@ -53,7 +53,7 @@ class Resources(base.Text):
     def answer(self, parsed_args: argparse.Namespace) -> tuple[str, Any]:
         """The file, or the outcome."""
         if parsed_args.in_place and parsed_args.file in (None, "-"):
-            raise errors.InputError("--in-place: name the FILE to rewrite")
+            raise errors.InputError("--in-place needs FILE")
         name = parsed_args.file or str(agent_conf.core(gnocchi_resources.CORE))
         before = _text(name)
         merged = _merged(name, before, parsed_args)

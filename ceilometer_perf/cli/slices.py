@@ -83,7 +83,7 @@ def _add_machine(
         "--uri",
         dest="uri",
         metavar="URI",
-        help="ask the libvirt of the compute host instead",
+        help="read them from the libvirt of the compute host instead",
     )
     parser.add_argument(
         "--devices",

@@ -27,7 +27,7 @@ from ceilometer_perf.plural import number_of
 from ceilometer_perf.reading import SourceUnavailableError
 
 SAFE = (
-    "take what 'ceilometer-perf host probe --nova-conf' prints, restart "
+    "use the output of 'ceilometer-perf host probe --nova-conf', restart "
     "nova-compute and hard reboot the instances"
 )
 
@@ -36,9 +36,7 @@ def nova_conf(patient: Patient) -> Finding:
     """Nova enables events that this host can count, and no others."""
     path = patient.nova_conf
     if path is None:
-        return warning(
-            "there is no nova.conf here", "name it with --nova-conf"
-        )
+        return warning("no nova.conf found", "give its path with --nova-conf")
     try:
         names = nova.read(path).perf_events
     except errors.GuestError as error:
@@ -215,8 +213,8 @@ def gate(patient: Patient) -> Finding:
     counters = {meter.name for meter in COUNTERS}
     if asked <= counters and not asked.intersection(passing):
         raise BrokenError(
-            f"what passes ({listed(sorted(set(passing)))}) is not what "
-            "polling.yaml asks for",
+            f"the published counters ({listed(sorted(set(passing)))}) are "
+            "not those that polling.yaml asks for",
             "ask for these, or enable the events of the others in nova.conf",
         )
     if withheld:

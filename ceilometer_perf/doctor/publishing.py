@@ -44,13 +44,13 @@ def pipeline(patient: Patient) -> Finding:
     names = polled(patient)
     through = set(_through(sources, names))
     if not through:
-        raise BrokenError(f"{path} lets none of our meters through",
+        raise BrokenError(f"{path} passes none of our meters",
                           LET_THROUGH)  # fmt: skip
     kept = [name for name in names if name not in through]
     if kept:
-        return warning(f"{path} does not let {listed(kept)} through",
+        return warning(f"{path} does not pass {listed(kept)}",
                        LET_THROUGH)  # fmt: skip
-    return fine(f"{path} lets all that is polled through")
+    return fine(f"{path} passes everything that is polled")
 
 
 def mapping(patient: Patient) -> Finding:
@@ -76,7 +76,7 @@ def mapping(patient: Patient) -> Finding:
         )
     if not checked:
         return fine("nothing is published to Gnocchi")
-    return fine(f"{listed(map(str, checked))} maps all that is polled")
+    return fine(f"{listed(map(str, checked))} maps everything that is polled")
 
 
 def _path(patient: Patient) -> Path:

@@ -48,7 +48,7 @@ def cpu_policy(asked: Asked) -> str | None:
         raise errors.NovaRefusal(
             "ImageCPUPinningForbidden",
             f"The image's hw_cpu_policy={image} asks for more than the "
-            f"flavor's hw:cpu_policy={flavor}: take another flavor or unset "
+            f"flavor's hw:cpu_policy={flavor}: use another flavor or unset "
             "the image's",
         )
     return flavor or image

@@ -85,8 +85,8 @@ def _checked(conf: cfg.ConfigOpts) -> NovaConf:
     if both:
         raise errors.NovaRefusal(
             "InvalidConfiguration",
-            f"[compute] cpu_dedicated_set and cpu_shared_set both hold CPU "
-            f"{cpus.text(both)}: take it out of one of them",
+            "[compute] cpu_dedicated_set and cpu_shared_set both contain "
+            f"CPU {cpus.text(both)}: remove it from one of them",
         )
     return NovaConf(
         perf_events=tuple(conf.libvirt.enabled_perf_events),
@@ -104,6 +104,7 @@ def _cpu_set(option: str, value: str | None) -> frozenset[int] | None:
     if not chosen:
         raise errors.NovaRefusal(
             "Invalid",
-            f"[compute] {option} = {value} names no CPU: name one or unset it",
+            f"[compute] {option} = {value} contains no CPU: add one or "
+            "unset it",
         )
     return chosen

@@ -78,8 +78,8 @@ def _pool(conf: NovaConf, host: HostFacts) -> frozenset[int]:
     if not conf.shared_cpus & host.online:
         raise errors.NovaRefusal(
             "Invalid",
-            f"[compute] cpu_shared_set = {cpus.text(conf.shared_cpus)} names "
-            f"no CPU that is online; those are {cpus.text(host.online)}",
+            f"[compute] cpu_shared_set = {cpus.text(conf.shared_cpus)} "
+            f"contains no online CPU; online are {cpus.text(host.online)}",
         )
     return conf.shared_cpus & host.online
 

@@ -26,8 +26,8 @@ def parse(document: str | bytes) -> _Tree:
     tag = tree.getroot().tag
     if tag != "domain":
         raise errors.DomainXMLError(
-            f"The root element is <{tag}>, not <domain>: use what "
-            "virsh dumpxml --inactive prints"
+            f"The root element is <{tag}>, not <domain>: use the output of "
+            "virsh dumpxml --inactive"
         )
     return tree
 

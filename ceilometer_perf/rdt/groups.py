@@ -89,9 +89,11 @@ class Groups:
             try:
                 self._helper.release(uuid)
             except (OSError, ValueError) as exc:
-                LOG.debug("The group of %s is left: %s", uuid, exc)
+                LOG.debug(
+                    "The resctrl group of %s is not removed: %s", uuid, exc
+                )
             except Exception as exc:  # whatever privsep makes of a failure
-                LOG.debug("No group is removed: %s", exc)
+                LOG.debug("No resctrl group is removed: %s", exc)
                 return  # one that hangs would hold up each of the others
 
     def _watch(

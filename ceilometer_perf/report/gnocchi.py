@@ -238,7 +238,7 @@ def search(
     }
     match = SEARCH.fullmatch(text)
     if match is None:
-        raise ReportError(f"a filter that can't be asked for: {text}")
+        raise ReportError(f"unsupported filter: {text}")
     attribute, operator, name = match.groups()
     if name not in values:
         return there
@@ -303,8 +303,8 @@ def _is_none(error: openstack.ServiceError, operations: str) -> bool:
         (_, aggregation), *_ = said["detail"]
         raise ReportError(
             f"Gnocchi has no {aggregation} for {operations}: map the meter "
-            f"to an archive policy that has, such as {RATE_POLICY}; metrics "
-            "that are there already keep theirs"
+            f"to an archive policy that has it, such as {RATE_POLICY}; "
+            "existing metrics keep theirs"
         )
     return False
 

@@ -143,8 +143,8 @@ def _resources(found: Any) -> list[Any]:
     ):
         raise MappingError(
             1,
-            "it must have a list of resources at its top, as core's "
-            f"{NAME} has",
+            "it must have a list of resources at its top, as in core's "
+            f"{NAME}",
         )
     return listed
 
@@ -163,8 +163,8 @@ def _metrics(root: Any) -> yaml.MappingNode:
             return _block(_value(resource, "metrics"), resource)
     raise MappingError(
         root.start_mark.line + 1,
-        f"no resource_type {RESOURCE_TYPE} in resources: add it, as core's "
-        f"{NAME} has it",
+        f"no resource_type {RESOURCE_TYPE} in resources: add it, as in "
+        f"core's {NAME}",
     )
 
 
@@ -173,8 +173,8 @@ def _block(metrics: Any, resource: yaml.Node) -> yaml.MappingNode:
         return metrics
     raise MappingError(
         (metrics or resource).start_mark.line + 1,
-        f"the metrics of resource_type {RESOURCE_TYPE} are not written as "
-        "lines of 'NAME:' below each other: write them so",
+        f"the metrics of resource_type {RESOURCE_TYPE} must be written as "
+        "'NAME:', one per line",
     )
 
 
@@ -257,7 +257,7 @@ def _warnings(found: Mapping[str, Any], policies: Policies) -> Iterator[str]:
         )
     if any("archive_policy" in each for each in _instances(found)):
         yield (
-            f"archive_policy of resource_type {RESOURCE_TYPE} goes before "
+            f"archive_policy of resource_type {RESOURCE_TYPE} overrides "
             "those of its metrics: remove it"
         )
 

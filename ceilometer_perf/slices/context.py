@@ -175,7 +175,7 @@ def _told(error: Any) -> str:
     where = "".join(steps).lstrip(".") or "the top level"
     right = error.schema.get("description")
     words = error.message if len(error.message) < 200 else error.validator
-    return f"{where}: {words}" + (f"; it is {right}" if right else "")
+    return f"{where}: {words}" + (f"; expected: {right}" if right else "")
 
 
 def _illegal(value: Any, where: str) -> Iterator[str]:

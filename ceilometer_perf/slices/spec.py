@@ -221,7 +221,7 @@ def _refuse_cycle(entry: _Entry, by_name: dict[str, _Entry]) -> None:
     named = circle if len(circle) <= MOST_NAMED else [*circle[:3], "..."]
     raise SpecError(
         f"{entry.where}, conflict_parent: it is part of itself "
-        f"({' in '.join([*named, circle[0]])}); leave conflict_parent out of "
+        f"({' in '.join([*named, circle[0]])}); remove conflict_parent from "
         "the largest of them"
     )
 

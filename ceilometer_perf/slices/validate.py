@@ -80,6 +80,7 @@ def _nova(
             if both:
                 what = (
                     f"CPU {cpus.text(both)} of {name} is in [compute] "
-                    f"{option}, so Nova gives it to others too: take it out"
+                    f"{option}, so Nova gives it to other instances, too: "
+                    "remove it there"
                 )
                 yield Breach("nova", (name,), what, (taken[both[0]],))

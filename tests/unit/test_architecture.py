@@ -12,7 +12,7 @@ import ceilometer_perf
 
 PACKAGE = pathlib.Path(ceilometer_perf.__file__).parent
 PAGE = PACKAGE.parent / "doc" / "source" / "architecture.rst"
-ROOMS = {
+PACKAGES = {
     path.stem
     for path in PACKAGE.iterdir()
     if (path.suffix == ".py" or (path / "__init__.py").exists())
@@ -20,21 +20,21 @@ ROOMS = {
 }
 
 
-def floors() -> list[set[str]]:
-    """The rooms of each floor, the lowest first."""
+def layers() -> list[set[str]]:
+    """The packages of each layer, the lowest first."""
     text = PAGE.read_text().partition("An import never points up")[2]
     block = text.partition(".. code-block:: text\n\n")[2].partition("\n\n")[0]
     return [set(line.strip().split(", ")) for line in block.split("\n")][::-1]
 
 
-def room_of(path: pathlib.Path) -> str:
+def package_of(path: pathlib.Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def modules() -> Iterator[tuple[str, list[str]]]:
-    """Each module's room, and what it imports, by dotted names."""
+    """Each module's package, and what it imports, by dotted names."""
     for path in PACKAGE.rglob("*.py"):
-        yield room_of(path), list(imported(path))
+        yield package_of(path), list(imported(path))
 
 
 def imported(path: pathlib.Path) -> Iterator[str]:
@@ -46,35 +46,37 @@ def imported(path: pathlib.Path) -> Iterator[str]:
 
 
 def importers(library: str) -> set[str]:
-    """The rooms with a module that imports a library."""
+    """The packages with a module that imports a library."""
     return {
-        room
-        for room, names in modules()
+        package
+        for package, names in modules()
         if library in {name.partition(".")[0] for name in names}
     }
 
 
-def known_rooms(names: list[str]) -> set[str]:
+def known_packages(names: list[str]) -> set[str]:
     found = re.findall(r"\bceilometer_perf\.(\w+)", " ".join(names))
-    return set(found) & ROOMS
+    return set(found) & PACKAGES
 
 
-def test_every_room_is_on_the_page() -> None:
+def test_every_package_is_on_the_page() -> None:
     table = PAGE.read_text().partition("Import rules")[0]
-    assert set(re.findall(r"``([a-z_]+)``", table)) >= ROOMS
+    assert set(re.findall(r"``([a-z_]+)``", table)) >= PACKAGES
 
 
-def test_every_room_is_on_one_floor() -> None:
-    assert sorted(itertools.chain.from_iterable(floors())) == sorted(ROOMS)
+def test_every_package_is_on_one_layer() -> None:
+    assert sorted(itertools.chain.from_iterable(layers())) == sorted(PACKAGES)
 
 
 def test_imports_never_point_up() -> None:
-    height = {room: n for n, floor in enumerate(floors()) for room in floor}
+    height = {
+        package: n for n, layer in enumerate(layers()) for package in layer
+    }
     up = [
-        f"{room} imports {other}"
-        for room, names in modules()
-        for other in known_rooms(names) - {room}
-        if room in height and height[other] >= height[room]
+        f"{package} imports {other}"
+        for package, names in modules()
+        for other in known_packages(names) - {package}
+        if package in height and height[other] >= height[package]
     ]
     assert up == []
 
@@ -87,8 +89,8 @@ def test_who_may_know_whom() -> None:
 
 def test_the_tables_know_nobody_else() -> None:
     known: defaultdict[str, set[str]] = defaultdict(set)
-    for room, names in modules():
-        known[room] |= known_rooms(names) - {room}
+    for package, names in modules():
+        known[package] |= known_packages(names) - {package}
     assert known["events"] == set()
     assert known["meters"] == {"events"}
     assert known["guest"] == {"events", "files"}

@@ -203,7 +203,7 @@ def no_mapping(host: ComputeHost) -> None:
         (no_events, "XML", "no running instance has events"),
         (not_counted, "PMU", "counts no event of web"),
         (in_doubt, "gate", "in_doubt"),
-        (not_asked_for, "gate", "not what polling.yaml asks for"),
+        (not_asked_for, "gate", "not those that polling.yaml asks"),
         (no_pipeline, "pipeline.yaml", "none of our meters"),
         (dangling, "pipeline.yaml", "nowhere"),
         (no_publisher, "pipeline.yaml", "no publishers in sink gnocchi"),

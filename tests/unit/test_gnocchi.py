@@ -347,8 +347,8 @@ def test_too_much(path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--in-place",), "--in-place: name the FILE"),
-        (("-", "--in-place"), "--in-place: name the FILE"),
+        (("--in-place",), "--in-place needs FILE"),
+        (("-", "--in-place"), "--in-place needs FILE"),
         (("/no/such",), "FILE /no/such: "),
         (("--rate-policy", ""), "--rate-policy '': must be"),
         (("--gauge-policy", "a\nb"), "--gauge-policy 'a\\nb': must be"),

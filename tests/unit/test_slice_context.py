@@ -65,11 +65,14 @@ def test_what_is_added() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"vcpus": "4"}, "instance.vcpus: '4' is not of type 'integer'; it"),
+        (
+            {"vcpus": "4"},
+            "instance.vcpus: '4' is not of type 'integer'; expected",
+        ),
         ({"vcpus": 0}, "instance.vcpus: 0 is less than"),
         ({"vcpus": True}, "instance.vcpus: True is not"),
         ({"vcpus": 10**9}, "instance.vcpus"),
-        ({"uuid": "x"}, "it is a UUID"),
+        ({"uuid": "x"}, "expected: a UUID"),
         ({"uuid": None}, "instance.uuid: None is not"),
         ({"name": ""}, "instance.name"),
         ({"name": "a\x00"}, "instance.name has a character"),

@@ -143,7 +143,7 @@ def test_what_overlaps_is_not_given(host: Host) -> None:
     for consumer, name in (("whole", "8_1"), ("half", "8_1-1")):
         with pytest.raises(ChoiceError, match=f"None of {name} is free") as no:
             host.choose(consumer)
-        assert "given one to " + consumer in str(no.value)
+        assert "allocated one to " + consumer in str(no.value)
         assert f"single has {SINGLES[0]}" in str(no.value)
     assert not host.path.exists()
 
@@ -164,8 +164,8 @@ def test_none_is_free(host: Host) -> None:
     with pytest.raises(ChoiceError) as refused:
         host.choose("one-more")
     assert str(refused.value) == (
-        f"None of {', '.join(SINGLES)} is free, though Placement has given "
-        "one to one-more: "
+        f"None of {', '.join(SINGLES)} is free, although Placement "
+        "allocated one to one-more: "
         + ", ".join(f"in-{name} has {name}" for name in SINGLES)
         + ". Has an instance here no allocation?"
     )

@@ -11,8 +11,8 @@ from ceilometer_perf.guest.requirements import Requirements
 W = TypeVar("W")
 
 REMEDY = (
-    "Hard-reboot the instance so that Nova writes it, or define what guest "
-    "apply prints; it holds from the next boot"
+    "Hard-reboot the instance so that Nova writes it, or define the output "
+    "of guest apply; it takes effect at the next boot"
 )
 
 

@@ -110,9 +110,9 @@ def _element(
         where=f"/domain/cputune/{tag}/monitor",
         why=f"guest --monitors asks for it: libvirt then reports the {what} "
         "of the guest's vCPUs",
-        remedy="Define what guest apply --monitors prints; it holds from "
-        "the next start by libvirt until Nova rewrites the XML, as "
-        "at a hard reboot",
+        remedy="Define the output of guest apply --monitors; it takes "
+        "effect at the next start by libvirt, until Nova rewrites "
+        "the XML, as at a hard reboot",
         wanted=_wanted,
         faults=faults,
         merge=merge,

@@ -147,8 +147,8 @@ class Chooser:
             if each in holders
         )
         raise ChoiceError(
-            f"None of {', '.join(candidates)} is free, though Placement has "
-            f"given one to {consumer}: {told}. Has an instance here no "
+            f"None of {', '.join(candidates)} is free, although Placement "
+            f"allocated one to {consumer}: {told}. Has an instance here no "
             "allocation?"
         )
 
