@@ -3,6 +3,7 @@
 
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,12 @@ def test_scripts_refuse_in_one_line(
 
 def test_every_scenario_is_described() -> None:
     assert list(WHAT) == list(SCENARIOS)
+
+
+def test_what_mutants_change_and_who_must_notice_is_there() -> None:
+    table = tomllib.loads((TOOLS.parent / "tests/mutants.toml").read_text())
+    for module, tests in table["tests"].items():
+        assert (TOOLS.parent / f"ceilometer_perf/{module}.py").exists()
+        for name in tests:
+            assert (TOOLS.parent / f"tests/unit/{name}.py").exists()
+    assert table["equivalent"].keys() <= table["tests"].keys()
