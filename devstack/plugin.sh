@@ -35,7 +35,7 @@ function _ceilometer_perf_configure_nova {
         events=$(sed -n 's/^enabled_perf_events = //p' <<<"$answer")
     fi
     if [[ -z $events ]]; then
-        echo "This host can count no perf event: nova.conf stays as it is"
+        echo "This host can't count any perf event: nova.conf is unchanged"
         return
     fi
     iniset "$NOVA_CONF" libvirt enabled_perf_events "$events"

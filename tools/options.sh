@@ -11,6 +11,6 @@ die() { echo "$(basename "$0"): $*" >&2; exit 2; }
 file=${1:-etc/ceilometer/perf.conf.sample}
 generator=.venv/bin/oslo-config-generator
 case "$file" in -*) die "$file is not an option: the only argument is a file" ;; esac
-[ -d "$(dirname "$file")" ] || die "$file: there is no folder $(dirname "$file")"
+[ -d "$(dirname "$file")" ] || die "$file: no such folder: $(dirname "$file")"
 [ -x $generator ] || die "$generator is missing: run tools/install.sh first"
 exec $generator --namespace ceilometer_perf --output-file "$file"

@@ -54,7 +54,7 @@ done
 
 # pytest's own last line says how many passed.
 summary=$(tail -n 1 "$logs/pytest" | sed -e 's/\x1b\[[0-9;]*m//g' -e 's/^=* *//' -e 's/ *=*$//')
-echo "test.sh: $summary; all of it $((SECONDS - began)) s, $(cpu_seconds) s of CPU time"
+echo "test.sh: $summary; total $((SECONDS - began)) s, $(cpu_seconds) s of CPU time"
 if [ ${#failed[@]} -gt 0 ]; then
     echo "test.sh: failed: ${failed[*]}" >&2
     exit 1

@@ -46,7 +46,7 @@ def add_agent(parser: argparse.ArgumentParser) -> None:
         "--uri",
         dest="uri",
         metavar="URI",
-        help="libvirt URI (default: what ceilometer.conf says)",
+        help="libvirt URI (default: the one in ceilometer.conf)",
     )
 
 

@@ -172,8 +172,8 @@ def _check(args: argparse.Namespace) -> None:
     for name, origins in GO_WITH.items():
         if getattr(args, name) and args.origin not in origins:
             raise errors.InputError(
-                f"--{name.replace('_', '-')} goes with --from "
-                f"{' or '.join(origins)} only"
+                f"--{name.replace('_', '-')} needs --from "
+                f"{' or '.join(origins)}"
             )
 
 

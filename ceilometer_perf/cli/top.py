@@ -139,8 +139,8 @@ class Top(base.Lister):
         """Read, wait, read again: the difference, as numbers."""
         if parsed_args.interval < SHORTEST:
             raise errors.InputError(
-                f"--interval {parsed_args.interval:g}: two readings closer "
-                f"than {SHORTEST:g} s say nothing"
+                f"--interval {parsed_args.interval:g}: must be at least "
+                f"{SHORTEST:g} s"
             )
         if parsed_args.formatter != "table" and not parsed_args.once:
             raise errors.InputError(

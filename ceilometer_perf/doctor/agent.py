@@ -125,7 +125,7 @@ def polling(patient: Patient) -> Finding:
             f"{path}: more than one source asks for {listed(twice)}",
             "keep it in one: its samples are sent once for each",
         )
-    return fine(f"{path} asks for {number_of(len(asked), 'meter')} of ours")
+    return fine(f"{path} asks for {len(asked)} of our meters")
 
 
 def polled(patient: Patient) -> list[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lab for people: it stays until they take it down."""
+"""A lab for manual use; it runs until it is taken down."""
 
 import argparse
 import itertools
@@ -71,17 +71,17 @@ def _add_up_options(command: argparse.ArgumentParser) -> None:
         "--kind",
         choices=["mix", *KINDS],
         default="mix",
-        help="what they do, default: all of it in turn",
+        help="what they do (default: each of these in turn)",
     )
     command.add_argument(
         "--fake-pmu",
         action="store_true",
-        help="make up the hardware counters that this host lacks",
+        help="emulate the hardware counters that this host lacks",
     )
     command.add_argument(
         "--resctrl",
         action="store_true",
-        help="make up resctrl: L3 occupancy and memory bandwidth",
+        help="emulate resctrl: L3 occupancy and memory bandwidth",
     )
 
 
@@ -92,7 +92,7 @@ def _count(text: str) -> int:
 
 
 def up(arguments: argparse.Namespace) -> None:
-    """Bring a lab up."""
+    """Start a lab."""
     lab = Lab(
         fake_pmu=arguments.fake_pmu,
         resctrl=Hardware() if arguments.resctrl else None,
@@ -110,7 +110,7 @@ def up(arguments: argparse.Namespace) -> None:
 
 
 def down(arguments: argparse.Namespace) -> None:
-    """Take the lab down, whatever is left of it."""
+    """Stop the lab and remove everything that belongs to it."""
     there = cleaning.is_lab(arguments.folder)
     if there:
         keeper.take_down(arguments.folder)

@@ -98,7 +98,7 @@ def test_the_cloud_before_it_is_installed(
         ("options.sh", ["--wrong"],
          "--wrong is not an option: the only argument is a file"),
         ("options.sh", ["/nowhere/file"],
-         "/nowhere/file: there is no folder /nowhere"),
+         "/nowhere/file: no such folder: /nowhere"),
     ],
 )  # fmt: skip
 def test_scripts_refuse_in_one_line(

@@ -223,7 +223,7 @@ def _refuse_twins(tree: Tree, shapes: Mapping[str, _Shape]) -> None:
         if other != name:
             raise EncodingError(
                 f"Slices {other} and {name} are both {resource_class} and "
-                "have parts that have parts; a flavor can't tell Placement to "
+                "have parts that have parts; a flavor can't make Placement "
                 "take all parts from below one of them, so it would mix "
                 "them: give one of them another resource_class"
             )
