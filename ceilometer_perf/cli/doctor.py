@@ -28,7 +28,7 @@ class Doctor(base.Lister):
         parser.add_argument(
             "--nova-conf",
             metavar="FILE",
-            type=Path,
+            type=options.path,
             help=f"nova.conf of this host (default: {NOVA_CONF})",
         )
         return parser

@@ -25,6 +25,7 @@ class Resources(base.Text):
         parser.add_argument(
             "file",
             nargs="?",
+            type=options.name,
             metavar="FILE",
             help=f"{gnocchi_resources.NAME} to read; - is standard input "
             "(default: the installed Ceilometer's)",

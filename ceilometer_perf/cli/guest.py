@@ -47,6 +47,7 @@ def _add_inputs(parser: argparse.ArgumentParser, *, vcpus: bool) -> None:
     )
     group.add_argument(
         "--nova-conf",
+        type=options.name,
         metavar="FILE",
         help="nova.conf of the compute host; without it, nothing is "
         "assumed about that host",
@@ -149,7 +150,10 @@ def _add_domain(parser: argparse.ArgumentParser) -> None:
     """The options that select a domain and define what it should be."""
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument(
-        "--xml", metavar="FILE", help="domain XML; - is standard input"
+        "--xml",
+        type=options.name,
+        metavar="FILE",
+        help="domain XML; - is standard input",
     )
     which.add_argument(
         "--instance",

@@ -14,6 +14,18 @@ from ceilometer_perf.guest.domain import UNITS
 LOCAL = "qemu:///system"
 
 
+def name(word: str) -> str:
+    """The name of a file or folder on the command line."""
+    if not word:
+        raise argparse.ArgumentTypeError("must name a file, and is empty")
+    return word
+
+
+def path(word: str) -> pathlib.Path:
+    """The same as a path."""
+    return pathlib.Path(name(word))
+
+
 def add_connect(parser: argparse.ArgumentParser) -> None:
     """Where libvirt is."""
     parser.add_argument(
@@ -32,6 +44,7 @@ def add_config_file(parser: argparse.ArgumentParser) -> None:
         "--config-file",
         action="append",
         default=[],
+        type=name,
         metavar="FILE",
         help="the agent's ceilometer.conf; may be repeated (default: the "
         "files that the agent reads)",
@@ -55,7 +68,7 @@ def add_sys(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--sys",
         default=pathlib.Path("/sys"),
-        type=pathlib.Path,
+        type=path,
         metavar="DIR",
         help="sysfs of the compute host (default: /sys)",
     )

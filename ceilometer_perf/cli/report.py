@@ -52,7 +52,7 @@ class Report(base.Command):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Where the data is, what of it, and where the page goes."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("file", metavar="FILE", type=Path)
+        parser.add_argument("file", metavar="FILE", type=options.path)
         parser.add_argument(
             "--from",
             dest="origin",
@@ -90,13 +90,13 @@ class Report(base.Command):
         )
         parser.add_argument(
             "--data",
-            type=Path,
+            type=options.path,
             metavar="JSON",
             help="with --from file: the file that --save wrote",
         )
         parser.add_argument(
             "--save",
-            type=Path,
+            type=options.path,
             metavar="JSON",
             help="also save the data, for --from file",
         )

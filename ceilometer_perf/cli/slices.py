@@ -46,6 +46,7 @@ def add_nova_conf(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nova-conf",
         required=True,
+        type=options.name,
         metavar="FILE",
         help="nova.conf of the compute host, with its [libvirt] slice_spec",
     )
@@ -63,6 +64,7 @@ def _add_schemas(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--schemas",
         default=libvirt_schema.FOLDER,
+        type=options.name,
         metavar="DIR",
         help=f"folder of libvirt's schemas (default: {libvirt_schema.FOLDER})",
     )
@@ -75,6 +77,7 @@ def _add_machine(
     which = parser.add_mutually_exclusive_group(required=required)
     which.add_argument(
         "--capabilities",
+        type=options.name,
         metavar="FILE",
         help="output of virsh capabilities on the compute host",
     )
@@ -87,6 +90,7 @@ def _add_machine(
     )
     parser.add_argument(
         "--devices",
+        type=options.name,
         metavar="PATH",
         help="with --capabilities: output of virsh nodedev-dumpxml for its "
         "devices, a file or a folder of files",
@@ -238,6 +242,7 @@ class Validate(base.Lister):
         _add_schemas(parser)
         parser.add_argument(
             "--instance-json",
+            type=options.name,
             metavar="FILE",
             help="the instance to render templates for (default: a sample)",
         )
@@ -294,6 +299,7 @@ class Render(base.Text):
         parser.add_argument(
             "--instance-json",
             required=True,
+            type=options.name,
             metavar="FILE",
             help="the instance; - is standard input",
         )
@@ -369,7 +375,7 @@ class Generate(base.Lister):
         parser.add_argument(
             "--output",
             required=True,
-            type=pathlib.Path,
+            type=options.path,
             metavar="DIR",
             help="folder to create, with templates and lines for nova.conf",
         )

@@ -112,3 +112,24 @@ def test_an_option_that_refers_to_itself(tmp_path: Path) -> None:
     assert ran.code == 2
     assert f"{path}: an option's value refers to itself" in ran.err
     assert len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "guest resolve --vcpus 1 --nova-conf",
+        "guest check --xml",
+        "doctor --nova-conf",
+        "doctor --config-file",
+        "slice tree --nova-conf",
+        "slice sync --nova-conf",
+        "slice render --slice a --nova-conf b --instance-json",
+        "slice generate --split 1/1 --output",
+        "gnocchi-resources",
+        "report",
+    ],
+)
+def test_a_name_must_not_be_empty(words: str) -> None:
+    ran = shell.run(*words.split(), "")
+    assert ran.code == 2
+    assert ran.err.endswith(": must name a file, and is empty\n")

@@ -246,14 +246,6 @@ def test_no_uuid(uuid: str) -> None:
         assert len(ran.err.splitlines()) == 1
 
 
-def test_an_empty_name_is_not_no_file() -> None:
-    path = str(GOLDEN / "pmu-on" / "before.xml")
-    for command in ("resolve", "--vcpus", "1"), ("check", "--xml", path):
-        ran = run(*command, "--nova-conf", "")
-        assert ran.code == 2
-        assert "error: : No such file" in ran.err
-
-
 def test_a_libvirt_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
