@@ -388,13 +388,13 @@ def test_settings_are_read_as_ceilometer_reads_them(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["--from", "gnocchi", "--data", "x"], "--data"),
-        (["--granularity", "1m"], "--from gnocchi only"),
-        (["--interval", "1m"], "--from gnocchi only"),
+        (["--granularity", "1m"], "needs --from gnocchi"),
+        (["--interval", "1m"], "needs --from gnocchi"),
         (["--config-file", "x"], "--config-file"),
         (["--from", "gnocchi", "--config-file", "/nowhere/x"], "/nowhere/x"),
         (
             ["--from", "file", "--data", "x", "--interval", "1m"],
-            "--from gnocchi only",
+            "needs --from gnocchi",
         ),
     ],
 )
