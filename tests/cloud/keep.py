@@ -8,6 +8,7 @@ ends, so does all that it started.
 
 import argparse
 import os
+import select
 import signal
 import sys
 import threading
@@ -61,8 +62,6 @@ def _end_with(owner: int) -> threading.Event:
 
     def watch() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        import select
-
         select.select([process], [], [])
         if not done.is_set():
             os.kill(os.getpid(), signal.SIGTERM)

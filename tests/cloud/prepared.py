@@ -8,7 +8,6 @@ import hashlib
 import importlib.metadata
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from tests.chain.errors import ChainError
 from tests.chain.postgresql import PostgreSQL
-from tests.cloud import neutron_schema, services
+from tests.cloud import services
 from tests.cloud.site import (
     ADMIN,
     BIN,
@@ -30,6 +29,8 @@ from tests.cloud.site import (
 )
 
 PLACE = BIN.parent / "cloud"
+# A process of its own: to import it takes seconds.
+NEUTRON_SCHEMA = Path(__file__).with_name("neutron_schema.py")
 DATABASES = (
     "keystone", "glance", "placement", "neutron", "nova", "nova_api",
     "nova_cell0", "gnocchi",
@@ -86,9 +87,8 @@ def databases() -> Prepared:
 def _stamp() -> str:
     """Another one whenever the databases would be others."""
     versions = [f"{n} {importlib.metadata.version(n)}" for n in MADE_OF]
-    ours = [Path(m.__file__ or "").read_bytes() for m in (neutron_schema,)]
-    here = Path(__file__).read_bytes()
-    whole = b"\n".join([*map(str.encode, versions), *ours, here])
+    ours = [path.read_bytes() for path in (NEUTRON_SCHEMA, Path(__file__))]
+    whole = b"\n".join([*map(str.encode, versions), *ours])
     return hashlib.sha256(whole).hexdigest()[:16]
 
 
@@ -160,7 +160,7 @@ def _commands(site: Site) -> Sequence[Commands]:
         [manage("keystone-manage", keystone, "db_sync"), *users],
         [manage("glance-manage", "glance/glance-api.conf", "db_sync"),
          manage("placement-manage", "placement/placement.conf", "db", "sync"),
-         [sys.executable, neutron_schema.__file__, database("neutron")]],
+         [sys.executable, NEUTRON_SCHEMA, database("neutron")]],
         [[*nova, "api_db", "sync"],
          [*nova, "cell_v2", "map_cell0", "--database_connection",
           database("nova_cell0")],
@@ -171,8 +171,3 @@ def _commands(site: Site) -> Sequence[Commands]:
         [[BIN / "gnocchi-upgrade", "--config-file",
           site.at("gnocchi", "gnocchi.conf"), "--sacks-number", "2"]],
     ]  # fmt: skip
-
-
-def forget() -> None:
-    """Remove what was prepared, that of other versions too."""
-    shutil.rmtree(PLACE, ignore_errors=True)
