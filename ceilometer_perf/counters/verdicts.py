@@ -2,6 +2,8 @@
 """Why a counter is not published, and how to fix that."""
 
 import enum
+import errno
+import os
 from dataclasses import dataclass
 
 
@@ -18,6 +20,10 @@ class Verdict(enum.StrEnum):
     IN_DOUBT = "in_doubt"
     STALE = "stale"
     NEW = "new"
+    MISCOUNTED = "miscounted"
+    PMU_TAKEN = "pmu_taken"
+    REFUSED = "refused"
+    UNSEEN = "unseen"
 
     @property
     def withholds(self) -> bool:
@@ -27,7 +33,7 @@ class Verdict(enum.StrEnum):
 
 _NO_NUMBER = (
     Verdict.OK, Verdict.NOT_ENABLED, Verdict.HOST_LACKS, Verdict.NOT_RUNNING,
-    Verdict.NEW,
+    Verdict.NEW, Verdict.UNSEEN,
 )  # fmt: skip
 
 
@@ -230,4 +236,117 @@ def helper_failed(why: str) -> Judgement:
         Verdict.STALE,
         f"the privileged helper failed ({why})",
         "see [perf] privsep_helper, and the sample sudoers file",
+    )
+
+
+NOT_AN_OWN_EVENT = Judgement(
+    Verdict.NOT_ENABLED,
+    "the agent counts this instance itself, and not this event",
+    "add it to [perf] own_events",
+)
+COUNTED_BY_LIBVIRT = Judgement(
+    Verdict.PMU_TAKEN,
+    "libvirt counts hardware events of this instance; others beside them "
+    "would share the CPUs' counters, and libvirt does not scale",
+    "set [perf] counters to auto; or take the hardware events out of "
+    "[libvirt] enabled_perf_events and hard reboot the instance",
+)
+MEDIATED = Judgement(
+    Verdict.PMU_TAKEN,
+    "KVM gives the PMU to guests with a virtual one (enable_mediated_pmu), "
+    "and the host can't count hardware events beside them",
+    "load kvm_intel or kvm_amd with enable_mediated_pmu=0 to count them",
+)
+HYBRID = Judgement(
+    Verdict.HOST_LACKS,
+    "the CPUs are of several kinds with a PMU each, and a plain hardware "
+    "event counts on one kind only",
+)
+AGENT_COUNTS = Judgement(
+    Verdict.UNSEEN,
+    "the agent counts this instance itself, which this command can't see",
+    "run it as root",
+)
+UNSEEN_PROCESS = Judgement(
+    Verdict.IN_DOUBT,
+    "the instance's QEMU can't be seen, so its counters can't be confirmed",
+    "see [perf] qemu_run_dir; an agent in a container needs the host's "
+    "process ids (--pid=host)",
+)
+UNMEASURED = Judgement(
+    Verdict.IN_DOUBT,
+    "the instance has not yet used enough CPU time to confirm its counters",
+    "wait; or unset [perf] withhold_in_doubt",
+)
+
+
+def miscounted(coverage: float) -> Judgement:
+    """Own counters that saw more or less than there was."""
+    return Judgement(
+        Verdict.MISCOUNTED,
+        f"the agent's own counters saw {coverage:.1%} of the CPU time that "
+        "the instance used",
+        "the next cycle opens them again",
+    )
+
+
+def took_turns(share: float) -> Judgement:
+    """Own counters that counted too small a part to be scaled."""
+    return Judgement(
+        Verdict.MULTIPLEXED,
+        f"the event was on a counter for {share:.1%} of the time",
+        "shorten [perf] own_events, stop other users of the PMU, or lower "
+        "[perf] min_running",
+    )
+
+
+_FORBIDDEN = Judgement(
+    Verdict.REFUSED,
+    "the kernel does not let the helper count (perf_event_paranoid above 2 "
+    "asks for more than CAP_PERFMON; so may a container or a security module)",
+    "set sysctl kernel.perf_event_paranoid=2, with which users may count what "
+    "their own processes do; or [ceilometer_perf_counting] capabilities = "
+    "CAP_PERFMON, CAP_SYS_ADMIN, with which the helper may do nearly anything",
+)
+_NO_FILES = Judgement(
+    Verdict.REFUSED,
+    "the helper may open no more files, and needs one per event and thread",
+    "raise LimitNOFILE of the agent's service, or shorten [perf] own_events",
+)
+_NO_EVENT = Judgement(
+    Verdict.HOST_LACKS,
+    "the CPUs can't count it (no PMU, or none that has the event)",
+)
+_NOT_COUNTED = {
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EMFILE: _NO_FILES,
+    errno.ENFILE: _NO_FILES,
+    errno.ENOENT: _NO_EVENT,
+    errno.ENODEV: _NO_EVENT,
+    errno.EINVAL: _NO_EVENT,
+    errno.EOPNOTSUPP: _NO_EVENT,
+    errno.EBUSY: Judgement(
+        Verdict.PMU_TAKEN, "another user has reserved the PMU"
+    ),
+    errno.ENOSYS: Judgement(
+        Verdict.HOST_LACKS,
+        "the kernel has no perf_event_open, or a seccomp filter hides it",
+    ),
+    errno.ESRCH: NOT_RUNNING,
+    errno.EAGAIN: Judgement(
+        Verdict.STALE,
+        "its threads start faster than they can be counted",
+        "the next cycle tries again",
+    ),
+}
+
+
+def not_counted(number: int) -> Judgement:
+    """Of own counters, by the error number of perf_event_open(2)."""
+    return _NOT_COUNTED.get(
+        number,
+        Judgement(
+            Verdict.STALE, f"the kernel does not count: {os.strerror(number)}"
+        ),
     )

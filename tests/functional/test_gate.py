@@ -91,7 +91,7 @@ def test_coverage_and_derived_of_a_busy_guest(
         s["counter_volume"] == pytest.approx(1.5, rel=0.05) for s in ipc
     )
     metadata = coverage[-1]["resource_metadata"]["perf"]
-    assert metadata["source"] == "perf"
+    assert metadata["source"] == "libvirt"
     assert metadata["coverage"] == coverage[-1]["counter_volume"]
     booted = (lab.run_dir / "qemu" / f"{guest.domain_name}.pid").stat()
     assert datetime.fromisoformat(

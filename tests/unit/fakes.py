@@ -64,12 +64,6 @@ class FakeParts(_Answers[Report], Misconfigured):
 
 
 class FakeSource(_Answers[Reading]):
-    def __init__(
-        self, *answers: Reading | Exception, name: str = "perf"
-    ) -> None:
-        super().__init__(*answers)
-        self.name = name
-
     def read(self) -> Reading:
         return self._next()
 
@@ -78,7 +72,7 @@ def report(taken_at: float, instances: Mapping[str, Counters]) -> Report:
     """A report of instances that are all right."""
     published = {
         uuid: Published(
-            counters, Moment(taken_at, READ_AT), {"source": "perf"}
+            counters, Moment(taken_at, READ_AT), {"source": "libvirt"}
         )
         for uuid, counters in instances.items()
     }

@@ -280,6 +280,7 @@ def test_an_empty_tree(tmp_path: pathlib.Path) -> None:
         kernel=None,
         paranoid=None,
         pmus=(),
+        mediated_pmu=False,
         cqm_type=None,
         nmi_watchdog=False,
         resctrl=machines.ResctrlState(),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ceilometer_perf.counters import trust, verdicts
+from ceilometer_perf.counters import coverage, verdicts
 from ceilometer_perf.counters.trust import Evidence, Gate, Judged, Policy
 from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.host.processes import Process
@@ -706,7 +706,7 @@ def test_each_thread_that_has_a_cpu_may_have_run_on(
     threads: int, cpus: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half a second late: 2 s of CPU time, 5 % of 40."""
-    monkeypatch.setattr(trust, "_CPUS", cpus)
+    monkeypatch.setattr(coverage, "_CPUS", cpus)
     for used, known in (30, False), (60, True):
         world = World()
         world.run(used)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The perf events of one process, counted from now on."""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+
+from ceilometer_perf.events import TYPES, Event
+from ceilometer_perf.host.perf_event import open_event
+from ceilometer_perf.host.perf_groups import Group, Total, layouts
+
+#: A thread may start while the others are being opened.
+_TRIES = 20
+
+#: What one event may be refused for, while others count.
+LACKING = frozenset(
+    {errno.ENOENT, errno.ENODEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EBUSY}
+)
+#: The kernel's answer to more events in a group than there are counters.
+_TOO_MANY = frozenset({errno.EINVAL, errno.ENOSPC})
+
+
+class Counted:
+    """Open until :meth:`close`."""
+
+    def __init__(
+        self,
+        threads: Callable[[], set[int]],
+        events: Sequence[Event],
+        layout: int = 0,
+    ) -> None:
+        """``threads``: of the process; ``layout``: the first one to try.
+
+        :raises OSError: ESRCH when the process has ended, EAGAIN when it
+            starts threads all the time, and those of perf_event_open(2).
+        """
+        #: Error numbers of the events that can't be counted here.
+        self.lacking = {e: n for e in events if (n := _refused(e))}
+        self._stack = ExitStack()
+        self._groups: list[Group] = []
+        usable = [event for event in events if event not in self.lacking]
+        last = len(layouts(usable)) - 1
+        #: Which of the layouts it got.
+        self.layout = layout
+        while not self._fits(threads, usable, whole=self.layout == last):
+            self.layout += 1
+        #: In ns of CLOCK_BOOTTIME.
+        self.opened = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+    def read(self) -> Mapping[Event, Total]:
+        """Of each event that can be counted.
+
+        :raises ChildProcessError: see :meth:`.Group.read`.
+        """
+        return {
+            event: total
+            for group in self._groups
+            for event, total in zip(group.events, group.read(), strict=True)
+        }
+
+    def close(self) -> None:
+        """Stop counting."""
+        self._stack.close()
+
+    def _fits(
+        self, threads: Callable[[], set[int]], events: Sequence[Event], *,
+        whole: bool,
+    ) -> bool:  # fmt: skip
+        """Whether the events could be opened in this layout.
+
+        ``whole``: there is no other, so what is wrong is not their number.
+        """
+        try:
+            self._open(threads, layouts(events)[self.layout])
+        except OSError as exc:
+            self.close()
+            if whole or exc.errno not in _TOO_MANY:
+                raise
+            return False
+        return True
+
+    def _open(
+        self,
+        threads: Callable[[], set[int]],
+        layout: Sequence[Sequence[Event]],
+    ) -> None:
+        """Open all on all threads that there are.
+
+        One that starts in the meantime has inherited from its creator, or has
+        not: begin again. Those that start later have.
+        """
+        for _ in range(_TRIES):
+            found = threads()
+            self._groups = [
+                Group(events, found, self._stack) for events in layout
+            ]
+            if threads() <= found:
+                return
+            self.close()
+        raise BlockingIOError(errno.EAGAIN, "threads start all the time")
+
+
+def _refused(event: Event) -> int | None:
+    """The error number if it can't be counted, on this thread either."""
+    try:
+        os.close(open_event((TYPES[event.kind], event.config)))
+    except OSError as exc:
+        if exc.errno not in LACKING:
+            raise
+        return exc.errno
+    return None
