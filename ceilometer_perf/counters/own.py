@@ -84,9 +84,10 @@ class Own:
         asked_at = time.monotonic()
         counts = self._counts()
         moment = Moment(time.monotonic(), utc_now())
-        late = moment.taken_at - asked_at
         return {
-            uuid: self._answer(self._wanted[uuid], counts[uuid], moment, late)
+            uuid: self._answer(
+                self._wanted[uuid], counts[uuid], moment, asked_at
+            )
             if uuid in counts
             else self._refused(verdicts.UNSEEN_PROCESS, moment)
             for uuid in chosen
@@ -130,7 +131,7 @@ class Own:
 
     def _answer(
         self, wanted: Wanted, count: Count | Judgement, moment: Moment,
-        late: float,
+        asked_at: float,
     ) -> Answer:  # fmt: skip
         if isinstance(count, Judgement):
             return self._refused(count, moment)
@@ -139,6 +140,7 @@ class Own:
         process = self._processes.guest(wanted.name)
         if process is None or process.identity != (wanted.pid, wanted.started):
             return self._refused(verdicts.STARTED_MEANWHILE, moment)
+        late = time.monotonic() - asked_at
         judged = self._gate.judge(wanted.uuid, count, process, late)
         lacking = {
             EVENTS[event].key: why

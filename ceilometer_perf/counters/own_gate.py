@@ -59,7 +59,9 @@ class OwnGate:
         most.
         """
         clock = max((t.enabled for t in count.totals.values()), default=0)
-        now = Point.seen(clock, process, late)
+        # The reading in which they are opened may be long in coming, as the
+        # helper has to be started.
+        now = Point.seen(clock, process, min(late, _age(count.opened)))
         life = self._life(uuid, count.opened, now)
         floor = self._policy.coverage_floor * 1e9
         coverage = life.measure.coverage(now, floor)
@@ -93,8 +95,7 @@ class OwnGate:
     def _life(self, uuid: str, opened: int, now: Point) -> _Life:
         life = self._lives.get(uuid)
         if life is None or life.opened != opened:
-            age = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - opened
-            since = utc_now() - timedelta(microseconds=age / 1000)
+            since = utc_now() - timedelta(seconds=_age(opened))
             life = _Life(opened, since, Measure(now, now))
             self._lives[uuid] = life
         else:
@@ -117,6 +118,11 @@ class OwnGate:
         if life.coverage is None and self._policy.withhold_in_doubt:
             return verdicts.UNMEASURED
         return verdicts.OK
+
+
+def _age(opened: int) -> float:
+    """Seconds since then, which is in ns of CLOCK_BOOTTIME."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - opened / 1e9
 
 
 def _share(before: Total, now: Total) -> float:

@@ -18,8 +18,11 @@ _TRIES = 20
 LACKING = frozenset(
     {errno.ENOENT, errno.ENODEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EBUSY}
 )
-#: The kernel's answer to more events in a group than there are counters.
+#: The kernel's answer to more events in a group than there are counters. It
+#: answers EINVAL, too, if a thread of the process started after the leader was
+#: opened: so it is asked again before it is believed.
 _TOO_MANY = frozenset({errno.EINVAL, errno.ENOSPC})
+_ANSWERS = 3
 
 
 class Counted:
@@ -91,13 +94,19 @@ class Counted:
         One that starts in the meantime has inherited from its creator, or has
         not: begin again. Those that start later have.
         """
+        refused = 0
         for _ in range(_TRIES):
             found = threads()
-            self._groups = [
-                Group(events, found, self._stack) for events in layout
-            ]
-            if threads() <= found:
-                return
+            try:
+                self._groups = [
+                    Group(events, found, self._stack) for events in layout
+                ]
+                if threads() <= found:
+                    return
+            except OSError as exc:
+                refused += 1
+                if exc.errno not in _TOO_MANY or refused == _ANSWERS:
+                    raise
             self.close()
         raise BlockingIOError(errno.EAGAIN, "threads start all the time")
 

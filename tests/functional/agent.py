@@ -69,6 +69,8 @@ class Agent(fixtures.Fixture):
     ) -> None:
         """``uri``: instead of the lab's; ``perf``: lines for ``[perf]``.
 
+        By default without own counters; see ``counting`` in ``helper.py``.
+
         ``node``: run there, as the user without privilege that it has.
         ``installed``: the very command, which imports for seconds; there too.
         ``exporter``: the address and port at which Prometheus may ask.
@@ -154,6 +156,7 @@ prometheus_listen_addresses = {self._exporter}
 telemetry_driver = spool
 [perf]
 qemu_run_dir = {self._run_dir}
+counters = libvirt
 {self._perf}
 """
 

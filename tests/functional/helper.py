@@ -10,6 +10,10 @@ from pathlib import Path
 from ceilometer_perf.host.resctrl import Resctrl
 from tests.functional.machine import tasks
 from tests.lab import Guest, Lab
+from tests.lab.lab import FAKE_PMU
+
+HELPER = Path(sys.executable).with_name("privsep-helper")
+COUNTING = "ceilometer_perf.privsep.counting"
 
 #: The helper's other end; says what became of each call.
 CLIENT = """
@@ -34,6 +38,42 @@ def configuration(lab: Lab) -> str:
         f"[perf]\nresctrl_path = {lab.resctrl_path}\n"
         f"qemu_run_dir = {lab.run_dir}/qemu\n"
     )
+
+
+def counting(
+    lab: Lab, folder: Path, *, within: str = "env", **options: object
+) -> str:
+    """Lines for [perf] of an agent in this folder that counts by itself.
+
+    ``within``: what starts its helper, which has the lab's emulated PMU, with
+    more of the environment that that takes (``fakepmu.c``).
+    """
+    lines = {
+        "counters": "auto",
+        "coverage_floor": 0.2,  # so that little CPU time says something
+        "privsep_helper": f"{within} LD_PRELOAD={lab.folder / FAKE_PMU} "
+        f"{HELPER} --config-file {folder}/ceilometer.conf",
+        **options,
+    }
+    return "\n".join(f"{name} = {value}" for name, value in lines.items())
+
+
+def helpers(folder: Path, context: str = "") -> list[int]:
+    """The privileged helpers of the agent in this folder."""
+    pattern = (
+        f"^[^ ]*python[^ ]* {HELPER} --config-file {folder}/ceilometer.conf "
+        f"--privsep_context {context}"
+    )
+    done = subprocess.run(
+        ["pgrep", "-f", pattern], capture_output=True, text=True
+    )
+    return [int(pid) for pid in done.stdout.split()]
+
+
+def counters_open(pid: int) -> int:
+    """How many perf events a process has open."""
+    links = (link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir())
+    return sum("perf_event" in str(link) for link in links)
 
 
 class Client:

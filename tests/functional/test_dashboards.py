@@ -15,12 +15,12 @@ from tests import warm
 from tests.chain.prometheus import Prometheus
 from tests.chain.server import LOOPBACK, free_ports
 from tests.functional.agent import Agent, wait_for
+from tests.functional.helper import HELPER
 from tests.functional.machine import has_used
 from tests.lab import Guest, Hardware, Lab
 from tools import dashboards
 
 COMMAND = Path(sys.executable).with_name("ceilometer-perf")
-HELPER = Path(sys.executable).with_name("privsep-helper")
 HOST = "compute-1"
 ENOUGH = 1.5  # seconds of CPU time
 GUESTS = (

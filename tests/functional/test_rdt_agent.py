@@ -4,7 +4,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +15,10 @@ from ceilometer_perf.host import resctrl
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.meters import RDT
 from tests.functional.agent import Agent, wait_for
+from tests.functional.helper import HELPER, helpers
 from tests.lab import MONITORS, Guest, Hardware, Lab
 
 HARDWARE = Hardware(domains=(0, 4), settling=0.1)
-HELPER = Path(sys.executable).with_name("privsep-helper")
 METERS = ("cpu_l3_cache*", "memory.bandwidth.*", "perf.sw.task_clock")
 NAMES = {meter.name for meter in RDT}
 
@@ -64,15 +63,6 @@ def wait_for_more(agent: Agent, guest: Guest) -> None:
     before = {name: seen(name) for name in NAMES}
     for name, count in before.items():
         seen(name, count + 2)
-
-
-def helpers(folder: Path) -> list[int]:
-    """The privileged helpers of the agent in this folder."""
-    pattern = f"^[^ ]*python[^ ]* {HELPER} --config-file {folder}/"
-    done = subprocess.run(
-        ["pgrep", "-f", pattern], capture_output=True, text=True
-    )
-    return [int(pid) for pid in done.stdout.split()]
 
 
 def ours(lab: Lab) -> set[str]:

@@ -4,7 +4,6 @@
 import dataclasses
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +13,11 @@ from ceilometer_perf.host import resctrl
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.host.watching import Watching
 from tests.functional.agent import wait_for
-from tests.functional.helper import Client, configuration
+from tests.functional.helper import HELPER, Client, configuration
 from tests.functional.machine import QUICK, Busy, Machine, assign, tasks
 from tests.lab import Guest, Hardware, Lab
 
 UUID = "6f1c1d0e-6a4f-4f0a-9a52-0d0c3d0b7a01"
-HELPER = Path(sys.executable).with_name("privsep-helper")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,8 @@ class Seen:
     #: When its counters were read, by the monotonic clock.
     at: float
     since: str
+    #: When they started, by the same clock.
+    started: float
 
 
 class Spool:
@@ -128,14 +131,22 @@ class Spool:
 
 def _seen(sample: Mapping[str, Any]) -> Seen:
     metadata = sample["resource_metadata"].get("perf", {})
+    at, since = sample["monotonic_time"], metadata.get("since")
+    age = _time(sample["timestamp"]) - _time(since) if since else timedelta()
     return Seen(
         sample["counter_name"],
         sample["counter_type"],
         sample["resource_id"],
         sample["counter_volume"],
-        sample["monotonic_time"],
-        str(metadata.get("since", "")),
+        at,
+        str(since),
+        at - age.total_seconds(),
     )
+
+
+def _time(text: str) -> datetime:
+    time_ = datetime.fromisoformat(text)
+    return time_ if time_.tzinfo else time_.replace(tzinfo=UTC)
 
 
 def series(seen: Iterable[Seen]) -> list[list[Seen]]:
@@ -243,8 +254,9 @@ class Truth:
     def untrue(self, seen: Iterable[Seen]) -> list[str]:
         """Samples of clocks that differ from what the process has used.
 
-        A clock that is right has counted since the process was started, so
-        that its every value, and the growth between any two, is CPU time.
+        A clock that is right has counted since the process was started, or
+        since they were opened on all of its threads: its every value, and the
+        growth between any two, is the CPU time since then.
         """
         per_ns = rates()
         found = []
@@ -252,6 +264,7 @@ class Truth:
             cpu = self.cpu(each.instance, each.at)
             if each.meter not in per_ns or cpu is None:
                 continue
+            cpu -= self.cpu(each.instance, each.started) or 0
             clock = each.volume / per_ns[each.meter]
             if abs(clock - cpu) > max(0.1 * cpu, 0.15e9):
                 found.append(

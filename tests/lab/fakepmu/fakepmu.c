@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Gives a libvirtd into which it is preloaded the PMUs that its host lacks.
+ * Gives a libvirtd, or a privileged helper of ours, into which it is preloaded
+ * the PMUs that its host lacks.
  *
  * - A hardware event that the kernel refuses becomes a software clock: it
  *   counts nanoseconds of CPU time of the very threads that the event would
  *   count, is inherited by new threads as the event would be, and is lost
  *   where the event would be lost. What is read is that time at a rate of the
  *   event's own, so that no two are alike. A hardware event that works stays
- *   real.
+ *   real. In a group each counts for itself.
+ * - Where COUNTERS is in the environment, every hardware event is such a clock,
+ *   and a CPU has only that many counters, of which another user holds TAKEN.
+ *   A group that needs more than there are can't be opened, and one that needs
+ *   more than are free never runs. Others take turns, as the kernel has them
+ *   do, and what they count then comes in phases of more and less.
  * - Intel's cache monitoring PMU, which Linux dropped in 4.14, is read from
  *   CQM_HERE. Its events are such clocks, too: CPU time stands in for memory
  *   traffic, and the share of a CPU that is in use for the occupancy. The
@@ -34,6 +40,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -48,12 +55,19 @@
 #define UNIT 4096             /* as CQM_HERE "events/llc_occupancy.scale" */
 #define WINDOW 100000000      /* nanoseconds over which a level is taken */
 
+#define COUNTERS "FAKEPMU_COUNTERS"
+#define TAKEN "FAKEPMU_TAKEN"
+#define TURN 5000000 /* nanoseconds of CPU time */
+#define PHASE 7      /* turns */
+
 #define MOST_FILES 65536
+#define MOST_GROUPS 16 /* on a thread */
 #define LENGTH(array) (sizeof(array) / sizeof(*(array)))
 
 typedef long (*syscall_fn)(long, ...);
 typedef int (*open_fn)(const char *, int, ...);
 typedef ssize_t (*read_fn)(int, void *, size_t);
+typedef ssize_t (*readv_fn)(int, const struct iovec *, int);
 typedef int (*close_fn)(int);
 
 /* What an event counts in a microsecond of CPU time, by its config. */
@@ -70,12 +84,23 @@ static struct {
     uint64_t at;    /* when the level was taken; 0 of what is none */
     uint64_t count; /* and what had been counted by then */
     uint64_t level;
+    int next; /* in the group; 0 of its last */
+    struct {
+        int thread; /* 0 of what leads no group of hardware events */
+        int size;   /* how many counters it needs */
+        uint64_t enabled, running, phased; /* until the last whole turn */
+    } group; /* of its leader */
 } events[MOST_FILES];
+static int end_of_files; /* above all that are in use */
+static int counters;     /* 0 if there are always enough */
+static int taken;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* libvirt hands LD_PRELOAD on to QEMU, which has no use for this. */
-__attribute__((constructor)) static void stay_in_libvirtd(void)
+__attribute__((constructor)) static void start(void)
 {
+    counters = atoi(getenv(COUNTERS) ?: "0");
+    taken = atoi(getenv(TAKEN) ?: "0");
+    /* libvirt hands it on to QEMU, which has no use for this. */
     unsetenv("LD_PRELOAD");
 }
 
@@ -103,14 +128,43 @@ static uint64_t now(void)
     return (uint64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+static int is_kept(int fd)
+{
+    return fd >= 0 && fd < MOST_FILES;
+}
+
 static void remember(int fd, uint64_t rate, uint64_t at)
 {
-    if (fd < 0 || fd >= MOST_FILES)
+    if (!is_kept(fd))
         return;
     pthread_mutex_lock(&lock);
     memset(&events[fd], 0, sizeof(events[fd]));
     events[fd].rate = rate;
     events[fd].at = at;
+    if (fd >= end_of_files)
+        end_of_files = fd + 1;
+    pthread_mutex_unlock(&lock);
+}
+
+/* The leader is -1 where the event is to lead. */
+static void join(int fd, int leader, int thread)
+{
+    int last;
+
+    if (!is_kept(fd) || (leader >= 0 && !is_kept(leader)))
+        return;
+    pthread_mutex_lock(&lock);
+    if (leader < 0) {
+        leader = fd;
+    } else {
+        for (last = leader; events[last].next; last = events[last].next)
+            ;
+        events[last].next = fd;
+    }
+    if (events[fd].rate) {
+        events[leader].group.thread = thread;
+        events[leader].group.size++;
+    }
     pthread_mutex_unlock(&lock);
 }
 
@@ -135,25 +189,105 @@ static uint64_t level(int fd, uint64_t count)
     return events[fd].level;
 }
 
+/* Whether a group is on the counters in one turn: each time another one of
+ * those on its thread comes first, and the next ones as long as they fit. */
+static int runs(int leader, uint64_t turn)
+{
+    int groups[MOST_GROUPS], number = 0, used = 0;
+
+    for (int fd = 0; fd < end_of_files && number < MOST_GROUPS; fd++)
+        if (events[fd].group.thread == events[leader].group.thread)
+            groups[number++] = fd;
+    for (int i = 0; i < number; i++) {
+        int other = groups[(turn + i) % number];
+
+        used += events[other].group.size;
+        if (used > counters - taken)
+            return 0;
+        if (other == leader)
+            return 1;
+    }
+    return 0;
+}
+
+/* What counts in some of a turn's time is more in one phase than in the next,
+ * and comes to the time itself in the end. */
+static uint64_t phased(uint64_t turn, uint64_t time)
+{
+    return turn / PHASE % 2 ? time / 2 : time + time / 2;
+}
+
+/* Has a group run for this long; returns how much of it counts. */
+static uint64_t take_turns(int leader, uint64_t enabled, uint64_t *running)
+{
+    typeof(events[leader].group) *group = &events[leader].group;
+    uint64_t turn = group->enabled / TURN;
+    uint64_t rest;
+
+    for (; enabled - group->enabled >= TURN; group->enabled += TURN, turn++)
+        if (runs(leader, turn)) {
+            group->running += TURN;
+            group->phased += phased(turn, TURN);
+        }
+    rest = runs(leader, turn) ? enabled - group->enabled : 0;
+    *running = group->running + rest;
+    return group->phased + phased(turn, rest);
+}
+
+/* The format is GROUP with both times. */
+static void make_up_group(int leader, uint64_t *numbers)
+{
+    int turns = counters && events[leader].group.size;
+    uint64_t clock =
+        turns ? take_turns(leader, numbers[1], &numbers[2]) : numbers[1];
+    int fd = leader;
+
+    for (uint64_t i = 0; i < numbers[0]; i++, fd = events[fd].next)
+        if (events[fd].rate)
+            numbers[3 + i] = counted(fd, clock);
+}
+
+static void make_up(int fd, void *buffer, ssize_t size)
+{
+    uint64_t *numbers = buffer;
+
+    if (!is_kept(fd) || size < (ssize_t)sizeof(*numbers))
+        return;
+    pthread_mutex_lock(&lock);
+    if (events[fd].next || events[fd].group.thread) {
+        if (size == (ssize_t)(sizeof(*numbers) * (3 + numbers[0])))
+            make_up_group(fd, numbers);
+    } else if (events[fd].rate && size == sizeof(*numbers)) {
+        numbers[0] = counted(fd, numbers[0]);
+        if (events[fd].at)
+            numbers[0] = level(fd, numbers[0]);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
 ssize_t read(int fd, void *buffer, size_t size)
 {
     static read_fn real;
-    uint64_t value;
     ssize_t result;
 
     if (!real)
         real = (read_fn)dlsym(RTLD_NEXT, "read");
     result = real(fd, buffer, size);
-    if (result != sizeof(value) || fd >= MOST_FILES || !events[fd].rate)
-        return result;
+    if (is_kept(fd) && (events[fd].rate || events[fd].next))
+        make_up(fd, buffer, result);
+    return result;
+}
 
-    memcpy(&value, buffer, sizeof(value));
-    pthread_mutex_lock(&lock);
-    value = counted(fd, value);
-    if (events[fd].at)
-        value = level(fd, value);
-    pthread_mutex_unlock(&lock);
-    memcpy(buffer, &value, sizeof(value));
+ssize_t readv(int fd, const struct iovec *buffers, int number)
+{
+    static readv_fn real;
+    ssize_t result;
+
+    if (!real)
+        real = (readv_fn)dlsym(RTLD_NEXT, "readv");
+    result = real(fd, buffers, number);
+    if (number == 1 && is_kept(fd) && (events[fd].rate || events[fd].next))
+        make_up(fd, buffers->iov_base, result);
     return result;
 }
 
@@ -164,16 +298,54 @@ int close(int fd)
     if (!real)
         real = (close_fn)dlsym(RTLD_NEXT, "close");
     /* Before: it may be another's as soon as it is closed. */
-    if (fd >= 0 && fd < MOST_FILES && events[fd].rate)
+    if (is_kept(fd) && (events[fd].rate || events[fd].next))
         remember(fd, 0, 0);
     return real(fd);
+}
+
+static int has_room(int leader)
+{
+    return !counters || !is_kept(leader) ||
+           events[leader].group.size < counters;
+}
+
+static long open_made_up(syscall_fn real, struct perf_event_attr attr,
+                         const long *arg)
+{
+    int is_level = attr.type == CQM_TYPE && attr.config == CQM_OCCUPANCY;
+    uint64_t rate = rate_of(&attr);
+    long result;
+
+    if (!has_room(arg[3])) {
+        errno = EINVAL;
+        return -1;
+    }
+    become_software(&attr);
+    result = real(SYS_perf_event_open, &attr, arg[1], arg[2], arg[3], arg[4]);
+    remember(result, rate, is_level ? now() : 0);
+    return result;
+}
+
+static long open_event(syscall_fn real, const long *arg)
+{
+    struct perf_event_attr attr = *(struct perf_event_attr *)arg[0];
+    uint64_t rate = rate_of(&attr);
+    long result = -1;
+
+    if (!rate || !counters)
+        result = real(SYS_perf_event_open, &attr, arg[1], arg[2], arg[3],
+                      arg[4]);
+    if (result < 0 && rate)
+        result = open_made_up(real, attr, arg);
+    if (result >= 0 && attr.read_format & PERF_FORMAT_GROUP)
+        join(result, arg[3], arg[1]);
+    return result;
 }
 
 long syscall(long number, ...)
 {
     static syscall_fn real;
     long arg[6];
-    long result;
     va_list list;
 
     va_start(list, number);
@@ -183,19 +355,9 @@ long syscall(long number, ...)
     if (!real)
         real = (syscall_fn)dlsym(RTLD_NEXT, "syscall");
 
-    result = real(number, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
-    if (result < 0 && number == SYS_perf_event_open) {
-        struct perf_event_attr attr = *(struct perf_event_attr *)arg[0];
-        int is_level = attr.type == CQM_TYPE && attr.config == CQM_OCCUPANCY;
-        uint64_t rate = rate_of(&attr);
-
-        if (rate) {
-            become_software(&attr);
-            result = real(number, &attr, arg[1], arg[2], arg[3], arg[4]);
-            remember(result, rate, is_level ? now() : 0);
-        }
-    }
-    return result;
+    if (number == SYS_perf_event_open)
+        return open_event(real, arg);
+    return real(number, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
 }
 
 static int open_here(const char *name, const char *path, int flags,
