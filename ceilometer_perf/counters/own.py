@@ -18,8 +18,8 @@ from ceilometer_perf.counters.source import Answer
 from ceilometer_perf.counters.trust import Judged, Policy
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.events import EVENTS
+from ceilometer_perf.host.counted import NOT_WANTED
 from ceilometer_perf.host.counting import (
-    NOT_WANTED,
     Count,
     Wanted,
     decoded,
@@ -58,7 +58,8 @@ class Own:
         self._ask = ask
         self._processes = processes
         self._own = own
-        self._gate = OwnGate(policy)
+        self._keys = [EVENTS[event].key for event in own.events]
+        self._gate = OwnGate(policy, self._keys)
         self._wanted: dict[str, Wanted] = {}
         #: The helper may have something open.
         self._counting = False
@@ -122,7 +123,7 @@ class Own:
         else:
             self._counting = bool(self._wanted)
             self._changes.fine(self.name, "own counters are read again")
-            counts = decoded(answer, self._own.events)
+            counts = decoded(answer, len(self._keys))
             return dict(zip(self._wanted, counts, strict=True))
         # Not above: within `except`, oslo.log appends the exception.
         self._changes.trouble(self.name, f"own counters are not read: {why}")
@@ -140,18 +141,21 @@ class Own:
         if process is None or process.identity != (wanted.pid, wanted.started):
             return self._refused(verdicts.STARTED_MEANWHILE, moment)
         judged = self._gate.judge(wanted.uuid, count, process, late)
+        counts = dict(zip(self._keys, count.counts, strict=True))
+        counters = {key: n for key, n in counts.items() if n >= 0}
         lacking = {
-            EVENTS[event].key: why
-            for event, number in count.lacking.items()
-            if (why := self._why_lacking(number)).verdict.withholds
+            key: self._why_lacking(-number)
+            for key, number in counts.items()
+            if number < 0
         }
+        withheld = {k: j for k, j in lacking.items() if j.verdict.withholds}
         judged = dataclasses.replace(
-            judged, judgements={**judged.judgements, **lacking}
+            judged,
+            judgements={
+                **{key: judged.judgements[key] for key in counters},
+                **withheld,
+            },
         )
-        counters = {
-            EVENTS[event].key: total.count
-            for event, total in count.totals.items()
-        }
         trusted = judged.trusted(counters)
         return Answer(self.name, moment, process, counters, trusted, judged)
 
@@ -162,8 +166,7 @@ class Own:
 
     def _refused(self, why: Judgement, moment: Moment) -> Answer:
         """No counter at all; without a process to tell."""
-        keys = (EVENTS[event].key for event in self._own.events)
-        judged = Judged(dict.fromkeys(keys, why), None, moment.at)
+        judged = Judged(dict.fromkeys(self._keys, why), None, moment.at)
         return Answer(self.name, moment, None, {}, {}, judged)
 
 
