@@ -44,8 +44,8 @@ class Counted:
         :raises OSError: ESRCH when the process has ended, EAGAIN when it
             starts threads all the time, and those of perf_event_open(2).
         """
-        missing = {e: _missing(e, hardware=hardware) for e in events}
-        usable = [event for event, number in missing.items() if not number]
+        lacking = {e: missing(e, hardware=hardware) for e in events}
+        usable = [event for event, number in lacking.items() if not number]
         self._stack = ExitStack()
         self._groups: list[Group] = []
         #: Which of the layouts it got.
@@ -55,7 +55,7 @@ class Counted:
             self.layout += 1
         #: In ns of CLOCK_BOOTTIME.
         self.opened = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        self._missing = [0, *(-number for number in missing.values())]
+        self._missing = [0, *(-number for number in lacking.values())]
         self._pick = operator.itemgetter(*self._places(events))
 
     def read(self) -> tuple[int, ...]:
@@ -124,8 +124,11 @@ class Counted:
         raise BlockingIOError(errno.EAGAIN, "threads start all the time")
 
 
-def _missing(event: Event, *, hardware: bool) -> int:
-    """The error number if it can't be counted, on this thread either."""
+def missing(event: Event, *, hardware: bool = True) -> int:
+    """The error number if it can't be counted, on this thread either.
+
+    :raises OSError: nothing can be.
+    """
     if event.kind == "hardware" and not hardware:
         return NOT_WANTED
     try:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from ceilometer_perf.events import EVENTS, TYPES, Event
 from ceilometer_perf.host import processes
-from ceilometer_perf.host.counted import Counted
+from ceilometer_perf.host.counted import Counted, missing
 from ceilometer_perf.host.qemus import Qemus, checked
 
 
@@ -87,6 +87,16 @@ class Counting:
             for each in wanted:
                 answer.extend(self._row(each, asked))
             return answer.tobytes()
+
+    def try_events(self, events: Sequence[str]) -> list[int]:
+        """Of each event the error number if it can't be counted here, or 0.
+
+        Tried on a thread of this process: no instance is needed.
+
+        :raises OSError: none can be, as EACCES or ENOSYS.
+        :raises ValueError: there is no such event.
+        """
+        return [missing(_event(name)) for name in events]
 
     def _row(self, wanted: Wanted, events: Sequence[Event]) -> list[int]:
         try:
