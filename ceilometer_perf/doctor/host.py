@@ -34,16 +34,21 @@ SAFE = (
 
 def nova_conf(patient: Patient) -> Finding:
     """Nova enables events that this host can count, and no others."""
-    path = patient.nova_conf
-    if path is None:
+    where = patient.nova_conf
+    if where is None:
         return warning("no nova.conf found", "give its path with --nova-conf")
     try:
-        names = nova.read(path).perf_events
+        names = nova.read(where).perf_events
     except errors.GuestError as error:
-        raise BrokenError(str(error), f"fix {path}") from error
+        if isinstance(error.__cause__, PermissionError):
+            return warning(
+                str(error),
+                "run this once as a user who can read it, or as root",
+            )
+        raise BrokenError(str(error), "fix it") from error
     if not names:
         raise BrokenError(
-            f"{path}: [libvirt] enabled_perf_events is empty", SAFE
+            f"{where}: [libvirt] enabled_perf_events is empty", SAFE
         )
     _spelled(names)
     facts = guest.HostFacts(
@@ -55,7 +60,7 @@ def nova_conf(patient: Patient) -> Finding:
         raise BrokenError("; ".join(ignored), SAFE)
     if ignored:
         return warning("; ".join(ignored), SAFE)
-    return fine(f"{path} enables {number_of(len(chosen), 'event')}")
+    return fine(f"{where}: {number_of(len(chosen), 'event')} enabled")
 
 
 def _spelled(names: Sequence[str]) -> None:

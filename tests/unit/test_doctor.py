@@ -5,7 +5,6 @@ import importlib.metadata
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,7 @@ from ceilometer_perf import doctor
 from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.doctor import agent, agent_conf, definitions
 from ceilometer_perf.doctor.finding import BrokenError
-from ceilometer_perf.host import resctrl
+from ceilometer_perf.host import nova_compute, resctrl
 from tests.unit.compute_host import (
     GNOCCHI,
     PIPELINE,
@@ -118,9 +117,7 @@ def test_ignored_by_nova(healthy: ComputeHost) -> None:
 def test_no_nova_conf_here(
     healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "ceilometer_perf.cli.doctor.NOVA_CONF", Path("/no/such/nova.conf")
-    )
+    monkeypatch.setattr(nova_compute, "configuration", lambda: None)
     ran = run("doctor", *healthy.options)
     assert ran.code == 0
     assert ran.out.startswith("warning  nova.conf")
