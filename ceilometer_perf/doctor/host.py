@@ -40,10 +40,12 @@ def nova_conf(patient: Patient) -> Finding:
     try:
         names = nova.read(where).perf_events
     except errors.GuestError as error:
-        if isinstance(error.__cause__, PermissionError):
+        if isinstance(error.__cause__, OSError):
+            # nova-compute can: it has another user, or is in a container.
             return warning(
                 str(error),
-                "run this once as a user who can read it, or as root",
+                "run this as root on the host, or name a copy with "
+                "--nova-conf",
             )
         raise BrokenError(str(error), "fix it") from error
     if not names:

@@ -267,6 +267,8 @@ def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proc:
 
 
 PYTHON, NOVA = "/usr/bin/python3", "/usr/bin/nova-compute"
+ARGS = "--config-file=/a --config-file /b"
+TITLE = f"nova-compute: master process [{NOVA} {ARGS}]"
 
 
 @pytest.mark.parametrize(
@@ -274,8 +276,7 @@ PYTHON, NOVA = "/usr/bin/python3", "/usr/bin/nova-compute"
     [
         [PYTHON, NOVA, "--config-file=/a", "--config-file=/b", "--debug"],
         [NOVA, "--config-file", "/a", "--config-file", "/b"],
-        [f"nova-compute: master process [{NOVA} --config-file=/a "
-          "--config-file /b]"],
+        [TITLE],
     ],
 )  # fmt: skip
 def test_of_the_running_one(proc: Proc, argv: list[str]) -> None:
