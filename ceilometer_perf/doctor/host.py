@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ceilometer_perf import guest
-from ceilometer_perf.counters.verdicts import REBOOT, Judgement, Verdict
+from ceilometer_perf.counters.verdicts import REOPEN, Judgement, Verdict
 from ceilometer_perf.doctor import agent
 from ceilometer_perf.doctor.finding import (
     BrokenError,
@@ -172,7 +172,7 @@ def pmu(patient: Patient) -> Finding:
         raise BrokenError(
             f"libvirt counts no event of {listed(mute)}, though the XML "
             "enables some: it could not reopen them",
-            REBOOT,
+            REOPEN,
         )
     stuck = [
         instance.name

@@ -15,7 +15,7 @@ from oslo_log import log
 
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.guest import errors, slice_metadata
-from ceilometer_perf.guest.elements import vcpusched
+from ceilometer_perf.guest.elements import perf, vcpusched
 from ceilometer_perf.host.connection import Connection, Session
 from ceilometer_perf.host.stats import states
 from ceilometer_perf.reading import Guest
@@ -180,6 +180,7 @@ class Inventory:
                 xml=xml,
                 realtime=vcpusched.is_realtime(xml),
                 slice=slice_metadata.read(xml),
+                undefined=_undefined(handle, xml),
                 handle=handle,
             )
         except libvirt.libvirtError as exc:
@@ -200,3 +201,15 @@ class Inventory:
             f"can't be read ({why}); the others are polled",
         )
         return None
+
+
+def _undefined(handle: libvirt.virDomain, xml: str) -> frozenset[str]:
+    """See :class:`.Guest`; none of a transient domain.
+
+    Of that libvirt returns the same XML twice.
+    """
+    running = perf.enabled(xml)
+    if handle.ID() < 0 or not running:
+        return frozenset()
+    defined = perf.enabled(handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    return frozenset(f"perf.{event}" for event in {*running} - {*defined})
