@@ -7,6 +7,8 @@ oslo.config reads the home folder and the command line itself.
 
 import contextlib
 import dataclasses
+import itertools
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -132,7 +134,9 @@ def _searched(
     """``cfg.find_config_files`` and ``find_config_dirs``."""
     for name in PROJECT, PROG:
         found = (_below(root, x / f"{name}{suffix}") for x in folders)
-        yield from [path for path in found if path.exists()][:1]
+        # Path.exists raises where the home is closed to this user.
+        there = (path for path in found if os.path.exists(path))  # noqa: PTH110
+        yield from itertools.islice(there, 1)
 
 
 def _below(root: Path, path: Path) -> Path:
