@@ -54,9 +54,10 @@ class Judgement:
 
 OK = Judgement(Verdict.OK)
 
-REBOOT = (
-    "hard reboot the instance (openstack server reboot --hard), which opens "
-    "its counters before its vCPUs start"
+REOPEN = (
+    "hard reboot the instance (openstack server reboot --hard) or live "
+    "migrate it (openstack server migrate --live-migration): either opens its "
+    "counters before its vCPUs start"
 )
 
 NOT_ENABLED = Judgement(
@@ -93,18 +94,24 @@ RESTARTED = Judgement(
     Verdict.DETACHED,
     "libvirtd was restarted after the instance had booted, and its counters "
     "no longer see the vCPUs",
-    REBOOT,
+    REOPEN,
 )
 FELL = Judgement(
     Verdict.DETACHED,
     "a counter restarted in the same QEMU process (libvirtd was restarted, "
     "or the event was enabled again) and no longer sees the vCPUs",
-    REBOOT,
+    REOPEN,
 )
 ENABLED_LIVE = Judgement(
     Verdict.DETACHED,
     "the event was enabled on the running instance and does not see its vCPUs",
-    REBOOT,
+    REOPEN,
+)
+UNDEFINED = Judgement(
+    Verdict.DETACHED,
+    "the running instance has the event and its definition does not: it was "
+    "enabled on the running instance and does not see its vCPUs",
+    REOPEN,
 )
 
 
@@ -114,7 +121,7 @@ def uncovered(coverage: float) -> Judgement:
         Verdict.DETACHED,
         f"the counters saw {coverage:.1%} of the CPU time that the instance "
         "used (enabled while it was running, or libvirtd was restarted)",
-        REBOOT,
+        REOPEN,
     )
 
 

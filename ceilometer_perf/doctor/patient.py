@@ -2,7 +2,6 @@
 """What doctor examines; each part is read once for all links."""
 
 from functools import cached_property
-from pathlib import Path
 
 from oslo_config import cfg
 
@@ -17,6 +16,7 @@ from ceilometer_perf.doctor.status import (
     Watch,
     host_lacks,
 )
+from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.reading import SourceUnavailableError
 from ceilometer_perf.wiring import Parts
 
@@ -26,7 +26,9 @@ _NOT_COUNTED = (Verdict.NOT_ENABLED, Verdict.HOST_LACKS)
 class Patient:
     """A host, its agent's options and the files that these name."""
 
-    def __init__(self, conf: cfg.ConfigOpts, nova_conf: Path | None) -> None:
+    def __init__(
+        self, conf: cfg.ConfigOpts, nova_conf: NovaFiles | None
+    ) -> None:
         """``nova_conf``: None if there is none."""
         self.conf = conf
         self.nova_conf = nova_conf

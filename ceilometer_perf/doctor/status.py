@@ -13,7 +13,7 @@ from datetime import datetime
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.monitor import Report
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
-from ceilometer_perf.guest import errors, nova_metadata
+from ceilometer_perf.guest import errors, nova_metadata, xml
 from ceilometer_perf.guest.elements import perf
 from ceilometer_perf.host import probe
 from ceilometer_perf.host.inventory import Domain
@@ -193,10 +193,11 @@ def host_lacks(uri: str) -> Lacks:
     }
 
 
-def _read(xml: str) -> tuple[str | None, tuple[str, ...]]:
+def _read(text: str) -> tuple[str | None, tuple[str, ...]]:
     """Nova's name of a domain, and its perf events."""
     try:
-        return nova_metadata.display_name(xml), perf.enabled(xml)
+        root = xml.parse(text).getroot()
+        return nova_metadata.display_name(text), perf.enabled(root)
     except errors.DomainXMLError:
         return None, ()
 

@@ -126,8 +126,10 @@ class FakeVirDomain:
     state: int = libvirt.VIR_DOMAIN_RUNNING
     reason: int = 0
     xml: str | Exception = "<domain/>"
+    definition: str | None = None  # the same, unless it has one of its own
     perf: dict[str, Any] = field(default_factory=dict)
     read: int = 0
+    asked: int = 0  # for its definition, too
     conn: "FakeVirConnect | None" = None
 
     def UUIDString(self) -> str:  # noqa: N802
@@ -143,8 +145,11 @@ class FakeVirDomain:
         return self.conn
 
     def XMLDesc(self, flags: int) -> str:  # noqa: N802
-        assert flags == 0
-        self.read += 1
+        self.asked += 1
+        if flags == libvirt.VIR_DOMAIN_XML_INACTIVE and self.definition:
+            return self.definition
+        assert flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE)
+        self.read += flags == 0
         if isinstance(self.xml, Exception):
             raise self.xml
         return self.xml

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ceilometer_perf import doctor
+from ceilometer_perf import doctor, files
 from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.doctor import agent, agent_conf, definitions
 from ceilometer_perf.doctor.finding import BrokenError
-from ceilometer_perf.host import resctrl
+from ceilometer_perf.guest.nova_files import NovaFiles
+from ceilometer_perf.host import nova_compute, resctrl
 from tests.unit.compute_host import (
     GNOCCHI,
     PIPELINE,
@@ -118,12 +119,53 @@ def test_ignored_by_nova(healthy: ComputeHost) -> None:
 def test_no_nova_conf_here(
     healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "ceilometer_perf.cli.doctor.NOVA_CONF", Path("/no/such/nova.conf")
-    )
+    monkeypatch.setattr(nova_compute, "configuration", lambda: None)
     ran = run("doctor", *healthy.options)
     assert ran.code == 0
     assert ran.out.startswith("warning  nova.conf")
+
+
+@pytest.mark.parametrize("name", ["none", "."])
+def test_a_nova_conf_that_only_nova_compute_can_read(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    found = NovaFiles((healthy.folder / name / "nova.conf",), "nova-compute's")
+    monkeypatch.setattr(nova_compute, "configuration", lambda: found)
+    if name == ".":
+        monkeypatch.setattr(files, "read", denied(files.read))
+    ran = run("doctor", *healthy.options)
+    assert ran.code == 0
+    assert f"warning  nova.conf       {found}: " in ran.out
+
+
+def denied(read: Callable[[Path], bytes]) -> Callable[[Path], bytes]:
+    """Another user's files are those of Nova."""
+
+    def reads(path: Path) -> bytes:
+        if Path(path).name == "nova.conf":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    return reads
+
+
+def test_what_nova_compute_was_started_with(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = [
+        healthy.write("nova.conf", "[DEFAULT]\n"),
+        healthy.write(
+            "nova-compute.conf",
+            "[libvirt]\nenabled_perf_events = task_clock\n",
+        ),
+    ]
+    found = NovaFiles(tuple(pair), "nova-compute's")
+    monkeypatch.setattr(nova_compute, "configuration", lambda: found)
+    ran = run("doctor", *healthy.options)
+    assert ran.out.startswith(
+        f"ok       nova.conf       nova-compute's {pair[0]}, {pair[1]}: "
+        "1 event enabled\n"
+    )
 
 
 def no_libvirt(host: ComputeHost) -> None:

@@ -14,6 +14,7 @@ from nova import exception
 
 from ceilometer_perf import guest
 from ceilometer_perf.guest import cpus, errors, nova_conf
+from ceilometer_perf.guest.nova_files import NovaFiles
 
 REALTIME = {"hw:cpu_realtime": "yes", "hw:cpu_policy": "dedicated"}
 
@@ -21,7 +22,7 @@ REALTIME = {"hw:cpu_realtime": "yes", "hw:cpu_policy": "dedicated"}
 def conf(tmp_path: pathlib.Path, text: str) -> guest.NovaConf:
     path = tmp_path / "nova.conf"
     path.write_text(text)
-    return nova_conf.read(path)
+    return nova_conf.read(NovaFiles((path,)))
 
 
 @contextlib.contextmanager
@@ -73,13 +74,13 @@ def test_a_nova_conf_that_nova_would_not_start_with(
 
 def test_a_nova_conf_that_is_not_there(tmp_path: pathlib.Path) -> None:
     with refused("InvalidConfiguration"):
-        nova_conf.read(tmp_path / "none")
+        nova_conf.read(NovaFiles((tmp_path / "none",)))
 
 
 def test_a_nova_conf_that_is_no_text(tmp_path: pathlib.Path) -> None:
     (tmp_path / "nova.conf").write_bytes(b"\xff\xfe\x00")
     with refused("InvalidConfiguration"):
-        nova_conf.read(tmp_path / "nova.conf")
+        nova_conf.read(NovaFiles((tmp_path / "nova.conf",)))
 
 
 @pytest.mark.parametrize("value", ["^1", "0-,1", "x"])

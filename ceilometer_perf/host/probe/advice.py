@@ -87,8 +87,8 @@ def notes(report: Probed) -> Iterator[str]:
     paranoid = report.machine.paranoid
     if paranoid is not None and paranoid > MOST_PARANOID:
         yield (
-            f"perf_event_paranoid is {paranoid}: with more than "
-            f"{MOST_PARANOID} CAP_PERFMON does not let the agent's helper count"
+            f"perf_event_paranoid is {paranoid}: above {MOST_PARANOID}, "
+            "CAP_PERFMON does not let the agent's helper count"
         )
     yield from _crowd(report)
 
