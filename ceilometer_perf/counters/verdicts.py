@@ -57,14 +57,15 @@ OK = Judgement(Verdict.OK)
 REOPEN = (
     "hard reboot the instance (openstack server reboot --hard) or live "
     "migrate it (openstack server migrate --live-migration): either opens its "
-    "counters before its vCPUs start"
+    "counters before its vCPUs start. Or have the agent count it: allow its "
+    "helper ('ceilometer-perf doctor' checks it) with [perf] counters = auto"
 )
 
 NOT_ENABLED = Judgement(
     Verdict.NOT_ENABLED,
     "the instance's XML does not enable the event",
     "add it to [libvirt] enabled_perf_events in nova.conf and hard reboot "
-    "the instance",
+    "the instance; or have the agent count it ([perf] counters, own_events)",
 )
 
 

@@ -20,14 +20,15 @@ WITHOUT = (
 def helper(patient: Patient) -> Finding:
     """It may be started, and the kernel lets it count."""
     settings = patient.parts.settings
-    if settings.counters == "libvirt":
+    if not patient.counts_itself:
         return fine("not used ([perf] counters = libvirt)")
     try:
         numbers = trial(settings)
     except Exception as exc:  # whatever privsep makes of a failure
         why = _why(exc)
         return warning(
-            f"as user {os.geteuid()}: {why.reason}; {WITHOUT}", why.remedy
+            f"as user {os.geteuid()}: {why.reason}; {WITHOUT}",
+            why.remedy or "set [perf] counters = libvirt",
         )
     lacking = [
         e for e, n in zip(settings.own_events, numbers, strict=True) if n

@@ -48,6 +48,8 @@ def nova_conf(patient: Patient) -> Finding:
                 "--nova-conf",
             )
         raise BrokenError(str(error), "fix it") from error
+    if not names and patient.counts_itself:
+        return fine(f"{where} enables no event; the agent counts itself")
     if not names:
         raise BrokenError(
             f"{where}: [libvirt] enabled_perf_events is empty", SAFE

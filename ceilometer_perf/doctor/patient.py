@@ -44,6 +44,14 @@ class Patient:
         except ValueError as error:  # of an option that is core's
             raise SourceUnavailableError(str(error)) from error
 
+    @property
+    def counts_itself(self) -> bool:
+        """Whether the agent does not depend on libvirt's counters."""
+        try:
+            return self.parts.settings.counters != "libvirt"
+        except SourceUnavailableError:  # the next link reports it
+            return False
+
     @cached_property
     def lacks(self) -> Lacks:
         """The events that this host can't count, and why."""

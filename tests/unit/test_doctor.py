@@ -11,7 +11,7 @@ import pytest
 
 from ceilometer_perf import doctor, files
 from ceilometer_perf.counters.verdicts import Verdict
-from ceilometer_perf.doctor import agent, agent_conf, definitions
+from ceilometer_perf.doctor import agent, agent_conf, definitions, helper
 from ceilometer_perf.doctor.finding import BrokenError
 from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.host import nova_compute, resctrl
@@ -329,6 +329,56 @@ def test_some_of_them(host: ComputeHost) -> None:
         "ceilometer-perf gnocchi-resources --in-place "
         f"{host.folder}/gnocchi_resources.yaml, and restart "
     )
+
+
+# Counters of our own
+
+
+def own(
+    host: ComputeHost,
+    monkeypatch: pytest.MonkeyPatch,
+    numbers: list[int] | Exception,
+) -> None:
+    """The agent counts itself; what its helper says of two events."""
+
+    def trial(_: object) -> list[int]:
+        if isinstance(numbers, Exception):
+            raise numbers
+        return numbers
+
+    monkeypatch.setattr(helper, "trial", trial)
+    host.conf("counters = auto\nown_events = task_clock, cpu_cycles")
+
+
+def test_the_helper_counts(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own(healthy, monkeypatch, [0, 2])
+    healthy.nova_conf("")
+    rows = walk(healthy)
+    assert rows["helper"]["state"] == "ok"
+    assert "1 event; not here: cpu_cycles" in rows["helper"]["reason"]
+    assert rows["nova.conf"]["state"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "remedy"),
+    [
+        (PermissionError(13, "no"), "does not let", "perf_event_paranoid=2"),
+        (OSError(38, "none"), "no perf_event_open", "counters = libvirt"),
+        (RuntimeError("exited non-zero (1)"), "exited non-zero", "sudoers"),
+    ],
+)
+def test_a_helper_that_can_not_count(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch,
+    error: Exception, reason: str, remedy: str,
+) -> None:  # fmt: skip
+    """libvirt's counters are published nonetheless."""
+    own(healthy, monkeypatch, error)
+    row = walk(healthy)["helper"]
+    assert row["state"] == "warning"
+    assert reason in row["reason"]
+    assert remedy in row["remedy"]
 
 
 # Caches and memory
