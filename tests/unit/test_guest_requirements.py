@@ -14,6 +14,7 @@ from nova import exception
 
 from ceilometer_perf import guest
 from ceilometer_perf.guest import cpus, errors, nova_conf
+from tests.unit import guest_rules
 
 REALTIME = {"hw:cpu_realtime": "yes", "hw:cpu_policy": "dedicated"}
 
@@ -33,6 +34,12 @@ def refused(nova_class: str, match: str | None = None) -> Iterator[None]:
 
 def test_nothing_asked_is_nothing_required() -> None:
     assert guest.resolve(guest.Asked(4)) == guest.Requirements()
+
+
+@pytest.mark.parametrize("text", guest_rules.RULES)
+def test_rules_of_nova(text: str) -> None:
+    found = guest_rules.ours(guest_rules.case(text))
+    assert found == guest_rules.expected(text)
 
 
 def test_nova_conf(tmp_path: pathlib.Path) -> None:
@@ -119,11 +126,40 @@ def test_an_image_property_that_nova_has_not_is_noted() -> None:
 
 
 SHARING = REALTIME | {"hw:emulator_threads_policy": "share"}
+ISOLATED = REALTIME | {"hw:emulator_threads_policy": "isolate"}
+
+
+ALL, NONE = frozenset({0, 1}), frozenset[int]()
+HOST = guest.NovaConf(realtime_priority=3, shared_cpus=frozenset({8, 9}))
+
+
+@pytest.mark.parametrize(
+    ("flavor", "conf", "expected"),
+    [
+        (
+            REALTIME | {"hw:cpu_realtime_mask": "^0"},
+            HOST,
+            guest.Realtime(frozenset({1}), frozenset({0}), 3),
+        ),
+        (SHARING, None, guest.Realtime(ALL, NONE, 1, "share", None)),
+        (
+            SHARING,
+            HOST,
+            guest.Realtime(ALL, NONE, 3, "share", HOST.shared_cpus),
+        ),
+        (ISOLATED, HOST, guest.Realtime(ALL, NONE, 3, "isolate", None)),
+    ],
+)
+def test_what_a_realtime_guest_needs(
+    flavor: dict[str, str],
+    conf: guest.NovaConf | None,
+    expected: guest.Realtime,
+) -> None:
+    assert guest.resolve(guest.Asked(2, flavor), conf).realtime == expected
 
 
 def test_sharing_threads_need_a_pool_on_a_known_host() -> None:
     asked = guest.Asked(2, SHARING)
-    assert guest.resolve(asked).realtime is not None
     with refused("RealtimeMaskNotFoundOrInvalid", "cpu_shared_set"):
         guest.resolve(asked, guest.NovaConf())
 
