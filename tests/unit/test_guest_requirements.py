@@ -129,6 +129,12 @@ SHARING = REALTIME | {"hw:emulator_threads_policy": "share"}
 ISOLATED = REALTIME | {"hw:emulator_threads_policy": "isolate"}
 
 
+def test_a_page_size_that_no_number_holds() -> None:
+    """Nova's own API dies of it."""
+    with refused("MemoryPageSizeInvalid"):
+        guest.resolve(guest.Asked(1, {"hw:mem_page_size": "9" * 400 + "MB"}))
+
+
 ALL, NONE = frozenset({0, 1}), frozenset[int]()
 HOST = guest.NovaConf(realtime_priority=3, shared_cpus=frozenset({8, 9}))
 
