@@ -42,41 +42,25 @@ def test_rules_of_nova(text: str) -> None:
     assert found == guest_rules.expected(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (
-            "hw:cpu_policy=x",
-            "hw:cpu_policy=x must be one of shared, mixed, dedicated",
-        ),
-        (
-            "hw_cpu_policy=x",
-            (
-                "Image property hw_cpu_policy=x must be one of shared, mixed, "
-                "dedicated: change or remove it"
-            ),
-        ),
-        (
-            "resources:PCPU=3",
-            "resources:PCPU=3, but this flavor needs exactly 4",
-        ),
-        (
-            "hw:cpu_dedicated_mask=0",
-            "hw:cpu_dedicated_mask needs hw:cpu_policy=mixed",
-        ),
-        (
-            "hw:cpu_realtime=yes hw:cpu_realtime_mask=^0",
-            "hw:cpu_realtime needs hw:cpu_policy dedicated or mixed",
-        ),
-        (
-            "hw:pmu=yes hw_pmu=no",
-            (
-                "The flavor's hw:pmu is true, the image's hw_pmu is false: make "
-                "them agree or unset one"
-            ),
-        ),
-    ],
-)
+WORDS = {
+    "hw:cpu_policy=x":
+        "hw:cpu_policy=x must be one of shared, mixed, dedicated",
+    "hw_cpu_policy=x":
+        "Image property hw_cpu_policy=x must be one of shared, mixed, "
+        "dedicated: change or remove it",
+    "resources:PCPU=3":
+        "resources:PCPU=3, but this flavor needs exactly 4",
+    "hw:cpu_dedicated_mask=0":
+        "hw:cpu_dedicated_mask needs hw:cpu_policy=mixed",
+    "hw:cpu_realtime=yes hw:cpu_realtime_mask=^0":
+        "hw:cpu_realtime needs hw:cpu_policy dedicated or mixed",
+    "hw:pmu=yes hw_pmu=no":
+        "The flavor's hw:pmu is true, the image's hw_pmu is false: make them "
+        "agree or unset one",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), WORDS.items())
 def test_refusals_say_what_would_be_right(text: str, said: str) -> None:
     vcpus, flavor, image, _ = guest_rules.case(text)
     with pytest.raises(errors.NovaRefusal) as caught:
