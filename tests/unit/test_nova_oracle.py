@@ -4,6 +4,7 @@
 Nova is imported without a guard: if it is missing, these tests fail.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -44,6 +45,7 @@ SIZES = st.sampled_from(
 )
 
 
+@functools.cache
 def masks(vcpus: int) -> st.SearchStrategy[str]:
     """Mostly masks that name vCPUs, some that don't, some that are none."""
     number = st.integers(0, vcpus + 1).map(str)
@@ -71,6 +73,7 @@ def extras(
     ).map(dict)
 
 
+@functools.cache
 def flavors(vcpus: int, realtime: bool) -> st.SearchStrategy[Extras]:
     sometimes = {
         "hw:pmu": BOOLEANS,
@@ -99,6 +102,7 @@ def flavors(vcpus: int, realtime: bool) -> st.SearchStrategy[Extras]:
     )
 
 
+@functools.cache
 def images(vcpus: int, realtime: bool) -> st.SearchStrategy[Extras]:
     sometimes = {
         "hw_pmu": BOOLEANS,
