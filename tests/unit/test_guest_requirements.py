@@ -144,6 +144,7 @@ def test_a_boolean_that_is_none_is_noted() -> None:
     found = guest.resolve(guest.Asked(1, {"hw:pmu": "maybe"}))
     assert found.pmu is False
     assert "hw:pmu=maybe" in found.notes[0]
+    assert guest.resolve(guest.Asked(1, {"hw:pmu": "yes"})).notes == ()
 
 
 def test_an_image_property_that_nova_has_not_is_noted() -> None:
