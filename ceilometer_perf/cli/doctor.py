@@ -3,7 +3,6 @@
 
 import argparse
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from ceilometer_perf import doctor
 from ceilometer_perf.cli import base, looking, options
@@ -46,21 +45,18 @@ class Doctor(base.Lister):
         rows = [(x.name, f.state.value, f.reason, f.remedy) for x, f in found]
         return ("link", "state", "reason", "remedy"), rows
 
-    def produce_output(
+    def show(
         self,
         parsed_args: argparse.Namespace,
-        column_names: Sequence[str],
-        data: Iterable[Sequence[Any]],
-    ) -> int:
-        """People get lines: reasons are too long for a table."""
-        if parsed_args.formatter != "table":
-            return int(super().produce_output(parsed_args, column_names, data))
+        column_names: base.Names,
+        data: Iterable[Row],
+    ) -> None:
+        """Lines: reasons are too long for a table."""
         for link, state, reason, remedy in data:
             lines = [f"{state:8} {link:15} {reason}"]
             if remedy:
                 lines.append(f"{'':8} {'to fix it':15} {remedy}")
             self.app.stdout.writelines(f"{printable(x)}\n" for x in lines)
-        return 0
 
 
 def _nova_conf(given: NovaFiles | None) -> NovaFiles | None:

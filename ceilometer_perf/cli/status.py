@@ -66,18 +66,22 @@ class Show(base.ShowOne):
         return ("host", "instances"), (Value(self.host), Value(instances))
 
     def produce_output(
-        self,
-        parsed_args: argparse.Namespace,
-        column_names: Sequence[str],
-        data: Sequence[Any],
-    ) -> int:
-        """People get a table of the instances, and what to do below."""
-        rows = [_row(instance) for instance in self.status.instances]
-        if parsed_args.formatter == "csv":
-            CSVLister().emit_list(COLUMNS, rows, self.app.stdout, parsed_args)
-            return 0
-        if parsed_args.formatter != "table":
-            return int(super().produce_output(parsed_args, column_names, data))
+        self, parsed_args: argparse.Namespace, column_names: base.Names,
+        data: Any,
+    ) -> int:  # fmt: skip
+        """As csv, the instances."""
+        if parsed_args.formatter != "csv":
+            return super().produce_output(parsed_args, column_names, data)
+        rows = map(_row, self.status.instances)
+        CSVLister().emit_list(COLUMNS, rows, self.app.stdout, parsed_args)
+        return 0
+
+    def show(
+        self, parsed_args: argparse.Namespace, column_names: base.Names,
+        data: Any,
+    ) -> None:  # fmt: skip
+        """Write a table of the instances, and what to do below."""
+        rows = map(_row, self.status.instances)
         out = self.app.stdout
         out.write(f"{_headline(self.host, self.status)}\n")
         Table("no instances").emit_list(
@@ -87,7 +91,6 @@ class Show(base.ShowOne):
             parsed_args,
         )
         out.writelines(f"{line}\n" for line in _below(self.status))
-        return 0
 
 
 def _host(parts: Parts, lacks: Lacks) -> dict[str, Any]:

@@ -12,7 +12,10 @@ import libvirt
 from ceilometer.compute.discovery import NovaLikeServer
 from oslo_config import cfg
 
+from ceilometer_perf.counters.gated import Gated
 from ceilometer_perf.counters.monitor import Report
+from ceilometer_perf.counters.trust import Policy
+from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.rdt.look import RdtReport
 from ceilometer_perf.reading import (
     Counters,
@@ -66,6 +69,11 @@ class FakeParts(_Answers[Report], Misconfigured):
 class FakeSource(_Answers[Reading]):
     def read(self) -> Reading:
         return self._next()
+
+
+def gated(source: FakeSource, processes: Processes) -> Gated:
+    """That source behind a gate of the default policy."""
+    return Gated(source, processes, Policy())  # type: ignore[arg-type]
 
 
 def report(taken_at: float, instances: Mapping[str, Counters]) -> Report:

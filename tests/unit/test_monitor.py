@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from ceilometer_perf.counters import verdicts
-from ceilometer_perf.counters.gated import Gated
 from ceilometer_perf.counters.monitor import Monitor
 from ceilometer_perf.counters.source import Answer
-from ceilometer_perf.counters.trust import Judged, Policy
+from ceilometer_perf.counters.trust import Judged
 from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.host.processes import Process, Processes
 from ceilometer_perf.reading import (
@@ -23,7 +22,7 @@ from ceilometer_perf.reading import (
     Moment,
     Reading,
 )
-from tests.unit.fakes import READ_AT, FakeSource, guest, unavailable
+from tests.unit.fakes import READ_AT, FakeSource, gated, guest, unavailable
 from tests.unit.test_processes import Host
 
 CYCLES, INSTRUCTIONS = "perf.cpu_cycles", "perf.instructions"
@@ -52,8 +51,7 @@ def monitor(host: Host, *readings: Reading | Exception) -> Monitor:
 
 
 def watching(processes: Processes, source: FakeSource) -> Monitor:
-    gated = Gated(source, processes, Policy())  # type: ignore[arg-type]
-    return Monitor(gated, None, processes)
+    return Monitor(gated(source, processes), None, processes)
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -99,7 +97,7 @@ def test_detached_is_withheld_but_its_coverage_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("time.monotonic", lambda: 0.0)
-    look = monitor(host, reading(0, {CYCLES: 5, CLOCK: 60_700_000})).look
+    look = monitor(host, reading(0, {CYCLES: 5, CLOCK: 60_750_000})).look
     for _ in range(3):
         published = look().published["web"]
         assert published.values == {"perf.coverage": 0.01, "perf.withheld": 2}
@@ -111,6 +109,23 @@ def test_detached_is_withheld_but_its_coverage_is_not(
     (line,) = lines(caplog)
     assert "perf.hw.cpu_cycles, perf.sw.task_clock: detached" in line
     assert "hard reboot" in line
+
+
+def test_each_reason_is_told_with_its_counters(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    look = monitor(
+        host, reading(0, {CYCLES: 5}),
+        reading(60, {CYCLES: 4, INSTRUCTIONS: 1}),
+    ).look  # fmt: skip
+    look()
+    look()
+    (line,) = lines(caplog)
+    fell, live = verdicts.FELL, verdicts.ENABLED_LIVE
+    assert line == (
+        f"instance web (instance-1): perf.hw.cpu_cycles: {fell}; "
+        f"perf.hw.instructions: {live}"
+    )
 
 
 def test_where_nothing_is_enabled_nothing_is_withheld(host: Host) -> None:
@@ -140,8 +155,8 @@ def test_who_is_not_read_and_why(
     host: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
     guests = {
-        "rt": guest("instance-2", realtime=True),
         "off": guest("instance-3", id=-1),
+        "rt": guest("instance-2", id=0, realtime=True),
         "new": guest("instance-4"),
     }
     look = monitor(host, reading(0, {CYCLES: 5}, **guests)).look
@@ -242,7 +257,7 @@ class FakeOwn:
 
 
 def both(host: Host, source: FakeSource, own: FakeOwn) -> Monitor:
-    libvirt = Gated(source, host.processes, Policy())  # type: ignore[arg-type]
+    libvirt = gated(source, host.processes)
     return Monitor(libvirt, own, host.processes)  # type: ignore[arg-type]
 
 

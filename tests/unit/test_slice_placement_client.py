@@ -46,7 +46,7 @@ ANSWERS = {
     "406": (Answer(406, detail("max 1.10")), "1.39"),
     "409": (Answer(409, detail("conflict")), "409"),
     "500": (Answer(500, detail("oh dear")), "oh dear"),
-    "500 with a page": (Answer(500, b"<p>" + b"x" * 10**6), "500"),
+    "500 with a page": (Answer(500, b"<p>" + b"x" * 10**5), "500"),
     "503": (Answer(503, b""), "503"),
     "not JSON": (Answer(200, b"<html>hello</html>"), "not a JSON object"),
     "bytes": (Answer(200, b"\xff\xfe\x00"), "not a JSON object"),
