@@ -23,7 +23,7 @@ WITHHELD = 1  # the exit code if a counter is withheld; 2 is bad input
 NAMED = 5  # instances, before the others are only counted
 
 #: One for each instance, for programs; people get two of them as one.
-COLUMNS = ("id", "name", "state", "coverage", "counters", "cache")
+COLUMNS = ("id", "name", "state", "source", "coverage", "counters", "cache")
 
 
 class Show(base.ShowOne):
@@ -85,8 +85,17 @@ class Show(base.ShowOne):
         out = self.app.stdout
         out.write(f"{_headline(self.host, self.status)}\n")
         Table("no instances").emit_list(
-            ("instance", *COLUMNS[2:]),
-            [(f"{name}\n{uuid}", *rest) for uuid, name, *rest in rows],
+            ("instance", "state", *COLUMNS[4:]),
+            [
+                (
+                    f"{name}\n{uuid}",
+                    state,
+                    coverage,
+                    _by(by, counters),
+                    rdt,
+                )
+                for uuid, name, state, by, coverage, counters, rdt in rows
+            ],
             out,
             parsed_args,
         )
@@ -134,6 +143,7 @@ def _instance(instance: Instance) -> dict[str, Any]:
         "name": instance.name,
         "state": instance.state,
         "realtime": instance.realtime,
+        "source": instance.source,
         "coverage": instance.coverage,
         "verdicts": {
             name: dataclasses.asdict(judgement)
@@ -170,10 +180,15 @@ def _row(instance: Instance) -> tuple[str, ...]:
         instance.name,
         f"{instance.state}, realtime" if instance.realtime
         else instance.state,
+        instance.source or "-",
         looking.ratio(instance.coverage),
         looking.summary(instance.verdicts),
         looking.summary(instance.rdt),
     )  # fmt: skip
+
+
+def _by(source: str, counters: str) -> str:
+    return f"own: {counters}" if source == "own" else counters
 
 
 def _below(status: Status) -> Iterator[str]:

@@ -159,7 +159,7 @@ def _better(
     return {
         uuid: answer
         for uuid, answer in own.items()
-        if answer.process is not None or not libvirt[uuid].judged.judgements
+        if not answer.refused or not libvirt[uuid].judged.judgements
     }
 
 

@@ -165,9 +165,9 @@ class Own:
         return verdicts.not_counted(number)
 
     def _refused(self, why: Judgement, moment: Moment) -> Answer:
-        """No counter at all; without a process to tell."""
         judged = Judged(dict.fromkeys(self._keys, why), None, moment.at)
-        return Answer(self.name, moment, None, {}, {}, judged)
+        refused = why is not verdicts.AGENT_COUNTS
+        return Answer(self.name, moment, None, {}, {}, judged, refused)
 
 
 def _lacks(answer: Answer) -> bool:

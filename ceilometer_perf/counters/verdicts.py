@@ -272,8 +272,9 @@ HYBRID = Judgement(
 )
 AGENT_COUNTS = Judgement(
     Verdict.UNSEEN,
-    "the agent counts this instance itself, which this command can't see",
-    "run it as root",
+    "the agent counts this instance itself if its helper is allowed, which "
+    "this command can't see",
+    "run it as root; 'ceilometer-perf doctor' checks the helper",
 )
 UNSEEN_PROCESS = Judgement(
     Verdict.IN_DOUBT,

@@ -224,7 +224,10 @@ def gate(patient: Patient) -> Finding:
         for instance in patient.running
         for name, judgement in instance.verdicts.items()
     ]
-    passing = [n for _, n, j in verdicts if j.verdict is Verdict.OK]
+    good = {Verdict.OK, Verdict.NEW}
+    if patient.counts_itself and not isinstance(patient.helper, Exception):
+        good.add(Verdict.UNSEEN)  # by this user; the agent sees it
+    passing = [n for _, n, j in verdicts if j.verdict in good]
     withheld = [(i, j) for i, _, j in verdicts if j.verdict.withholds]
     if patient.left_alone == patient.running:
         return warning(*commonest(withheld))

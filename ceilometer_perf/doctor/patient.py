@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What doctor examines; each part is read once for all links."""
 
+import warnings
 from functools import cached_property
 
 from oslo_config import cfg
@@ -17,6 +18,7 @@ from ceilometer_perf.doctor.status import (
     host_lacks,
 )
 from ceilometer_perf.guest.nova_files import NovaFiles
+from ceilometer_perf.options import Settings
 from ceilometer_perf.reading import SourceUnavailableError
 from ceilometer_perf.wiring import Parts
 
@@ -51,6 +53,17 @@ class Patient:
             return self.parts.settings.counters != "libvirt"
         except SourceUnavailableError:  # the next link reports it
             return False
+
+    @cached_property
+    def helper(self) -> list[int] | Exception:
+        """What it says of each of own_events, or why it says nothing.
+
+        See :meth:`ceilometer_perf.host.counting.Counting.try_events`.
+        """
+        try:
+            return trial(self.parts.settings)
+        except Exception as exc:  # whatever privsep makes of a failure
+            return exc
 
     @cached_property
     def lacks(self) -> Lacks:
@@ -118,3 +131,14 @@ def counted(instance: Instance) -> set[str]:
         for meter in COUNTERS
         if instance.verdicts[meter.name].verdict not in _NOT_COUNTED
     }
+
+
+def trial(settings: Settings) -> list[int]:
+    """Have the helper try the events, started as the agent would start it."""
+    with warnings.catch_warnings():
+        # oslo.privsep imports eventlet, which warns of itself.
+        warnings.simplefilter("ignore")
+        from ceilometer_perf.privsep import Helper
+    # In a session without a terminal, where sudo asks for no password.
+    command = f"setsid --wait {settings.privsep_helper}"
+    return Helper(command).try_events(settings.own_events)

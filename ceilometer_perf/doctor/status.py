@@ -162,7 +162,10 @@ class Watch:
 
 
 def _source(published: Published | None) -> str | None:
-    return None if published is None else str(published.metadata["source"])
+    """None where nothing is counted."""
+    if published is None or not published.values:
+        return None
+    return str(published.metadata["source"])
 
 
 def _names(meters: Iterable[Meter]) -> list[str]:

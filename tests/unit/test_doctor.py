@@ -3,15 +3,17 @@
 
 import importlib.metadata
 import json
+import os
 import re
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from ceilometer_perf import doctor, files
+from ceilometer_perf import doctor, files, wiring
 from ceilometer_perf.counters.verdicts import Verdict
-from ceilometer_perf.doctor import agent, agent_conf, definitions, helper
+from ceilometer_perf.doctor import agent, agent_conf, definitions, patient
 from ceilometer_perf.doctor.finding import BrokenError
 from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.host import nova_compute, resctrl
@@ -346,7 +348,7 @@ def own(
             raise numbers
         return numbers
 
-    monkeypatch.setattr(helper, "trial", trial)
+    monkeypatch.setattr(patient, "trial", trial)
     host.conf("counters = auto\nown_events = task_clock, cpu_cycles")
 
 
@@ -359,6 +361,32 @@ def test_the_helper_counts(
     assert rows["helper"]["state"] == "ok"
     assert "1 event; not here: cpu_cycles" in rows["helper"]["reason"]
     assert rows["nova.conf"]["state"] == "ok"
+
+
+@pytest.mark.parametrize("is_root", [True, False])
+def test_an_instance_that_the_agent_counts(
+    host: ComputeHost, monkeypatch: pytest.MonkeyPatch, is_root: bool
+) -> None:
+    """By root it is counted here, too; another user can't."""
+    own(host, monkeypatch, [0, 0])
+    monkeypatch.setattr("os.geteuid", lambda: 0 if is_root else 1000)
+    monkeypatch.setattr(wiring, "Counting", FakeCounting)
+    (host.folder / "instance-web.pid").write_text(f"{os.getpid()}\n")
+    host.has(domain("web", ()))
+    rows = walk(host)
+    assert "itself counts 1 instance" in rows["XML"]["reason"]
+    assert rows["gate"]["state"] == "ok"
+
+
+class FakeCounting:
+    """Has just begun."""
+
+    def __init__(self, _run: Path) -> None:
+        pass
+
+    def read(self, wanted: Sequence[object], events: Sequence[str]) -> bytes:
+        row = [0, 1, *[0] * 3 * len(events)]
+        return array("q", row * len(wanted)).tobytes()
 
 
 @pytest.mark.parametrize(

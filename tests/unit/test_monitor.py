@@ -248,6 +248,7 @@ class FakeOwn:
             uuid: Answer(
                 "own", Moment(1.0, READ_AT), self.process, self.values,
                 judged.trusted(self.values), judged,
+                refused=self.process is None,
             )
             for uuid in answers
         }  # fmt: skip

@@ -196,7 +196,7 @@ def test_another_process_meanwhile(agent: Agent, host: Host) -> None:
 def test_a_process_that_can_not_be_seen(agent: Agent, host: Host) -> None:
     (host.run / "instance-web.pid").unlink()
     found = agent.look(web={})["web"]
-    assert found.process is None
+    assert found.refused
     assert set(given_verdicts(found).values()) == {Verdict.IN_DOUBT}
     assert agent.helper.asked == []
 
@@ -246,3 +246,4 @@ def test_a_command_without_privilege_says_so(host: Host) -> None:
     found = agent.look(web={})["web"]
     assert set(given_verdicts(found).values()) == {Verdict.UNSEEN}
     assert found.judged.withheld() == {}
+    assert not found.refused

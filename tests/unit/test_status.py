@@ -23,7 +23,9 @@ from tests.unit.shell import run
 
 __all__ = ["host"]
 
-KEYS = {"id", "name", "state", "realtime", "coverage", "verdicts"}
+KEYS = {
+    "id", "name", "state", "realtime", "source", "coverage", "verdicts",
+}  # fmt: skip
 
 
 def shown(
