@@ -20,6 +20,7 @@ class Verdict(enum.StrEnum):
     IN_DOUBT = "in_doubt"
     STALE = "stale"
     NEW = "new"
+    IMPLAUSIBLE = "implausible"
     MISCOUNTED = "miscounted"
     PMU_TAKEN = "pmu_taken"
     REFUSED = "refused"
@@ -287,6 +288,17 @@ UNMEASURED = Judgement(
     "the instance has not yet used enough CPU time to confirm its counters",
     "wait; or unset [perf] withhold_in_doubt",
 )
+
+
+def implausible(rate: str) -> Judgement:
+    """A PMU that does not count what the instance did."""
+    return Judgement(
+        Verdict.IMPLAUSIBLE,
+        f"the PMU reports {rate}, which no CPU does",
+        "look whether it counts at all (a VM's PMU may only seem to be there) "
+        "and who else uses it; then hard reboot the instance, or restart the "
+        "agent if it counts the instance itself",
+    )
 
 
 def miscounted(coverage: float) -> Judgement:

@@ -658,5 +658,5 @@ def test_a_remedy_is_a_line() -> None:
 def test_what_withholds() -> None:
     assert {v.value for v in Verdict if v.withholds} == {
         "detached", "multiplexed", "realtime", "in_doubt", "stale",
-        "miscounted", "pmu_taken", "refused",
+        "implausible", "miscounted", "pmu_taken", "refused",
     }  # fmt: skip

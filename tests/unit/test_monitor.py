@@ -13,7 +13,7 @@ import pytest
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.monitor import Monitor
 from ceilometer_perf.counters.source import Answer
-from ceilometer_perf.counters.trust import Judged
+from ceilometer_perf.counters.trust import Judged, Policy
 from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.host.processes import Process, Processes
 from ceilometer_perf.reading import (
@@ -51,7 +51,7 @@ def monitor(host: Host, *readings: Reading | Exception) -> Monitor:
 
 
 def watching(processes: Processes, source: FakeSource) -> Monitor:
-    return Monitor(gated(source, processes), None, processes)
+    return Monitor(gated(source, processes), None, processes, Policy())
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -259,7 +259,12 @@ class FakeOwn:
 
 def both(host: Host, source: FakeSource, own: FakeOwn) -> Monitor:
     libvirt = gated(source, host.processes)
-    return Monitor(libvirt, own, host.processes)  # type: ignore[arg-type]
+    return Monitor(
+        libvirt,
+        own,  # type: ignore[arg-type]
+        host.processes,
+        Policy(),
+    )
 
 
 def test_own_counters_take_the_place_of_libvirt_s(host: Host) -> None:
