@@ -85,8 +85,7 @@ class Monitor:
             reading, answers = self._libvirt.look()
             guests = reading.guests
             if self._own is not None:
-                own = self._own.look(guests, answers)
-                answers = {**answers, **_better(answers, own)}
+                answers = {**answers, **self._own.look(guests, answers)}
             answers = {
                 uuid: self._plausibility.judged(uuid, answer)
                 for uuid, answer in answers.items()
@@ -161,17 +160,6 @@ class Monitor:
         self._processes.forget_all_but(
             {"driver", *(guest.name for guest in guests.values())}
         )
-
-
-def _better(
-    libvirt: Mapping[str, Answer], own: Mapping[str, Answer]
-) -> Mapping[str, Answer]:
-    """Own answers that are counters, or say more than libvirt's do."""
-    return {
-        uuid: answer
-        for uuid, answer in own.items()
-        if not answer.refused or not libvirt[uuid].judged.judgements
-    }
 
 
 def about(guest: Guest) -> dict[str, Any]:

@@ -45,6 +45,13 @@ class OwnPolicy:
     no_hardware: Judgement | None = None
 
 
+_UNSEEN = (
+    "own counters: there are instances whose QEMU can't be seen (see [perf] "
+    "qemu_run_dir; an agent in a container needs --pid=host); these are not "
+    "counted"
+)
+
+
 class Own:
     """Not safe for threads."""
 
@@ -70,7 +77,7 @@ class Own:
     ) -> Mapping[str, Answer]:
         """Count where ``answers``, libvirt's, leave something to count.
 
-        Never raises: why nothing is counted is in the answers.
+        Never raises; those that nobody can be asked about are left out.
         """
         chosen = {
             uuid: answer
@@ -82,15 +89,16 @@ class Own:
             for uuid, answer in chosen.items()
             if answer.process is not None
         }
+        if chosen.keys() > self._wanted.keys():
+            self._changes.trouble("processes", _UNSEEN)
+        else:
+            self._changes.fine("processes", "own counters: all can be seen")
         asked_at = time.monotonic()
         counts = self._counts()
         moment = Moment(time.monotonic(), utc_now())
-        late = moment.taken_at - asked_at
         return {
-            uuid: self._answer(self._wanted[uuid], counts[uuid], moment, late)
-            if uuid in counts
-            else self._refused(verdicts.UNSEEN_PROCESS, moment)
-            for uuid in chosen
+            uuid: self._answer(self._wanted[uuid], count, moment, asked_at)
+            for uuid, count in counts.items()
         }
 
     def forget_all_but(self, uuids: Container[str]) -> None:
@@ -127,19 +135,20 @@ class Own:
             return dict(zip(self._wanted, counts, strict=True))
         # Not above: within `except`, oslo.log appends the exception.
         self._changes.trouble(self.name, f"own counters are not read: {why}")
-        return dict.fromkeys(self._wanted, why)
+        return {}
 
     def _answer(
         self, wanted: Wanted, count: Count | Judgement, moment: Moment,
-        late: float,
+        asked_at: float,
     ) -> Answer:  # fmt: skip
         if isinstance(count, Judgement):
-            return self._refused(count, moment)
+            return self._nothing(count, moment)
         if count.error:
-            return self._refused(verdicts.not_counted(count.error), moment)
+            return self._nothing(verdicts.not_counted(count.error), moment)
         process = self._processes.guest(wanted.name)
         if process is None or process.identity != (wanted.pid, wanted.started):
-            return self._refused(verdicts.STARTED_MEANWHILE, moment)
+            return self._nothing(verdicts.STARTED_MEANWHILE, moment)
+        late = time.monotonic() - asked_at
         judged = self._gate.judge(wanted.uuid, count, process, late)
         counts = dict(zip(self._keys, count.counts, strict=True))
         counters = {key: n for key, n in counts.items() if n >= 0}
@@ -164,10 +173,9 @@ class Own:
             return self._own.no_hardware or verdicts.COUNTED_BY_LIBVIRT
         return verdicts.not_counted(number)
 
-    def _refused(self, why: Judgement, moment: Moment) -> Answer:
+    def _nothing(self, why: Judgement, moment: Moment) -> Answer:
         judged = Judged(dict.fromkeys(self._keys, why), None, moment.at)
-        refused = why is not verdicts.AGENT_COUNTS
-        return Answer(self.name, moment, None, {}, {}, judged, refused)
+        return Answer(self.name, moment, None, {}, {}, judged)
 
 
 def _lacks(answer: Answer) -> bool:

@@ -68,6 +68,9 @@ class OwnGate:
         ``process`` was read after the counters, ``late`` seconds after at
         most.
         """
+        # The reading in which they are opened may be long in coming, as the
+        # helper has to be started.
+        late = min(late, _age(count.opened))
         now = Point.seen(max(count.enabled), process, late)
         life = self._lives.get(uuid)
         if life is None or life.opened != count.opened:
@@ -119,14 +122,18 @@ class OwnGate:
 
 
 def _begun(count: Count, now: Point) -> _Life:
-    age = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - count.opened
     return _Life(
         opened=count.opened,
-        since=utc_now() - timedelta(microseconds=age / 1000),
+        since=utc_now() - timedelta(seconds=_age(count.opened)),
         measure=Measure(now, now),
         enabled=count.enabled,
         running=count.running,
     )
+
+
+def _age(opened: int) -> float:
+    """Seconds since then, which is in ns of CLOCK_BOOTTIME."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - opened / 1e9
 
 
 def _published(

@@ -21,5 +21,3 @@ class Answer:
     #: Those of them that may be published.
     trusted: Counters
     judged: Judged
-    #: The source has no counters of the instance that it should have.
-    refused: bool = False

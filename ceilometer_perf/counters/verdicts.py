@@ -277,12 +277,6 @@ AGENT_COUNTS = Judgement(
     "this command can't see",
     "run it as root; 'ceilometer-perf doctor' checks the helper",
 )
-UNSEEN_PROCESS = Judgement(
-    Verdict.IN_DOUBT,
-    "the instance's QEMU can't be seen, so its counters can't be confirmed",
-    "see [perf] qemu_run_dir; an agent in a container needs the host's "
-    "process ids (--pid=host)",
-)
 UNMEASURED = Judgement(
     Verdict.IN_DOUBT,
     "the instance has not yet used enough CPU time to confirm its counters",

@@ -238,19 +238,19 @@ class FakeOwn:
         self.values = values
         self.process = process
         self.opened = datetime.now(UTC)
-        self.why = verdicts.OK if process else verdicts.UNSEEN_PROCESS
 
     def look(
         self, guests: Mapping[str, Guest], answers: Mapping[str, Answer]
     ) -> Mapping[str, Answer]:
-        judged = Judged(dict.fromkeys(self.values, self.why), 1.0, self.opened)
+        fine = dict.fromkeys(self.values, verdicts.OK)
+        judged = Judged(fine, 1.0, self.opened)
         return {
             uuid: Answer(
                 "own", Moment(1.0, READ_AT), self.process, self.values,
                 judged.trusted(self.values), judged,
-                refused=self.process is None,
             )
             for uuid in answers
+            if self.process is not None
         }  # fmt: skip
 
     def forget_all_but(self, uuids: Container[str]) -> None:
@@ -280,17 +280,6 @@ def test_own_counters_take_the_place_of_libvirt_s(host: Host) -> None:
     assert report.reading.instances["web"] == {CYCLES: 7}
 
 
-@pytest.mark.parametrize("libvirt_s", [{CYCLES: 9}, {}])
-def test_a_refusal_is_heard_only_where_libvirt_is_silent(
-    host: Host, libvirt_s: dict[str, int]
-) -> None:
-    own = FakeOwn({INSTRUCTIONS: 7}, None)
-    report = both(host, FakeSource(reading(0, libvirt_s)), own).look()
-    heard = "libvirt" if libvirt_s else "own"
-    assert report.published["web"].metadata["source"] == heard
-    assert INSTRUCTIONS not in report.published["web"].values
-
-
 def test_no_ratio_spans_two_sources(host: Host) -> None:
     """Each has a ``since`` of its own."""
     source = FakeSource(*(ipc(at, 100 + at) for at in (0, 60, 120, 180)))
@@ -299,7 +288,6 @@ def test_no_ratio_spans_two_sources(host: Host) -> None:
     ratios = []
     for counted in (False, False, True, False):
         own.process = host.processes.guest("instance-1") if counted else None
-        own.why = verdicts.OK
         ratios.append(look().published["web"].values.get("perf.derived.ipc"))
     assert ratios == [None, 2, None, None]
 

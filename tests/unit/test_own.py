@@ -193,12 +193,14 @@ def test_another_process_meanwhile(agent: Agent, host: Host) -> None:
     assert agent.helper.asked[-1][0].pid == 4
 
 
-def test_a_process_that_can_not_be_seen(agent: Agent, host: Host) -> None:
+def test_a_process_that_can_not_be_seen(
+    agent: Agent, host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
     (host.run / "instance-web.pid").unlink()
-    found = agent.look(web={})["web"]
-    assert found.refused
-    assert set(given_verdicts(found).values()) == {Verdict.IN_DOUBT}
-    assert agent.helper.asked == []
+    for _ in range(2):
+        assert list(agent.look(web={}, db={})) == ["db"]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "qemu_run_dir" in line
 
 
 @pytest.mark.parametrize(
@@ -229,8 +231,7 @@ def test_a_helper_that_fails_is_said_once(
     caplog.set_level(logging.INFO)
     agent.helper.error = PermissionError("sudo says no")
     for _ in range(2):
-        found = agent.look(web={})["web"]
-        assert set(given_verdicts(found).values()) == {Verdict.STALE}
+        assert agent.look(web={}) == {}
     agent.helper.error = None
     agent.look(web={})
     refused, again = [record.getMessage() for record in caplog.records]
@@ -246,4 +247,3 @@ def test_a_command_without_privilege_says_so(host: Host) -> None:
     found = agent.look(web={})["web"]
     assert set(given_verdicts(found).values()) == {Verdict.UNSEEN}
     assert found.judged.withheld() == {}
-    assert not found.refused
