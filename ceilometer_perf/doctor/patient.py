@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What doctor examines; each part is read once for all links."""
 
+import logging
 import warnings
 from functools import cached_property
 
@@ -139,6 +140,8 @@ def trial(settings: Settings) -> list[int]:
         # oslo.privsep imports eventlet, which warns of itself.
         warnings.simplefilter("ignore")
         from ceilometer_perf.privsep import Helper
+    # What it logs of a failure is in the exception, too.
+    logging.getLogger("oslo_privsep").setLevel(logging.CRITICAL + 1)
     # In a session without a terminal, where sudo asks for no password.
     command = f"setsid --wait {settings.privsep_helper}"
     return Helper(command).try_events(settings.own_events)
