@@ -17,6 +17,11 @@ from ceilometer_perf.events import EVENTS
 from ceilometer_perf.host import counted, perf_groups
 from ceilometer_perf.host.counted import NOT_WANTED, Counted
 from ceilometer_perf.host.counting import Count, Counting, Wanted, decoded
+from ceilometer_perf.host.perf_event import (
+    GROUP_TIMES,
+    INHERIT,
+    INHERIT_THREAD,
+)
 from ceilometer_perf.host.perf_groups import layouts
 from tests.unit.test_processes import Host
 
@@ -50,6 +55,10 @@ class FakeKernel:
         self, event: tuple[int, int], flags: int = 0, *, thread: int = 0,
         leader: int = -1, read_format: int = 0,
     ) -> int:  # fmt: skip
+        if thread:
+            # perf_event_open(2): with threads that start later, in one row.
+            assert flags == INHERIT | INHERIT_THREAD
+            assert read_format == GROUP_TIMES
         number = self.refused.get(thread) or self.lacks.get(event[1])
         if number:
             raise OSError(number, os.strerror(number))
@@ -249,8 +258,9 @@ def test_threads_that_start_all_the_time(
     kernel: FakeKernel,
 ) -> None:
     numbers = iter(range(1, 10_000))
-    with pytest.raises(BlockingIOError):
+    with pytest.raises(BlockingIOError, match="all the time") as caught:
         Counted(lambda: {next(numbers)}, [CLOCK])
+    assert caught.value.errno == errno.EAGAIN
     assert kernel.handles == {}
 
 
@@ -292,8 +302,38 @@ def test_as_few_groups_as_the_kernel_takes(
     assert len(groups) == 6
     kernel.most = 1
     web.wanted = web.wanted._replace(attempt=1)
-    web.read()
-    assert all(leader < 0 for _, _, leader in kernel.handles.values())
+    kernel.readings = {7: (10, 10, 1, 2, 3)}
+    found = web.read()
+    assert [leader for _, _, leader in kernel.handles.values()] == [-1] * 9
+    assert (found.counts, found.enabled) == ([1, 1, 1], [10, 10, 10])
+
+
+def test_each_count_comes_from_its_group(web: Web, kernel: FakeKernel) -> None:
+    kernel.most = 2
+    kernel.readings = {7: (10, 10, 1, 2), 8: (20, 15, 4, 5)}
+    found = web.read()
+    # Those of thread 8 are scaled: it counted in three quarters of its time.
+    assert found.counts == [6, 9, 6]
+    assert found.enabled == [30] * 3
+    assert found.running == [25] * 3
+
+
+def test_what_fits_into_no_group(web: Web, kernel: FakeKernel) -> None:
+    kernel.refused = {8: errno.EINVAL}
+    assert web.read().error == errno.EINVAL
+    assert kernel.handles == {}
+
+
+def test_events_are_tried_without_an_instance(
+    web: Web, kernel: FakeKernel
+) -> None:
+    kernel.lacks = {CYCLES.config: errno.ENOENT}
+    assert web.counting.try_events(NAMES) == [errno.ENOENT, 0, 0]
+    kernel.refused = {0: errno.EACCES}
+    with pytest.raises(PermissionError):
+        web.counting.try_events(NAMES)
+    with pytest.raises(ValueError, match="cmt"):
+        web.counting.try_events(["cmt"])
 
 
 def test_pairs_stay_together() -> None:
@@ -336,6 +376,16 @@ def test_scaled_counts_never_fall(steps: list[tuple[int, float, int]]) -> None:
                 assert (was_enabled, was_running) == (enabled, running)
                 assert scaled >= max(last, count)
                 last = scaled
+
+
+def test_each_thread_is_scaled_by_itself(kernel: FakeKernel) -> None:
+    with contextlib.ExitStack() as stack:
+        group = perf_groups.Group([CYCLES, CLOCK], [7, 8], stack)
+        # The first has not been on a counter yet: later it stands for all.
+        kernel.readings = {7: (10, 0, 0, 0), 8: (20, 10, 4, 6)}
+        assert group.read() == [30, 10, 8, 12]
+        kernel.readings = {7: (20, 10, 3, 5), 8: (40, 20, 8, 12)}
+        assert group.read() == [60, 30, 22, 34]
 
 
 def test_a_steady_count_is_scaled_to_the_truth(kernel: FakeKernel) -> None:
