@@ -65,6 +65,12 @@ def count_instances(wanted: Sequence[Wanted], events: Sequence[str]) -> bytes:
     return _counting().read([Wanted(*each) for each in wanted], events)
 
 
+@counting.entrypoint
+def try_events(events: Sequence[str]) -> list[int]:
+    """See :meth:`ceilometer_perf.host.counting.Counting.try_events`."""
+    return _counting().try_events(events)
+
+
 #: Where the helper can't be started, sudo and oslo.privsep complain to logs
 #: that others read: don't do that in each cycle.
 PAUSE = 600.0  # seconds
@@ -101,6 +107,14 @@ class Helper:
         """
         answer: bytes = self._counting.ask(count_instances, wanted, events)
         return answer
+
+    def try_events(self, events: Sequence[str]) -> list[int]:
+        """See :meth:`ceilometer_perf.host.counting.Counting.try_events`.
+
+        :raises FailedToDropPrivileges: the helper can't be started.
+        """
+        numbers: list[int] = self._counting.ask(try_events, events)
+        return numbers
 
 
 class _Caller:

@@ -164,6 +164,7 @@ def _parts(uri: str, settings: Settings, is_agent: bool) -> Parts:
             Gated(source, processes, policy),
             _own(settings, processes, policy, is_agent=is_agent),
             processes,
+            policy,
         ),
         Rdt(choice, Caches(connection)),
     )

@@ -84,7 +84,8 @@ def _after_discovery(conf: Any) -> tuple[PerfSource, Monitor]:
     known = Inventory(connection, settings.inventory_interval).refresh()
     source = PerfSource(connection, _Known(known))
     processes = Processes(Path(settings.qemu_run_dir))
-    return source, Monitor(Gated(source, processes, Policy()), None, processes)
+    gated = Gated(source, processes, Policy())
+    return source, Monitor(gated, None, processes, Policy())
 
 
 def _pollsters(conf: Any, monitor: Monitor | _Ready) -> list[Any]:

@@ -73,7 +73,8 @@ def _variants(uri: str, lab: Lab) -> Mapping[str, Variant]:
     run_dir = lab.run_dir / "qemu"
     processes = Processes(run_dir)
     source = PerfSource(connection, Inventory(connection, REFRESH))
-    monitor = Monitor(Gated(source, processes, Policy()), None, processes)
+    gated = Gated(source, processes, Policy())
+    monitor = Monitor(gated, None, processes, Policy())
     report = monitor.look()
     by_perf = _part(report, lambda counters: "perf.cmt" in counters)
     by_libvirt = _part(report, lambda counters: "perf.cmt" not in counters)

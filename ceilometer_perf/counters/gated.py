@@ -75,4 +75,5 @@ class Gated:
             now=datetime.now(UTC),
             uptime=time.clock_gettime(time.CLOCK_BOOTTIME),
             late=time.monotonic() - reading.asked_at,
+            undefined=guest.undefined,
         )

@@ -15,8 +15,9 @@ from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.derived import Derived
 from ceilometer_perf.counters.gated import Gated
 from ceilometer_perf.counters.own import Own
+from ceilometer_perf.counters.plausible import Plausibility
 from ceilometer_perf.counters.source import Answer
-from ceilometer_perf.counters.trust import Judged
+from ceilometer_perf.counters.trust import Judged, Policy
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.meters import COVERAGE, METERS, RDT_EVENTS, WITHHELD
@@ -60,9 +61,14 @@ class Monitor:
     """The one of this process. Safe to call from several threads."""
 
     def __init__(
-        self, libvirt: Gated, own: Own | None, processes: Processes
+        self,
+        libvirt: Gated,
+        own: Own | None,
+        processes: Processes,
+        policy: Policy,
     ) -> None:
         """``own``: None to publish nothing but libvirt's counters."""
+        self._plausibility = Plausibility(policy.coverage_floor * 1e9)
         self._libvirt = libvirt
         self._own = own
         self._processes = processes
@@ -79,8 +85,11 @@ class Monitor:
             reading, answers = self._libvirt.look()
             guests = reading.guests
             if self._own is not None:
-                own = self._own.look(guests, answers)
-                answers = {**answers, **_better(answers, own)}
+                answers = {**answers, **self._own.look(guests, answers)}
+            answers = {
+                uuid: self._plausibility.judged(uuid, answer)
+                for uuid, answer in answers.items()
+            }
             report = Report(
                 reading=dataclasses.replace(
                     reading,
@@ -145,22 +154,12 @@ class Monitor:
         self._libvirt.forget_all_but(guests)
         if self._own is not None:
             self._own.forget_all_but(guests)
+        self._plausibility.forget_all_but(guests)
         self._derived.forget_all_but(guests)
         self._changes.forget_all_but(guests)
         self._processes.forget_all_but(
             {"driver", *(guest.name for guest in guests.values())}
         )
-
-
-def _better(
-    libvirt: Mapping[str, Answer], own: Mapping[str, Answer]
-) -> Mapping[str, Answer]:
-    """Own answers that are counters, or say more than libvirt's do."""
-    return {
-        uuid: answer
-        for uuid, answer in own.items()
-        if answer.process is not None or not libvirt[uuid].judged.judgements
-    }
 
 
 def about(guest: Guest) -> dict[str, Any]:

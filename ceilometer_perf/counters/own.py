@@ -18,8 +18,8 @@ from ceilometer_perf.counters.source import Answer
 from ceilometer_perf.counters.trust import Judged, Policy
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.events import EVENTS
+from ceilometer_perf.host.counted import NOT_WANTED
 from ceilometer_perf.host.counting import (
-    NOT_WANTED,
     Count,
     Wanted,
     decoded,
@@ -45,6 +45,13 @@ class OwnPolicy:
     no_hardware: Judgement | None = None
 
 
+_UNSEEN = (
+    "own counters: there are instances whose QEMU can't be seen (see [perf] "
+    "qemu_run_dir; an agent in a container needs --pid=host); these are not "
+    "counted"
+)
+
+
 class Own:
     """Not safe for threads."""
 
@@ -58,7 +65,8 @@ class Own:
         self._ask = ask
         self._processes = processes
         self._own = own
-        self._gate = OwnGate(policy)
+        self._keys = [EVENTS[event].key for event in own.events]
+        self._gate = OwnGate(policy, self._keys)
         self._wanted: dict[str, Wanted] = {}
         #: The helper may have something open.
         self._counting = False
@@ -69,7 +77,7 @@ class Own:
     ) -> Mapping[str, Answer]:
         """Count where ``answers``, libvirt's, leave something to count.
 
-        Never raises: why nothing is counted is in the answers.
+        Never raises; those that nobody can be asked about are left out.
         """
         chosen = {
             uuid: answer
@@ -81,16 +89,16 @@ class Own:
             for uuid, answer in chosen.items()
             if answer.process is not None
         }
+        if chosen.keys() > self._wanted.keys():
+            self._changes.trouble("processes", _UNSEEN)
+        else:
+            self._changes.fine("processes", "own counters: all can be seen")
         asked_at = time.monotonic()
         counts = self._counts()
         moment = Moment(time.monotonic(), utc_now())
         return {
-            uuid: self._answer(
-                self._wanted[uuid], counts[uuid], moment, asked_at
-            )
-            if uuid in counts
-            else self._refused(verdicts.UNSEEN_PROCESS, moment)
-            for uuid in chosen
+            uuid: self._answer(self._wanted[uuid], count, moment, asked_at)
+            for uuid, count in counts.items()
         }
 
     def forget_all_but(self, uuids: Container[str]) -> None:
@@ -123,37 +131,40 @@ class Own:
         else:
             self._counting = bool(self._wanted)
             self._changes.fine(self.name, "own counters are read again")
-            counts = decoded(answer, self._own.events)
+            counts = decoded(answer, len(self._keys))
             return dict(zip(self._wanted, counts, strict=True))
         # Not above: within `except`, oslo.log appends the exception.
         self._changes.trouble(self.name, f"own counters are not read: {why}")
-        return dict.fromkeys(self._wanted, why)
+        return {}
 
     def _answer(
         self, wanted: Wanted, count: Count | Judgement, moment: Moment,
         asked_at: float,
     ) -> Answer:  # fmt: skip
         if isinstance(count, Judgement):
-            return self._refused(count, moment)
+            return self._nothing(count, moment)
         if count.error:
-            return self._refused(verdicts.not_counted(count.error), moment)
+            return self._nothing(verdicts.not_counted(count.error), moment)
         process = self._processes.guest(wanted.name)
         if process is None or process.identity != (wanted.pid, wanted.started):
-            return self._refused(verdicts.STARTED_MEANWHILE, moment)
+            return self._nothing(verdicts.STARTED_MEANWHILE, moment)
         late = time.monotonic() - asked_at
         judged = self._gate.judge(wanted.uuid, count, process, late)
+        counts = dict(zip(self._keys, count.counts, strict=True))
+        counters = {key: n for key, n in counts.items() if n >= 0}
         lacking = {
-            EVENTS[event].key: why
-            for event, number in count.lacking.items()
-            if (why := self._why_lacking(number)).verdict.withholds
+            key: self._why_lacking(-number)
+            for key, number in counts.items()
+            if number < 0
         }
+        withheld = {k: j for k, j in lacking.items() if j.verdict.withholds}
         judged = dataclasses.replace(
-            judged, judgements={**judged.judgements, **lacking}
+            judged,
+            judgements={
+                **{key: judged.judgements[key] for key in counters},
+                **withheld,
+            },
         )
-        counters = {
-            EVENTS[event].key: total.count
-            for event, total in count.totals.items()
-        }
         trusted = judged.trusted(counters)
         return Answer(self.name, moment, process, counters, trusted, judged)
 
@@ -162,10 +173,8 @@ class Own:
             return self._own.no_hardware or verdicts.COUNTED_BY_LIBVIRT
         return verdicts.not_counted(number)
 
-    def _refused(self, why: Judgement, moment: Moment) -> Answer:
-        """No counter at all; without a process to tell."""
-        keys = (EVENTS[event].key for event in self._own.events)
-        judged = Judged(dict.fromkeys(keys, why), None, moment.at)
+    def _nothing(self, why: Judgement, moment: Moment) -> Answer:
+        judged = Judged(dict.fromkeys(self._keys, why), None, moment.at)
         return Answer(self.name, moment, None, {}, {}, judged)
 
 

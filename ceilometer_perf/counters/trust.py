@@ -10,6 +10,7 @@ nothing, without any error. The signs are:
 - a clock event grows slower than the CPU time of the process;
 - a counter falls while the process is the same one;
 - an event appears while the process is the same one;
+- the running instance has an event that its definition does not have;
 - libvirt's daemon is younger than the process.
 
 Once detached, a counter stays so for the life of the QEMU process: threads
@@ -65,7 +66,8 @@ class Evidence:
     ``boot`` is libvirt's domain id, which is new at each boot. ``process``
     was read after the counters, ``late`` seconds after at most; ``driver``
     is libvirt's daemon. ``booted_at`` and ``now`` are wall clock times,
-    ``uptime`` is in seconds since the host booted.
+    ``uptime`` is in seconds since the host booted. ``undefined`` are keys of
+    counters that the instance's definition does not have.
     """
 
     boot: int
@@ -75,6 +77,7 @@ class Evidence:
     now: datetime
     uptime: float
     late: float
+    undefined: frozenset[str] = frozenset()
 
     @property
     def age(self) -> float:
@@ -259,6 +262,9 @@ class Gate:
             life.detach(late, why)
         elif counters or evidence.uptime - life.started > STARTING:
             life.settled = True
+            # It appeared before anybody looked.
+            late = counters.keys() & evidence.undefined
+            life.detach(late, verdicts.UNDEFINED)
 
     def _measure(
         self, life: _Life, counters: Counters, evidence: Evidence

@@ -20,6 +20,7 @@ class Verdict(enum.StrEnum):
     IN_DOUBT = "in_doubt"
     STALE = "stale"
     NEW = "new"
+    IMPLAUSIBLE = "implausible"
     MISCOUNTED = "miscounted"
     PMU_TAKEN = "pmu_taken"
     REFUSED = "refused"
@@ -54,16 +55,18 @@ class Judgement:
 
 OK = Judgement(Verdict.OK)
 
-REBOOT = (
-    "hard reboot the instance (openstack server reboot --hard), which opens "
-    "its counters before its vCPUs start"
+REOPEN = (
+    "hard reboot the instance (openstack server reboot --hard) or live "
+    "migrate it (openstack server migrate --live-migration): either opens its "
+    "counters before its vCPUs start. Or have the agent count it: allow its "
+    "helper ('ceilometer-perf doctor' checks it) with [perf] counters = auto"
 )
 
 NOT_ENABLED = Judgement(
     Verdict.NOT_ENABLED,
     "the instance's XML does not enable the event",
     "add it to [libvirt] enabled_perf_events in nova.conf and hard reboot "
-    "the instance",
+    "the instance; or have the agent count it ([perf] counters, own_events)",
 )
 
 
@@ -93,18 +96,24 @@ RESTARTED = Judgement(
     Verdict.DETACHED,
     "libvirtd was restarted after the instance had booted, and its counters "
     "no longer see the vCPUs",
-    REBOOT,
+    REOPEN,
 )
 FELL = Judgement(
     Verdict.DETACHED,
     "a counter restarted in the same QEMU process (libvirtd was restarted, "
     "or the event was enabled again) and no longer sees the vCPUs",
-    REBOOT,
+    REOPEN,
 )
 ENABLED_LIVE = Judgement(
     Verdict.DETACHED,
     "the event was enabled on the running instance and does not see its vCPUs",
-    REBOOT,
+    REOPEN,
+)
+UNDEFINED = Judgement(
+    Verdict.DETACHED,
+    "the running instance has the event and its definition does not: it was "
+    "enabled on the running instance and does not see its vCPUs",
+    REOPEN,
 )
 
 
@@ -114,7 +123,7 @@ def uncovered(coverage: float) -> Judgement:
         Verdict.DETACHED,
         f"the counters saw {coverage:.1%} of the CPU time that the instance "
         "used (enabled while it was running, or libvirtd was restarted)",
-        REBOOT,
+        REOPEN,
     )
 
 
@@ -264,20 +273,26 @@ HYBRID = Judgement(
 )
 AGENT_COUNTS = Judgement(
     Verdict.UNSEEN,
-    "the agent counts this instance itself, which this command can't see",
-    "run it as root",
-)
-UNSEEN_PROCESS = Judgement(
-    Verdict.IN_DOUBT,
-    "the instance's QEMU can't be seen, so its counters can't be confirmed",
-    "see [perf] qemu_run_dir; an agent in a container needs the host's "
-    "process ids (--pid=host)",
+    "the agent counts this instance itself if its helper is allowed, which "
+    "this command can't see",
+    "run it as root; 'ceilometer-perf doctor' checks the helper",
 )
 UNMEASURED = Judgement(
     Verdict.IN_DOUBT,
     "the instance has not yet used enough CPU time to confirm its counters",
     "wait; or unset [perf] withhold_in_doubt",
 )
+
+
+def implausible(rate: str) -> Judgement:
+    """A PMU that does not count what the instance did."""
+    return Judgement(
+        Verdict.IMPLAUSIBLE,
+        f"the PMU reports {rate}, which no CPU does",
+        "look whether it counts at all (a VM's PMU may only seem to be there) "
+        "and who else uses it; then hard reboot the instance, or restart the "
+        "agent if it counts the instance itself",
+    )
 
 
 def miscounted(coverage: float) -> Judgement:

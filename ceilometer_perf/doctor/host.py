@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ceilometer_perf import guest
-from ceilometer_perf.counters.verdicts import REBOOT, Judgement, Verdict
+from ceilometer_perf.counters.verdicts import REOPEN, Judgement, Verdict
 from ceilometer_perf.doctor import agent
 from ceilometer_perf.doctor.finding import (
     BrokenError,
@@ -34,16 +34,25 @@ SAFE = (
 
 def nova_conf(patient: Patient) -> Finding:
     """Nova enables events that this host can count, and no others."""
-    path = patient.nova_conf
-    if path is None:
+    where = patient.nova_conf
+    if where is None:
         return warning("no nova.conf found", "give its path with --nova-conf")
     try:
-        names = nova.read(path).perf_events
+        names = nova.read(where).perf_events
     except errors.GuestError as error:
-        raise BrokenError(str(error), f"fix {path}") from error
+        if isinstance(error.__cause__, OSError):
+            # nova-compute can: it has another user, or is in a container.
+            return warning(
+                str(error),
+                "run this as root on the host, or name a copy with "
+                "--nova-conf",
+            )
+        raise BrokenError(str(error), "fix it") from error
+    if not names and patient.counts_itself:
+        return fine(f"{where} enables no event; the agent counts itself")
     if not names:
         raise BrokenError(
-            f"{path}: [libvirt] enabled_perf_events is empty", SAFE
+            f"{where}: [libvirt] enabled_perf_events is empty", SAFE
         )
     _spelled(names)
     facts = guest.HostFacts(
@@ -55,7 +64,7 @@ def nova_conf(patient: Patient) -> Finding:
         raise BrokenError("; ".join(ignored), SAFE)
     if ignored:
         return warning("; ".join(ignored), SAFE)
-    return fine(f"{path} enables {number_of(len(chosen), 'event')}")
+    return fine(f"{where}: {number_of(len(chosen), 'event')} enabled")
 
 
 def _spelled(names: Sequence[str]) -> None:
@@ -176,7 +185,7 @@ def pmu(patient: Patient) -> Finding:
         raise BrokenError(
             f"libvirt counts no event of {listed(mute)}, though the XML "
             "enables some: it could not reopen them",
-            REBOOT,
+            REOPEN,
         )
     stuck = [
         instance.name
@@ -215,7 +224,10 @@ def gate(patient: Patient) -> Finding:
         for instance in patient.running
         for name, judgement in instance.verdicts.items()
     ]
-    passing = [n for _, n, j in verdicts if j.verdict is Verdict.OK]
+    good = {Verdict.OK, Verdict.NEW}
+    if patient.counts_itself and not isinstance(patient.helper, Exception):
+        good.add(Verdict.UNSEEN)  # by this user; the agent sees it
+    passing = [n for _, n, j in verdicts if j.verdict in good]
     withheld = [(i, j) for i, _, j in verdicts if j.verdict.withholds]
     if patient.left_alone == patient.running:
         return warning(*commonest(withheld))

@@ -13,7 +13,7 @@ from datetime import datetime
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.monitor import Report
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
-from ceilometer_perf.guest import errors, nova_metadata
+from ceilometer_perf.guest import errors, nova_metadata, xml
 from ceilometer_perf.guest.elements import perf
 from ceilometer_perf.host import probe
 from ceilometer_perf.host.inventory import Domain
@@ -162,7 +162,10 @@ class Watch:
 
 
 def _source(published: Published | None) -> str | None:
-    return None if published is None else str(published.metadata["source"])
+    """None where nothing is counted."""
+    if published is None or not published.values:
+        return None
+    return str(published.metadata["source"])
 
 
 def _names(meters: Iterable[Meter]) -> list[str]:
@@ -193,10 +196,11 @@ def host_lacks(uri: str) -> Lacks:
     }
 
 
-def _read(xml: str) -> tuple[str | None, tuple[str, ...]]:
+def _read(text: str) -> tuple[str | None, tuple[str, ...]]:
     """Nova's name of a domain, and its perf events."""
     try:
-        return nova_metadata.display_name(xml), perf.enabled(xml)
+        root = xml.parse(text).getroot()
+        return nova_metadata.display_name(text), perf.enabled(root)
     except errors.DomainXMLError:
         return None, ()
 

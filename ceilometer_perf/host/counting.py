@@ -9,19 +9,17 @@ The caller is not trusted: see :mod:`.qemus`.
 import contextlib
 import errno
 import functools
-import itertools
 import resource
 import threading
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from ceilometer_perf.events import EVENTS, TYPES, Event
 from ceilometer_perf.host import processes
-from ceilometer_perf.host.counted import Counted
-from ceilometer_perf.host.perf_groups import Total
+from ceilometer_perf.host.counted import Counted, missing
 from ceilometer_perf.host.qemus import Qemus, checked
 
 
@@ -44,19 +42,19 @@ class Wanted(NamedTuple):
 class Count:
     """What was counted of one instance, or why nothing was.
 
-    ``opened`` is when counting began, in ns of CLOCK_BOOTTIME. ``totals`` are
-    by the names of events, ``lacking`` the error numbers of those that can't
-    be counted; ``error`` is the one of the whole instance, or 0.
+    ``error`` is an error number, or 0. ``opened`` is when counting began, in
+    ns of CLOCK_BOOTTIME. The others have a number for each event: ``enabled``
+    and ``running`` are the ns that its threads were on a CPU, and those of
+    them in which the event was on a counter; a negative one in ``counts`` is
+    the error number of an event that can't be counted.
     """
 
     error: int
     opened: int
-    totals: Mapping[str, Total]
-    lacking: Mapping[str, int]
+    counts: list[int]
+    enabled: list[int]
+    running: list[int]
 
-
-#: In the place of an error number: an event that the caller left out.
-NOT_WANTED = errno.ENODATA
 
 _TRIES = 3
 _HEAD, _EACH = 2, 3  # numbers: error and opened; count, enabled, running
@@ -85,60 +83,62 @@ class Counting:
         with self._lock:
             for gone in self._open.keys() - set(wanted):
                 self._close(gone)
-            rows = (self._row(each, asked) for each in wanted)
-            return array("q", itertools.chain.from_iterable(rows)).tobytes()
+            answer = array("q")
+            for each in wanted:
+                answer.extend(self._row(each, asked))
+            return answer.tobytes()
 
-    def _row(self, wanted: Wanted, events: Sequence[Event]) -> Iterator[int]:
+    def try_events(self, events: Sequence[str]) -> list[int]:
+        """Of each event the error number if it can't be counted here, or 0.
+
+        Tried on a thread of this process: no instance is needed.
+
+        :raises OSError: none can be, as EACCES or ENOSYS.
+        :raises ValueError: there is no such event.
+        """
+        return [missing(_event(name)) for name in events]
+
+    def _row(self, wanted: Wanted, events: Sequence[Event]) -> list[int]:
         try:
-            counted, totals = self._count(wanted, events)
-        except (OSError, ValueError) as exc:
-            number = exc.errno if isinstance(exc, OSError) else errno.EINVAL
-            yield from (number or errno.EIO, 0)
-            yield from [0] * _EACH * len(events)
-            return
-        yield from (0, counted.opened)
-        for event in events:
-            if event in totals:
-                total = totals[event]
-                yield from (total.count, total.enabled, total.running)
-            else:
-                yield from (-counted.lacking.get(event, NOT_WANTED), 0, 0)
+            counted, numbers = self._count(wanted, events)
+        except OSError as exc:
+            return [exc.errno or errno.EIO] + [0] * (1 + _EACH * len(events))
+        except ValueError:
+            return [errno.EINVAL] + [0] * (1 + _EACH * len(events))
+        return [0, counted.opened, *numbers]
 
     def _count(
         self, wanted: Wanted, events: Sequence[Event]
-    ) -> tuple[Counted, Mapping[Event, Total]]:
+    ) -> tuple[Counted, tuple[int, ...]]:
         """The counters, opened if they are not or can't be read any more."""
         for _ in range(_TRIES):
             counted = self._open.get(wanted) or self._opened(wanted, events)
             with contextlib.suppress(ChildProcessError):
-                totals = counted.read()
-                if not self._take_turns(counted, totals):
-                    return counted, totals
+                numbers = counted.read()
+                if not self._take_turns(counted, numbers):
+                    return counted, numbers
             self._close(wanted)
         raise BlockingIOError(errno.EAGAIN, "threads start all the time")
 
-    def _take_turns(
-        self, counted: Counted, totals: Mapping[Event, Total]
-    ) -> bool:
+    def _take_turns(self, counted: Counted, numbers: tuple[int, ...]) -> bool:
         """Whether all are in one group, and it does not always count.
 
         Then smaller ones count more, here and for whoever comes next.
         """
-        if counted.layout > 0:
-            return False
-        turns = any(each.running < each.enabled for each in totals.values())
+        turns = counted.layout == 0 and numbers[1::_EACH] != numbers[2::_EACH]
         self._layout = max(self._layout, int(turns))
         return turns
 
     def _opened(self, wanted: Wanted, events: Sequence[Event]) -> Counted:
         pid = self._qemus.pid(wanted.name, checked(wanted.uuid))
         process = processes.read(self._proc, pid)
-        if process is None or process.identity != (pid, wanted.started):
+        if process is None or process.identity != wanted[2:4]:
             raise ProcessLookupError(errno.ESRCH, "it is another process")
         counted = Counted(
             functools.partial(self._qemus.threads, pid),
-            [e for e in events if wanted.hardware or e.kind == "software"],
+            events,
             self._layout,
+            hardware=wanted.hardware,
         )
         self._open[wanted] = counted
         return counted
@@ -147,25 +147,17 @@ class Counting:
         self._open.pop(wanted).close()
 
 
-def decoded(answer: bytes, events: Sequence[str]) -> Iterator[Count]:
+def decoded(answer: bytes, events: int) -> Iterator[Count]:
     """One for each instance that :meth:`Counting.read` was asked for."""
-    numbers = array("q", answer)
-    width = _HEAD + _EACH * len(events)
+    numbers = array("q", answer).tolist()
+    width = _HEAD + _EACH * events
     for row in range(0, len(numbers), width):
+        counts, enabled, running = (
+            numbers[row + _HEAD + column : row + width : _EACH]
+            for column in range(_EACH)
+        )
         error, opened = numbers[row : row + _HEAD]
-        if error:
-            yield Count(error, 0, {}, {})
-            continue
-        totals, lacking = {}, {}
-        for event, at in zip(
-            events, range(row + _HEAD, row + width, _EACH), strict=True
-        ):
-            count, enabled, running = numbers[at : at + _EACH]
-            if count < 0:
-                lacking[event] = -count
-            else:
-                totals[event] = Total(count, enabled, running)
-        yield Count(0, opened, totals, lacking)
+        yield Count(error, opened, counts, enabled, running)
 
 
 def _event(name: str) -> Event:

@@ -8,7 +8,6 @@ New threads inherit it from the thread that starts them (perf_event_open(2)).
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 
 from ceilometer_perf.events import EVENTS, TYPES, Event
 from ceilometer_perf.host.perf_event import (
@@ -55,20 +54,6 @@ def layouts(events: Sequence[Event]) -> tuple[Layout, ...]:
     return tuple(tuple(filter(None, choice)) for choice in choices)
 
 
-@dataclass(frozen=True, slots=True)
-class Total:
-    """What an event counted in all threads of a process so far.
-
-    ``enabled`` and ``running`` are the ns that the threads were on a CPU, and
-    those of them in which the event was on a counter. ``count`` is scaled
-    where they differ; it never falls.
-    """
-
-    count: int
-    enabled: int
-    running: int
-
-
 class Group:
     """One group on every thread; closes with ``stack``."""
 
@@ -86,37 +71,43 @@ class Group:
             with suppress(ProcessLookupError):
                 self._leaders.append(_open(events, thread, stack))
         self._width = _COUNTS + len(events)
-        buffer = bytearray(len(self._leaders) * self._width * _BYTES)
+        self._size = self._width * _BYTES
+        buffer = bytearray(len(self._leaders) * self._size)
         self._numbers = memoryview(buffer).cast("Q")
         self._rows = [
-            memoryview(buffer)[start : start + self._width * _BYTES]
-            for start in range(0, len(buffer), self._width * _BYTES)
+            [memoryview(buffer)[start : start + self._size]]
+            for start in range(0, len(buffer), self._size)
         ]
         # What each thread had counted when it was scaled last, and what
         # scaling has added to the sums; where it never shared counters,
         # nothing.
         self._before = memoryview(bytearray(len(buffer))).cast("Q")
         self._added = [0.0] * len(events)
+        self._scaled = False
 
-    def read(self) -> list[Total]:
-        """Of each event, in their order.
+    def read(self) -> list[int]:
+        """The ns enabled and running, and the count of each event.
+
+        Of all threads since the opening. Counts are scaled where the event
+        was not always on a counter, and never fall.
 
         :raises ChildProcessError: a thread started while the group was being
             opened, and the kernel can't add it up.
         """
         for leader, row in zip(self._leaders, self._rows, strict=True):
-            if os.readv(leader, [row]) != len(row):
+            if os.readv(leader, row) != self._size:
                 raise ChildProcessError(f"{self.events}: not a whole group")
-        enabled, running, *counts = (
-            sum(self._numbers[column :: self._width])
+        numbers = self._numbers.tolist()
+        sums = [
+            sum(numbers[column :: self._width])
             for column in range(_ENABLED, self._width)
-        )
+        ]
+        enabled, running, *counts = sums
         if running < enabled:
             self._scale()
-        return [
-            Total(count + round(added), enabled, running)
-            for count, added in zip(counts, self._added, strict=True)
-        ]
+        if self._scaled:
+            sums[2:] = map(int.__add__, counts, map(round, self._added))
+        return sums
 
     def _scale(self) -> None:
         """Add what was missed since each thread's last reading.
@@ -124,6 +115,7 @@ class Group:
         Growth is scaled and not the totals, which would fall whenever an
         event is on a counter for a larger share than before.
         """
+        self._scaled = True
         now, before = self._numbers, self._before
         for row in range(0, len(now), self._width):
             running = now[row + _RUNNING] - before[row + _RUNNING]

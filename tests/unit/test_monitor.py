@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from ceilometer_perf.counters import verdicts
-from ceilometer_perf.counters.gated import Gated
 from ceilometer_perf.counters.monitor import Monitor
 from ceilometer_perf.counters.source import Answer
 from ceilometer_perf.counters.trust import Judged, Policy
@@ -23,7 +22,7 @@ from ceilometer_perf.reading import (
     Moment,
     Reading,
 )
-from tests.unit.fakes import READ_AT, FakeSource, guest, unavailable
+from tests.unit.fakes import READ_AT, FakeSource, gated, guest, unavailable
 from tests.unit.test_processes import Host
 
 CYCLES, INSTRUCTIONS = "perf.cpu_cycles", "perf.instructions"
@@ -52,8 +51,7 @@ def monitor(host: Host, *readings: Reading | Exception) -> Monitor:
 
 
 def watching(processes: Processes, source: FakeSource) -> Monitor:
-    gated = Gated(source, processes, Policy())  # type: ignore[arg-type]
-    return Monitor(gated, None, processes)
+    return Monitor(gated(source, processes), None, processes, Policy())
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -99,7 +97,7 @@ def test_detached_is_withheld_but_its_coverage_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("time.monotonic", lambda: 0.0)
-    look = monitor(host, reading(0, {CYCLES: 5, CLOCK: 60_700_000})).look
+    look = monitor(host, reading(0, {CYCLES: 5, CLOCK: 60_750_000})).look
     for _ in range(3):
         published = look().published["web"]
         assert published.values == {"perf.coverage": 0.01, "perf.withheld": 2}
@@ -111,6 +109,23 @@ def test_detached_is_withheld_but_its_coverage_is_not(
     (line,) = lines(caplog)
     assert "perf.hw.cpu_cycles, perf.sw.task_clock: detached" in line
     assert "hard reboot" in line
+
+
+def test_each_reason_is_told_with_its_counters(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    look = monitor(
+        host, reading(0, {CYCLES: 5}),
+        reading(60, {CYCLES: 4, INSTRUCTIONS: 1}),
+    ).look  # fmt: skip
+    look()
+    look()
+    (line,) = lines(caplog)
+    fell, live = verdicts.FELL, verdicts.ENABLED_LIVE
+    assert line == (
+        f"instance web (instance-1): perf.hw.cpu_cycles: {fell}; "
+        f"perf.hw.instructions: {live}"
+    )
 
 
 def test_where_nothing_is_enabled_nothing_is_withheld(host: Host) -> None:
@@ -140,8 +155,8 @@ def test_who_is_not_read_and_why(
     host: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
     guests = {
-        "rt": guest("instance-2", realtime=True),
         "off": guest("instance-3", id=-1),
+        "rt": guest("instance-2", id=0, realtime=True),
         "new": guest("instance-4"),
     }
     look = monitor(host, reading(0, {CYCLES: 5}, **guests)).look
@@ -223,18 +238,19 @@ class FakeOwn:
         self.values = values
         self.process = process
         self.opened = datetime.now(UTC)
-        self.why = verdicts.OK if process else verdicts.UNSEEN_PROCESS
 
     def look(
         self, guests: Mapping[str, Guest], answers: Mapping[str, Answer]
     ) -> Mapping[str, Answer]:
-        judged = Judged(dict.fromkeys(self.values, self.why), 1.0, self.opened)
+        fine = dict.fromkeys(self.values, verdicts.OK)
+        judged = Judged(fine, 1.0, self.opened)
         return {
             uuid: Answer(
                 "own", Moment(1.0, READ_AT), self.process, self.values,
                 judged.trusted(self.values), judged,
             )
             for uuid in answers
+            if self.process is not None
         }  # fmt: skip
 
     def forget_all_but(self, uuids: Container[str]) -> None:
@@ -242,8 +258,13 @@ class FakeOwn:
 
 
 def both(host: Host, source: FakeSource, own: FakeOwn) -> Monitor:
-    libvirt = Gated(source, host.processes, Policy())  # type: ignore[arg-type]
-    return Monitor(libvirt, own, host.processes)  # type: ignore[arg-type]
+    libvirt = gated(source, host.processes)
+    return Monitor(
+        libvirt,
+        own,  # type: ignore[arg-type]
+        host.processes,
+        Policy(),
+    )
 
 
 def test_own_counters_take_the_place_of_libvirt_s(host: Host) -> None:
@@ -259,17 +280,6 @@ def test_own_counters_take_the_place_of_libvirt_s(host: Host) -> None:
     assert report.reading.instances["web"] == {CYCLES: 7}
 
 
-@pytest.mark.parametrize("libvirt_s", [{CYCLES: 9}, {}])
-def test_a_refusal_is_heard_only_where_libvirt_is_silent(
-    host: Host, libvirt_s: dict[str, int]
-) -> None:
-    own = FakeOwn({INSTRUCTIONS: 7}, None)
-    report = both(host, FakeSource(reading(0, libvirt_s)), own).look()
-    heard = "libvirt" if libvirt_s else "own"
-    assert report.published["web"].metadata["source"] == heard
-    assert INSTRUCTIONS not in report.published["web"].values
-
-
 def test_no_ratio_spans_two_sources(host: Host) -> None:
     """Each has a ``since`` of its own."""
     source = FakeSource(*(ipc(at, 100 + at) for at in (0, 60, 120, 180)))
@@ -278,7 +288,6 @@ def test_no_ratio_spans_two_sources(host: Host) -> None:
     ratios = []
     for counted in (False, False, True, False):
         own.process = host.processes.guest("instance-1") if counted else None
-        own.why = verdicts.OK
         ratios.append(look().published["web"].values.get("perf.derived.ipc"))
     assert ratios == [None, 2, None, None]
 
