@@ -18,12 +18,11 @@ from tests.chain.rabbitmq import RabbitMQ
 from tests.chain.server import Server, free_ports, run
 from tests.cloud import prepared, services
 from tests.cloud.compute import Compute
+from tests.cloud.folder import CLOUDS, STATE
 from tests.cloud.identity import Identity
 from tests.cloud.prepared import Prepared
 from tests.cloud.site import ADMIN, BIN, CATALOG, DEMO, Site, ini
 
-STATE = "cloud.json"
-CLOUDS = "clouds.yaml"
 PATIENCE = 180.0  # seconds; a loaded machine takes long to import it all
 
 
@@ -200,8 +199,3 @@ class Cloud:
             },
             "urls": {name: self.site.url(name) for name in CATALOG},
         }
-
-
-def remove(folder: Path) -> None:
-    """The folder of a cloud that has ended."""
-    shutil.rmtree(folder, ignore_errors=True)
