@@ -55,7 +55,6 @@ def _up(arguments: argparse.Namespace) -> int:
         raise ChainError(
             f"--folder {folder}: it exists, and is no cloud's; name a new one"
         ) from None
-    folder.chmod(0o755)
     with steps() as step:
         for line in _start(folder, arguments):
             if line.startswith(FAILED):

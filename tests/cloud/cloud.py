@@ -36,11 +36,13 @@ class Cloud:
         computes: int = 1,
         interval: int = 5,
         options: Mapping[str, str] | None = None,
+        record: bool = False,
         step: Callable[[str], None] = lambda text: None,
     ) -> None:
         """``computes``: hosts; ``interval``: of polling, in seconds.
 
-        ``options``: of ``[libvirt]`` in nova.conf of the hosts.
+        ``options``: of ``[libvirt]`` in nova.conf of the hosts; ``record``:
+        keep all that their agents send.
         """
         self.folder = folder
         self._step = step
@@ -49,7 +51,7 @@ class Cloud:
         ports = dict(zip(CATALOG, free_ports(len(CATALOG)), strict=True))
         self.site = Site(folder, ports, self.rabbitmq.url, interval)
         self.computes = [
-            Compute(self.site, number, options or {})
+            Compute(self.site, number, options or {}, record=record)
             for number in range(1, computes + 1)
         ]
         self.identity = Identity(self.site)
@@ -72,6 +74,7 @@ class Cloud:
         databases = prepared.databases()
         self._step("Starting PostgreSQL, RabbitMQ and Keystone")
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o755)  # agents have no privilege
         services.configure(self.site)
         self._start_ground(databases)
         self._start(*(services.api(self.site, n) for n in services.APIS))

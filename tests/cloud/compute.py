@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from tests.chain.agents import ETC as CEILOMETER
-from tests.chain.agents import MESSAGING
+from tests.chain.agents import MESSAGING, RECORDER
 from tests.chain.server import LOOPBACK, Server, free_ports, listens
 from tests.cloud import services
 from tests.cloud.site import BIN, Site, ini
@@ -37,14 +37,25 @@ PORTS = 64  # of each host, for migrations that come
 class Compute:
     """One host; its number is its address, 127.0.0.1N."""
 
-    def __init__(self, site: Site, number: int, options: Mapping[str, str]):
-        """``options``: of ``[libvirt]``, besides those that it has anyway."""
+    def __init__(
+        self,
+        site: Site,
+        number: int,
+        options: Mapping[str, str],
+        *,
+        record: bool = False,
+    ) -> None:
+        """``options``: of ``[libvirt]``, besides those that it has anyway.
+
+        ``record``: keep what the agent sends, in the file of that name.
+        """
         self.name = NAMES[number - 1]
         self.address = f"127.0.0.1{number}"
         self._site = site
         self._number = number
         self._options = dict(options)
         self._folder = site.at(self.name)
+        self.record = self._folder / "agent" / "sent" if record else None
         self.lab = Lab(
             fake_pmu=True,
             resctrl=INTEL,
@@ -105,6 +116,7 @@ class Compute:
         }
         sections["libvirt"] = {
             "virt_type": services.virt_type(),
+            "wait_soft_reboot_seconds": 1,
             "cpu_mode": "none",
             "images_type": "flat",
             "inject_partition": -2,
@@ -176,12 +188,17 @@ class Compute:
             ),
             self._folder / "ceilometer-polling.log",
             ready=lambda: listens(port),
-            environment={"PYTHONWARNINGS": "ignore"},
+            environment={"PYTHONWARNINGS": "ignore", **self._recorder()},
             end=signal.SIGKILL,
         )  # fmt: skip
 
+    def _recorder(self) -> dict[str, str]:
+        if self.record is None:
+            return {}
+        return {"PYTHONPATH": str(RECORDER), "RECORD": str(self.record)}
+
     def _ceilometer(self, polling: Path) -> dict[str, dict[str, object]]:
-        return {
+        sections: dict[str, dict[str, object]] = {
             "DEFAULT": {
                 "host": self.name,
                 "transport_url": self._site.transport,
@@ -192,7 +209,12 @@ class Compute:
                 "enable_prometheus_exporter": True,
                 "prometheus_listen_addresses": self.exporter,
             },
+            # In proportion to the interval, which is shorter than anybody's.
+            "perf": {"coverage_floor": 0.2},
         }
+        if self.record is not None:
+            sections["publisher_notifier"] = {"telemetry_driver": "recorder"}
+        return sections
 
     def servers(self) -> list[Server]:
         """Those that run here, in the order in which they start."""
