@@ -117,6 +117,8 @@ class Compute:
         sections["libvirt"] = {
             "virt_type": services.virt_type(),
             "wait_soft_reboot_seconds": 1,
+            # Else the whole disk is sent, holes and all.
+            "snapshot_image_format": "qcow2",
             "cpu_mode": "none",
             "images_type": "flat",
             "inject_partition": -2,

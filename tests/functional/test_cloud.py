@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import libvirt
@@ -19,7 +20,7 @@ import pytest
 import requests
 
 from tests.cloud import image
-from tests.cloud.cloud import Cloud
+from tests.cloud.cloud import PATIENCE, Cloud
 from tests.cloud.flavors import FLAVORS
 from tests.cloud.story import (
     COUNTERS,
@@ -31,12 +32,13 @@ from tests.cloud.story import (
     continues,
     restarts,
     silent,
+    stands_still,
     untrue,
 )
 from tests.cloud.witness import TASK_CLOCK, Samples, Witness
 from tests.lab import EVENTS, processes
 
-INTERVAL = 3  # seconds
+INTERVAL = 2  # seconds
 LATE = "alignment_faults"
 LATE_METER = f"perf.sw.{LATE}"
 OTHERS = ",".join(event for event in EVENTS if event != LATE)
@@ -87,12 +89,15 @@ def _live_migrate(story: Story) -> None:
 
 
 def _restart_nova_compute(story: Story) -> None:
+    """Its nova.conf has another event then, in another spelling."""
     host = story.host
-    server = story.world.compute(host).compute
+    compute = story.world.compute(host)
+    compute.configure(enabled_perf_events=f"{OTHERS} , {LATE},")
+    server = compute.compute
     server.send(signal.SIGKILL)
     server.log.rename(server.log.with_suffix(".1"))
     server.start()
-    server.wait()
+    server.wait(PATIENCE)
     _wait_for_service(story, host)
 
 
@@ -104,11 +109,16 @@ def _wait_for_service(story: Story, host: str) -> None:
     story.until(up, f"nova-compute on {host} is up and enabled")
 
 
+def _reboot_with_late(story: Story) -> None:
+    story.world.counters |= {LATE_METER}
+    story.admin.reboot_server(story.uuid, "HARD")
+
+
 def _restart_agent(story: Story) -> None:
     server = story.world.compute(story.host).polling
     server.send(signal.SIGKILL)
     server.start()
-    server.wait()
+    server.wait(PATIENCE)
 
 
 def _enable_live(story: Story) -> None:
@@ -124,19 +134,11 @@ def _kill_libvirtd(story: Story) -> None:
     libvirtd.start()
 
 
-def _change_nova_conf(story: Story) -> None:
-    compute = story.world.compute(story.host)
-    compute.configure(enabled_perf_events=f"{OTHERS},{LATE}")
-    _restart_nova_compute(story)
-    story.world.counters |= {LATE_METER}
-    story.admin.reboot_server(story.uuid, "HARD")
-
-
 def _kill_rabbitmq(story: Story) -> None:
     server = story.world.cloud.rabbitmq.server
     server.send(signal.SIGKILL)
     server.start()
-    server.wait()
+    server.wait(PATIENCE)
 
 
 def _kill_host(story: Story) -> None:
@@ -171,7 +173,7 @@ def continues_but(story: Story, done: float, withheld: set[int]) -> None:
 
     def cycles() -> list[float]:
         found = story.published(done, meter="perf.withheld")
-        return [s.volume for s in found] if len(found) > CYCLES else []
+        return [s.volume for s in found] if len(found) >= CYCLES else []
 
     counts = story.until(cycles, f"{CYCLES} cycles of perf.withheld")
     story.row.published = f"all but {counts[-1]:.0f}"
@@ -183,7 +185,7 @@ def continues_but(story: Story, done: float, withheld: set[int]) -> None:
 def _all_withheld(story: Story, done: float) -> None:
     def cycles() -> list[float]:
         found = story.published(done, meter="perf.withheld")
-        return [s.volume for s in found] if len(found) > CYCLES else []
+        return [s.volume for s in found] if len(found) >= CYCLES else []
 
     counts = story.until(cycles, f"{CYCLES} cycles of perf.withheld")
     story.row.published = f"{counts[-1]:.0f} withheld"
@@ -193,8 +195,13 @@ def _all_withheld(story: Story, done: float) -> None:
 
 
 def _nothing_stale(story: Story, done: float) -> None:
-    """The dead host's exporter has no series after two intervals."""
+    """The dead host's exporter has no series after two intervals.
+
+    Those that the agent needs on this machine, however busy it is.
+    """
     exporter = story.world.compute(SECOND).exporter
+    times = [s.at for s in story.published(0, meter="perf.coverage")][-5:]
+    interval = max(b - a for a, b in pairwise(times))
 
     def series() -> list[str]:
         page = requests.get(f"http://{exporter}/metrics", timeout=10).text
@@ -202,11 +209,10 @@ def _nothing_stale(story: Story, done: float) -> None:
 
     while stale := series():
         waited = time.monotonic() - done
-        assert waited < 2 * INTERVAL + 1, f"{waited:.0f} s: {stale}"
+        assert waited < 2 * interval + 1, f"{waited:.0f} s: {stale}"
         time.sleep(0.2)
-    story.row.published = (
-        f"nothing; the exporter {time.monotonic() - done:.1f} s later"
-    )
+    waited = time.monotonic() - done
+    story.row.published = f"nothing; exporter empty after {waited:.1f} s"
     assert not story.published(done)
 
 
@@ -214,13 +220,14 @@ Stories = Mapping[str, Sequence[Event]]
 
 BOOT = Event("boot", _boot, "ACTIVE", restarts)
 HARD_REBOOT = Event(
-    "hard reboot", lambda s: s.demo.reboot_server(s.uuid, "HARD"), "ACTIVE",
+    "hard reboot", lambda s: s.admin.reboot_server(s.uuid, "HARD"), "ACTIVE",
     restarts,
 )  # fmt: skip
 CONFIRM = Event(
     "confirm", lambda s: s.demo.confirm_server_resize(s.uuid), "ACTIVE",
     continues,
 )  # fmt: skip
+DELETE = Event("delete", _delete, "", silent)
 LIVE_MIGRATION = Event("live migration", _live_migrate, "", restarts)
 
 #: One after another; the stories of each are told side by side.
@@ -231,7 +238,7 @@ CHAPTERS: tuple[Stories, ...] = (
         "resting": (
             BOOT,
             Event("pause", lambda s: s.demo.pause_server(s.uuid), "PAUSED",
-                  silent),
+                  stands_still),
             Event("unpause", lambda s: s.demo.unpause_server(s.uuid),
                   "ACTIVE", continues),
             Event("suspend", lambda s: s.demo.suspend_server(s.uuid),
@@ -242,7 +249,7 @@ CHAPTERS: tuple[Stories, ...] = (
                   "RESCUE", restarts),
             Event("unrescue", lambda s: s.demo.unrescue_server(s.uuid),
                   "ACTIVE", restarts),
-            Event("delete", _delete, "", silent),
+            DELETE,
         ),
         "rebooting": (
             BOOT,
@@ -274,12 +281,10 @@ CHAPTERS: tuple[Stories, ...] = (
                   "VERIFY_RESIZE", restarts),
             CONFIRM,
         ),
-        "live": (BOOT, LIVE_MIGRATION, LIVE_MIGRATION),
+        "live": (_boot_on(SECOND), LIVE_MIGRATION, LIVE_MIGRATION),
     },
     {
         "first": (
-            Event("nova-compute killed", _restart_nova_compute, "ACTIVE",
-                  continues),
             Event("agent killed", _restart_agent, "ACTIVE", continues),
             Event("event enabled live", _enable_live, "ACTIVE",
                   _one_withheld),
@@ -289,7 +294,11 @@ CHAPTERS: tuple[Stories, ...] = (
                   _all_withheld),
             HARD_REBOOT,
         ),
+        "moving": (DELETE,),
+        "rebooting": (DELETE,),
     },
+    # It was on the host whose libvirtd was killed, too.
+    {"live": (LIVE_MIGRATION, DELETE)},
     {
         "first": (
             Event("RabbitMQ killed", _kill_rabbitmq, "ACTIVE",
@@ -298,14 +307,13 @@ CHAPTERS: tuple[Stories, ...] = (
     },
     {
         "first": (
-            Event("nova.conf changed, hard reboot", _change_nova_conf,
-                  "ACTIVE", restarts),
+            Event("nova.conf changed, nova-compute killed",
+                  _restart_nova_compute, "ACTIVE", _one_withheld),
+            Event("hard reboot", _reboot_with_late, "ACTIVE", restarts),
         ),
-        "second": (
-            Event("host killed", _kill_host, "", _nothing_stale),
-            Event("evacuation", _evacuate, "ACTIVE", restarts),
-        ),
+        "second": (Event("host killed", _kill_host, "", _nothing_stale),),
     },
+    {"second": (Event("evacuation", _evacuate, "ACTIVE", restarts),)},
 )  # fmt: skip
 
 
@@ -321,9 +329,9 @@ class Table:
         self.rows.append(row)
         with self._path.open("a") as table:
             table.write(
-                f"{row.instance:<10} {row.event:<31} {row.seconds:5.1f} s  "
+                f"{row.instance:<10} {row.event:<38} {row.seconds:5.1f} s  "
                 f"{row.published:<40} {row.coverage:<12} {row.growth:<30} "
-                f"{row.wrong or 'right'}\n"
+                f"{row.wrong[:300] or 'right'}\n"
             )
 
 
@@ -345,8 +353,12 @@ def _tell_all(world: World, table: Table, pool: ThreadPoolExecutor) -> None:
 
     for chapter in CHAPTERS:
         told = [pool.submit(tell, *each) for each in chapter.items()]
-        for each in told:
-            each.result()
+        try:
+            for each in told:
+                each.result()
+        except BaseException:
+            world.over.set()
+            raise
 
 
 @pytest.fixture(scope="module")
