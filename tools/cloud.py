@@ -22,6 +22,7 @@ from tools.progress import stderr, steps
 from tools.usage import cloud as usage
 
 KEEPER = "tests.cloud.keep"  # a module
+MEMORY = 3 << 30  # bytes
 ENDING = 60.0  # seconds
 WIDTH = 132  # where stdout is no terminal
 
@@ -49,6 +50,12 @@ def _up(arguments: argparse.Namespace) -> int:
         raise ChainError(f"a cloud is up in {folder} already: cloud.sh down")
     if (folder / PID).exists():
         remove(folder)  # of a keeper that was killed
+    available = psutil.virtual_memory().available
+    if available < MEMORY:
+        raise ChainError(
+            f"it needs {MEMORY >> 30} GiB of memory, and "
+            f"{available / (1 << 30):.1f} GiB are available"
+        )
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -63,6 +70,7 @@ def _up(arguments: argparse.Namespace) -> int:
                 _say_what_to_try(folder)
                 return 0
             step(line)
+    remove(folder)
     raise ChainError("the cloud's keeper was killed")
 
 

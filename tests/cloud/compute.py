@@ -66,6 +66,8 @@ class Compute:
         )
         (exporter,) = free_ports(1)
         self.exporter = f"{LOOPBACK}:{exporter}"
+        #: What its agent reads.
+        self.ceilometer_conf: Path
         self.compute: Server
         self.polling: Server
 
@@ -113,6 +115,7 @@ class Compute:
             "shutdown_timeout": 0,
             "flat_injected": False,
             "update_resources_interval": 10,
+            "cpu_allocation_ratio": 16,
         }
         sections["libvirt"] = {
             "virt_type": services.virt_type(),
@@ -141,7 +144,7 @@ class Compute:
         log = self._folder / "nova-compute.log"
         self.compute = Server(
             f"nova-compute on {self.name}",
-            self._inside(
+            self.inside(
                 BIN / "nova-compute", "--config-file", self.nova_conf,
             ),
             log,
@@ -158,7 +161,7 @@ class Compute:
         inside = {"PGHOST": "", "PATH": path}
         return {**self._site.environment, **inside}
 
-    def _inside(self, *command: object) -> list[object]:
+    def inside(self, *command: object) -> list[object]:
         """What runs a command in this host's mount namespace."""
         keeper = cleaning.keeper_pid(self.lab.folder)
         spaces = f"/proc/{keeper}/ns"
@@ -171,6 +174,7 @@ class Compute:
         folder = self._folder / "agent"
         folder.mkdir()
         node = Node(self._folder / "node")
+        self.ceilometer_conf = node.config
         polling = yaml.safe_load((CEILOMETER / "polling.yaml").read_text())
         for source in polling["sources"]:
             source["interval"] = self._site.interval
@@ -181,7 +185,7 @@ class Compute:
         port = int(self.exporter.rpartition(":")[2])
         return Server(
             f"ceilometer-polling on {self.name}",
-            self._inside(
+            self.inside(
                 *node.command(
                     "/usr/bin/ceilometer-polling", "--polling-namespaces",
                     "compute", "--config-file", CONFIG,

@@ -66,6 +66,7 @@ class Story:
         own = Identity(world.cloud.site)
         self.admin = own.admin.compute
         self.demo = own.demo.compute
+        self._images = own.admin.image
         self._began = 0.0
 
     def tell(self, event: "Event") -> Row:
@@ -97,6 +98,17 @@ class Story:
     def server(self) -> Any:
         """What Nova says of it."""
         return self.admin.get_server(self.uuid)
+
+    def image_properties(self) -> dict[str, str]:
+        """Of its image, those that begin with ``hw_``."""
+        found = self._images.get_image(self.server().image.id).to_dict()
+        known = {k: v for k, v in found.items() if k.startswith("hw_")}
+        known |= found.get("properties") or {}
+        return {
+            k: str(v)
+            for k, v in known.items()
+            if k.startswith("hw_") and v is not None
+        }
 
     def wait(self, status: str) -> None:
         """Return when it has that status, and nothing is going on."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import requests
 
 from tests.cloud import image
 from tests.cloud.cloud import PATIENCE, Cloud
+from tests.cloud.companion import agrees, status_agrees
 from tests.cloud.flavors import FLAVORS
 from tests.cloud.story import (
     COUNTERS,
@@ -72,8 +74,9 @@ def _rebuild(story: Story) -> None:
 
 
 def _delete(story: Story) -> None:
-    story.demo.delete_server(story.uuid)
-    story.demo.wait_for_delete(story.server(), interval=1)
+    server = story.server()
+    story.admin.delete_server(server)
+    story.admin.wait_for_delete(server, interval=1)
 
 
 # What operators do
@@ -155,7 +158,7 @@ def _evacuate(story: Story) -> None:
     story.admin.update_service_forced_down(found, forced=True)
     story.admin.evacuate_server(story.uuid)
     story.wait("SHUTOFF")
-    story.demo.start_server(story.uuid)
+    story.admin.start_server(story.uuid)
 
 
 # What must be published then
@@ -227,14 +230,29 @@ CONFIRM = Event(
     "confirm", lambda s: s.demo.confirm_server_resize(s.uuid), "ACTIVE",
     continues,
 )  # fmt: skip
+STATUS = Event("nothing", lambda _: None, "ACTIVE", status_agrees)
 DELETE = Event("delete", _delete, "", silent)
 LIVE_MIGRATION = Event("live migration", _live_migrate, "", restarts)
+
+
+def _boots(*flavors: str) -> tuple[Event, ...]:
+    """Each in turn, as a host has one CPU for what is pinned."""
+    return tuple(
+        event
+        for flavor in flavors
+        for event in (
+            Event(f"boot {flavor}", partial(Story.boot, flavor=flavor,
+                  image="idle"), "ACTIVE", agrees),
+            Event("delete", _delete, "", lambda story, done: None),
+        )
+    )  # fmt: skip
+
 
 #: One after another; the stories of each are told side by side.
 CHAPTERS: tuple[Stories, ...] = (
     {
-        "first": (_boot_on(FIRST),),
-        "second": (_boot_on(SECOND),),
+        "first": (_boot_on(FIRST), STATUS),
+        "second": (_boot_on(SECOND), STATUS),
         "resting": (
             BOOT,
             Event("pause", lambda s: s.demo.pause_server(s.uuid), "PAUSED",
@@ -281,6 +299,8 @@ CHAPTERS: tuple[Stories, ...] = (
                   "VERIFY_RESIZE", restarts),
             CONFIRM,
         ),
+        "pmu": _boots("perf.small", "perf.pmu", "perf.nopmu"),
+        "realtime": _boots(*(f.name for f in FLAVORS if f.realtime)),
         "live": (_boot_on(SECOND), LIVE_MIGRATION, LIVE_MIGRATION),
     },
     {
