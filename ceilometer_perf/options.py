@@ -13,6 +13,8 @@ from typing import Any
 
 from oslo_config import cfg
 
+from ceilometer_perf.events import EVENTS, TYPES
+
 GROUP = "perf"
 
 OPTS: list[cfg.Opt] = [
@@ -38,6 +40,50 @@ OPTS: list[cfg.Opt] = [
         "every cycle. It takes one libvirt call per domain, about 0.2 "
         "ms: negligible at the default, which bounds how long a "
         "change can be missed.",
+    ),
+    cfg.StrOpt(
+        "counters",
+        default="auto",
+        choices=[
+            ("auto", "libvirt's where they are right, else own"),
+            ("libvirt", "libvirt's, or none"),
+            ("own", "the privileged helper's, of every instance"),
+        ],
+        help="Who counts perf events. By default libvirt does, where the "
+        "instance was started with events in its XML; and the privileged "
+        "helper where it was not, and where a restart of libvirtd has "
+        "detached the counters. With 'libvirt' no privilege is needed.",
+    ),
+    cfg.ListOpt(
+        "own_events",
+        default=[
+            "cpu_cycles",
+            "instructions",
+            "cache_references",
+            "cache_misses",
+            "branch_instructions",
+            "branch_misses",
+            "task_clock",
+            "page_faults",
+            "context_switches",
+            "cpu_migrations",
+        ],
+        help="What the privileged helper counts, by libvirt's names of the "
+        "events. The default are the hardware events of which ratios are "
+        "published, which most CPUs count at once, and the software events "
+        "that tell most. Each is open on each thread of an instance, with "
+        "1.3 KiB of kernel memory and one of the helper's file descriptors.",
+    ),
+    cfg.FloatOpt(
+        "min_running",
+        default=0.2,
+        min=0.0,
+        max=1.0,
+        help="Share of the time in which an event of the privileged helper "
+        "must have been on one of the CPUs' counters to be published, from 0 "
+        "(publish all) to 1. Where hardware events have to take turns, what "
+        "one of them missed is estimated from the rest: at the default from "
+        "a fifth. The share is in the metadata as 'running'.",
     ),
     cfg.FloatOpt(
         "min_coverage",
@@ -129,10 +175,10 @@ OPTS: list[cfg.Opt] = [
         default="sudo privsep-helper "
         "--config-file /etc/ceilometer/ceilometer.conf",
         help="The command that starts the privileged helper, which creates "
-        "resctrl groups; oslo.privsep adds arguments of its own. The "
-        "default needs the sample sudoers file, which allows this "
-        "command and no other configuration file. It is started to "
-        "create the first group.",
+        "resctrl groups, and counts perf events where libvirt does not; "
+        "oslo.privsep adds arguments of its own. The default needs the "
+        "sample sudoers file, which allows this command and no other "
+        "configuration file. It is started when there is something to do.",
     ),
 ]
 
@@ -143,6 +189,9 @@ class Settings:
 
     libvirt_timeout: float
     inventory_interval: float
+    counters: str
+    own_events: tuple[str, ...]
+    min_running: float
     min_coverage: float
     coverage_floor: float
     withhold_in_doubt: bool
@@ -183,7 +232,8 @@ def get(conf: cfg.ConfigOpts, name: str) -> Any:
         raise ValueError(
             f"[{GROUP}] {name}: {_wrong(exc)} (the default is {default})"
         ) from exc
-    return value
+    # Settings tell equal options apart by their hashes.
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _check(name: str, value: Any) -> None:
@@ -194,9 +244,32 @@ def _check(name: str, value: Any) -> None:
         raise ValueError(f"{value} must be finite")
     if name in PATHS and not Path(value).is_absolute():
         raise ValueError(f"{value!r} must be an absolute path")
+    if name == "own_events":
+        _check_events(value)
     if name == "privsep_helper" and not shlex.split(value):
         raise ValueError("it must have a value")
 
+
+def _check_events(names: list[str]) -> None:
+    known = [e.name for e in EVENTS.values() if e.kind in TYPES]
+    known.remove(_LIBVIRT_S)
+    if not names:
+        raise ValueError("it must name an event")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]} is listed twice")
+    if _LIBVIRT_S in names:
+        raise ValueError(
+            f"{_LIBVIRT_S} is what libvirt calls cpu_cycles; list that"
+        )
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(
+            f"there is no event {unknown[0]!r}; it must be one of "
+            f"{', '.join(known)}"
+        )
+
+
+#: See :mod:`.events`. Another event of this name would be mixed with it.
+_LIBVIRT_S = "ref_cpu_cycles"
 
 PATHS = frozenset({"qemu_run_dir", "resctrl_path"})
 

@@ -1,35 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What needs root: creating resctrl groups and putting threads into them.
+"""What needs privilege: resctrl groups, and counting others' perf events.
 
-The agent has no privilege. It has oslo.privsep start a helper, by the
-command in ``[perf] privsep_helper``, which does only what is below. Where
-resctrl and libvirt's files are, the helper reads from its own configuration
-files, so that its caller can't point it elsewhere.
+The agent has no privilege. It has oslo.privsep start helpers, by the
+command in ``[perf] privsep_helper``: one process for each kind of act, with
+the capabilities of its context, which does only what is below. Where
+resctrl and libvirt's files are, they read from their own configuration
+files, so that their caller can't point them elsewhere.
 """
 
 import contextlib
 import functools
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import tenacity
 from oslo_config import cfg
-from oslo_privsep import comm, daemon, priv_context
+from oslo_privsep import capabilities, comm, daemon, priv_context
 
 from ceilometer_perf import options
+from ceilometer_perf.host.counting import Counting, Wanted
 from ceilometer_perf.host.watching import Watching
 
-SECTION = "ceilometer_perf_privsep"
+P = ParamSpec("P")
+T = TypeVar("T")
 
+#: As the sudoers file allows it.
 context = priv_context.PrivContext(
     "ceilometer_perf",
-    cfg_section=SECTION,
+    cfg_section="ceilometer_perf_privsep",
     pypath=f"{__name__}.context",
     # No capability is needed: the helper's user is root, who owns resctrl's
     # files and may read libvirt's PID files.
     capabilities=[],
+    timeout=10,
+)
+
+counting = priv_context.PrivContext(
+    "ceilometer_perf",
+    cfg_section="ceilometer_perf_counting",
+    pypath=f"{__name__}.counting",
+    capabilities=[capabilities.CAP_PERFMON],
     timeout=10,
 )
 
@@ -46,64 +59,108 @@ def release_instance(instance: str) -> None:
     _watching().release(instance)
 
 
+@counting.entrypoint
+def count_instances(wanted: Sequence[Wanted], events: Sequence[str]) -> bytes:
+    """See :meth:`ceilometer_perf.host.counting.Counting.read`."""
+    return _counting().read([Wanted(*each) for each in wanted], events)
+
+
+@counting.entrypoint
+def try_events(events: Sequence[str]) -> list[int]:
+    """See :meth:`ceilometer_perf.host.counting.Counting.try_events`."""
+    return _counting().try_events(events)
+
+
 #: Where the helper can't be started, sudo and oslo.privsep complain to logs
 #: that others read: don't do that in each cycle.
 PAUSE = 600.0  # seconds
 
 
 class Helper:
-    """The helper, started when it is needed and again when it is gone.
+    """The helpers' callers; ``command`` is what starts them.
 
-    If it can't be started, it is retried only after a pause.
+    privsep adds its own arguments.
     """
 
     def __init__(self, command: str) -> None:
-        """``command``: what starts it; privsep adds its own arguments."""
-        cfg.CONF.set_override("helper_command", command, group=SECTION)
-        self._refused: daemon.FailedToDropPrivileges | None = None
-        self._pause_until = 0.0
+        self._groups = _Caller(context, command)
+        self._counting = _Caller(counting, command)
 
     def watch(self, name: str, instance: str) -> None:
         """See :meth:`ceilometer_perf.host.watching.Watching.watch`.
 
         :raises FailedToDropPrivileges: the helper can't be started.
         """
-        self._ask(watch_instance, name, instance)
+        self._groups.ask(watch_instance, name, instance)
 
     def release(self, instance: str) -> None:
         """See :meth:`ceilometer_perf.host.watching.Watching.release`.
 
         :raises FailedToDropPrivileges: the helper can't be started.
         """
-        self._ask(release_instance, instance)
+        self._groups.ask(release_instance, instance)
 
-    def _ask(self, call: Callable[..., None], *arguments: str) -> None:
+    def count(self, wanted: Sequence[Wanted], events: Sequence[str]) -> bytes:
+        """See :meth:`ceilometer_perf.host.counting.Counting.read`.
+
+        :raises FailedToDropPrivileges: the helper can't be started.
+        """
+        answer: bytes = self._counting.ask(count_instances, wanted, events)
+        return answer
+
+    def try_events(self, events: Sequence[str]) -> list[int]:
+        """See :meth:`ceilometer_perf.host.counting.Counting.try_events`.
+
+        :raises FailedToDropPrivileges: the helper can't be started.
+        """
+        numbers: list[int] = self._counting.ask(try_events, events)
+        return numbers
+
+
+class _Caller:
+    """Of one helper, started when it is needed and again when it is gone.
+
+    If it can't be started, it is retried only after a pause.
+    """
+
+    def __init__(
+        self, privileges: priv_context.PrivContext, command: str
+    ) -> None:
+        section = privileges.cfg_section
+        cfg.CONF.set_override("helper_command", command, group=section)
+        self._context = privileges
+        self._refused: daemon.FailedToDropPrivileges | None = None
+        self._pause_until = 0.0
+
+    def ask(self, call: Callable[P, T], *args: P.args, **kw: P.kwargs) -> T:
         if self._refused is not None and time.monotonic() < self._pause_until:
             raise self._refused
         try:
-            _ask(call, *arguments)
+            answer = _ask(self._context, lambda: call(*args, **kw))
         except daemon.FailedToDropPrivileges as exc:
             self._refused = exc
             self._pause_until = time.monotonic() + PAUSE
             raise
         self._refused = None
+        return answer
 
 
-def _ask(call: Callable[..., None], *arguments: str) -> None:
+def _ask(privileges: priv_context.PrivContext, call: Callable[[], T]) -> T:
     # privsep does not always notice that its helper was killed: its reader
     # thread may end silently, and every later call then fails or times out.
-    # Both calls are idempotent, so they may be repeated.
-    channel = context.channel
+    # All calls are idempotent, so they may be repeated.
+    channel = privileges.channel
     if channel is not None and not channel.reader_thread.is_alive():
-        _start_over()
+        _start_over(privileges)
     for attempt in tenacity.Retrying(
         retry=tenacity.retry_if_exception(_is_gone),
         stop=tenacity.stop_after_attempt(2),
-        before_sleep=lambda _: _start_over(),
+        before_sleep=lambda _: _start_over(privileges),
         reraise=True,
     ):
         with attempt:
-            call(*arguments)
+            answer = call()
+    return answer
 
 
 def _is_gone(exc: BaseException) -> bool:
@@ -113,8 +170,8 @@ def _is_gone(exc: BaseException) -> bool:
     )
 
 
-def _start_over() -> None:
-    channel, context.channel = context.channel, None
+def _start_over(privileges: priv_context.PrivContext) -> None:
+    channel, privileges.channel = privileges.channel, None
     # context.stop() waits for the helper to exit: one that hangs never
     # does.
     if channel is not None:
@@ -124,6 +181,15 @@ def _start_over() -> None:
 
 @functools.cache
 def _watching() -> Watching:
-    options.register(cfg.CONF)
-    settings = options.settings(cfg.CONF)
+    settings = _settings()
     return Watching(Path(settings.resctrl_path), Path(settings.qemu_run_dir))
+
+
+@functools.cache
+def _counting() -> Counting:
+    return Counting(Path(_settings().qemu_run_dir))
+
+
+def _settings() -> options.Settings:
+    options.register(cfg.CONF)
+    return options.settings(cfg.CONF)

@@ -40,6 +40,9 @@ class Guest:
     realtime: bool
     #: The slice of the host that it runs in, None for an ordinary one.
     slice: str | None
+    #: Keys of the perf events that it runs with and that its definition, from
+    #: which it was started, does not have.
+    undefined: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ connection for perf counters. Ceilometer's URIs are an argument, because only
 """
 
 import functools
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,20 @@ from typing import TYPE_CHECKING, cast
 from oslo_config import cfg
 
 from ceilometer_perf import options
+from ceilometer_perf.counters import verdicts
+from ceilometer_perf.counters.gated import Gated
 from ceilometer_perf.counters.libvirt import PerfSource
 from ceilometer_perf.counters.monitor import Monitor, Report
+from ceilometer_perf.counters.own import Ask, Own, OwnPolicy
 from ceilometer_perf.counters.trust import Policy
+from ceilometer_perf.counters.verdicts import Judgement
 from ceilometer_perf.host.caches import Caches
 from ceilometer_perf.host.connection import Connection
+from ceilometer_perf.host.counting import Counting
 from ceilometer_perf.host.inventory import Inventory
 from ceilometer_perf.host.monitors import Monitors
+from ceilometer_perf.host.probe import machine
+from ceilometer_perf.host.probe.machine import Machine
 from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.options import Settings
@@ -84,7 +92,7 @@ class Misconfigured:
 def agent(conf: cfg.ConfigOpts, uris: Uris) -> Parts | Misconfigured:
     """The parts for the polling agent, which creates groups; never raises."""
     try:
-        return parts(conf, uris, makes_groups=True)
+        return parts(conf, uris, is_agent=True)
     except SourceUnavailableError as exc:
         return Misconfigured(str(exc))
 
@@ -94,16 +102,17 @@ def inventory(conf: cfg.ConfigOpts, uris: Uris) -> Inventory:
 
     :raises SourceUnavailableError: the options are wrong.
     """
-    return parts(conf, uris, makes_groups=True).inventory
+    return parts(conf, uris, is_agent=True).inventory
 
 
 def parts(
-    conf: cfg.ConfigOpts, uris: Uris, *, makes_groups: bool = False
+    conf: cfg.ConfigOpts, uris: Uris, *, is_agent: bool = False
 ) -> Parts:
     """The parts for these options; equal options get the same objects.
 
-    ``makes_groups``: create resctrl groups for instances without one, as the
-    agent does. If false, only existing groups are read, as the commands do.
+    ``is_agent``: have the privileged helper create resctrl groups for
+    instances without one, and count events. If false, only existing groups
+    are read, as the commands do, and only root counts.
 
     :raises SourceUnavailableError: the options are wrong.
     """
@@ -114,11 +123,11 @@ def parts(
         raise SourceUnavailableError(
             f"no perf samples until this is fixed: {exc}"
         ) from exc
-    return _parts(uri, settings, makes_groups)
+    return _parts(uri, settings, is_agent)
 
 
 @functools.cache
-def _parts(uri: str, settings: Settings, makes_groups: bool) -> Parts:
+def _parts(uri: str, settings: Settings, is_agent: bool) -> Parts:
     connect = functools.partial(
         Connection, uri, settings.libvirt_timeout, hint=HINT
     )
@@ -133,6 +142,7 @@ def _parts(uri: str, settings: Settings, makes_groups: bool) -> Parts:
         withhold_in_doubt=settings.withhold_in_doubt,
         hardware_counters=settings.hardware_counters,
         withhold_multiplexed=settings.withhold_multiplexed,
+        min_running=settings.min_running,
     )
     processes = Processes(Path(settings.qemu_run_dir))
     resctrl = Resctrl(Path(settings.resctrl_path))
@@ -141,7 +151,7 @@ def _parts(uri: str, settings: Settings, makes_groups: bool) -> Parts:
         Groups(
             resctrl,
             processes,
-            _helper(settings) if makes_groups else None,
+            _helper(settings) if is_agent else None,
         ),
         _only(settings.rdt_source),
     )
@@ -150,9 +160,39 @@ def _parts(uri: str, settings: Settings, makes_groups: bool) -> Parts:
         connection,
         inventory,
         resctrl,
-        Monitor([source], processes, policy),
+        Monitor(
+            Gated(source, processes, policy),
+            _own(settings, processes, policy, is_agent=is_agent),
+            processes,
+            policy,
+        ),
         Rdt(choice, Caches(connection)),
     )
+
+
+def _own(
+    settings: Settings, processes: Processes, policy: Policy, *, is_agent: bool
+) -> Own | None:
+    if settings.counters == "libvirt":
+        return None
+    ask: Ask | None = None
+    if is_agent:
+        ask = _helper(settings).count
+    elif os.geteuid() == 0:
+        ask = Counting(Path(settings.qemu_run_dir)).read
+    own = OwnPolicy(
+        settings.own_events,
+        always=settings.counters == "own",
+        no_hardware=_no_hardware(machine.read()),
+    )
+    return Own(ask, processes, policy, own)
+
+
+def _no_hardware(host: Machine) -> Judgement | None:
+    """Why own hardware events would count wrong, or do harm."""
+    if host.mediated_pmu:
+        return verdicts.MEDIATED
+    return verdicts.HYBRID if len(host.pmus) > 1 else None
 
 
 def _helper(settings: Settings) -> "Helper":

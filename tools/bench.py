@@ -19,6 +19,7 @@ from ceilometer.compute.virt import inspector
 from ceilometer_perf import options
 from ceilometer_perf.agent import pollsters
 from ceilometer_perf.agent.discovery import PerfInstances
+from ceilometer_perf.counters.gated import Gated
 from ceilometer_perf.counters.libvirt import PerfSource
 from ceilometer_perf.counters.monitor import Monitor, Report
 from ceilometer_perf.counters.trust import Policy
@@ -83,7 +84,8 @@ def _after_discovery(conf: Any) -> tuple[PerfSource, Monitor]:
     known = Inventory(connection, settings.inventory_interval).refresh()
     source = PerfSource(connection, _Known(known))
     processes = Processes(Path(settings.qemu_run_dir))
-    return source, Monitor([source], processes, Policy())
+    gated = Gated(source, processes, Policy())
+    return source, Monitor(gated, None, processes, Policy())
 
 
 def _pollsters(conf: Any, monitor: Monitor | _Ready) -> list[Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ceilometer_perf.counters.gated import Gated
 from ceilometer_perf.counters.libvirt import PerfSource
 from ceilometer_perf.counters.monitor import Monitor, Report
 from ceilometer_perf.counters.trust import Policy
@@ -72,7 +73,8 @@ def _variants(uri: str, lab: Lab) -> Mapping[str, Variant]:
     run_dir = lab.run_dir / "qemu"
     processes = Processes(run_dir)
     source = PerfSource(connection, Inventory(connection, REFRESH))
-    monitor = Monitor([source], processes, Policy())
+    gated = Gated(source, processes, Policy())
+    monitor = Monitor(gated, None, processes, Policy())
     report = monitor.look()
     by_perf = _part(report, lambda counters: "perf.cmt" in counters)
     by_libvirt = _part(report, lambda counters: "perf.cmt" not in counters)

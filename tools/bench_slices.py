@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ceilometer_perf import guest
+from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.slices import spec
 from ceilometer_perf.slices.build import Builder
 from ceilometer_perf.slices.context import SAMPLE
@@ -60,7 +61,9 @@ def measure(folder: pathlib.Path, wanted: int) -> dict[str, float]:
         found[what] = time.perf_counter() - begun
         return result
 
-    specs = timed(f"{len(proposals)} slices: read", lambda: spec.read(conf))
+    specs = timed(
+        f"{len(proposals)} slices: read", lambda: spec.read(NovaFiles((conf,)))
+    )
     timed("made a tree", lambda: list(Tree(specs)))
     breaches = timed(
         "rendered, held to the schema, validated",

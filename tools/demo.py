@@ -19,7 +19,7 @@ from rich.table import Table
 from ceilometer_perf.meters import METERS, PERF_KEYS, RDT_KEYS
 from tests.lab import Guest, Lab, LabError
 from tests.lab.resctrl.hardware import INTEL
-from tools import agent
+from tools import agent, demo_restart
 from tools.progress import Step, stderr, steps
 from tools.usage import demo as usage
 
@@ -37,7 +37,7 @@ def main() -> int:
     try:
         with steps() as step, Lab(fake_pmu=True, resctrl=INTEL) as lab:
             emulated = lab.emulates
-            samples, complete = _poll(lab, arguments, step)
+            samples, rows, complete = _poll(lab, arguments, step)
             if not samples:
                 _explain(lab.folder / "ceilometer.log")
                 return 1
@@ -52,7 +52,7 @@ def main() -> int:
         for what in emulated:
             stderr.print(f"Emulated: {what}", markup=False)
     else:
-        _print_tables(samples, emulated)
+        _print_tables(samples, rows, emulated)
     if not complete:
         stderr.print("demo.sh: samples are missing (see above)")
     return 0 if complete else 1
@@ -60,8 +60,11 @@ def main() -> int:
 
 def _poll(
     lab: Lab, arguments: argparse.Namespace, step: Step
-) -> tuple[list[Sample], bool]:
-    """The samples of the first N cycles, and whether none is missing."""
+) -> tuple[list[Sample], list[demo_restart.Row], bool]:
+    """The samples of the first N cycles, and whether none is missing.
+
+    And what libvirtd's death then does to the first guest.
+    """
     guests = [
         Guest(f"{kind}-{number}", kind)
         for number, kind in zip(
@@ -99,7 +102,8 @@ def _poll(
             time.sleep(0.2)
         time.sleep(SETTLING)
         samples = _first_cycles(written.read(), arguments.cycles)
-    return samples, came == expected
+        rows, own = demo_restart.show(lab, guests[0], written, step)
+    return samples + own, rows, came == expected and bool(rows)
 
 
 def _series(samples: list[Sample]) -> Series:
@@ -144,12 +148,16 @@ def _print_json(samples: list[Sample]) -> None:
         print(json.dumps(sample))
 
 
-def _print_tables(samples: list[Sample], emulated: tuple[str, ...]) -> None:
+def _print_tables(
+    samples: list[Sample],
+    rows: list[demo_restart.Row],
+    emulated: tuple[str, ...],
+) -> None:
     # Whole names and numbers also where the width is not a terminal's.
     console = Console(
         highlight=False, width=None if sys.stdout.isatty() else 120
     )
-    series = _series(samples)
+    series = _series([s for s in samples if not demo_restart.is_own(s)])
     names = sorted({name for name, _ in series}, key=_by_number)
     for start in range(0, len(names), GUESTS_PER_TABLE):
         shown = names[start : start + GUESTS_PER_TABLE]
@@ -166,6 +174,7 @@ def _print_tables(samples: list[Sample], emulated: tuple[str, ...]) -> None:
                 *(_figure(series[name, meter.name]) for name in shown),
             )
         console.print(table)
+    console.print(demo_restart.table(rows))
     console.print(
         f"{len(samples)} samples of {len(names)} instances came through "
         "Ceilometer's polling and notification services."

@@ -86,7 +86,9 @@ def run(
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy = Path(folder) / "checkout"
         prepare(copy, module, tests)
-        ran = mutmut(copy, "run", "--max-children", str(os.cpu_count() or 1))
+        ran = mutmut(
+            copy, "run", "--max-children", str(len(os.sched_getaffinity(0)))
+        )
         states = dict(results(copy))
         if not states or ran.returncode:
             sys.exit(

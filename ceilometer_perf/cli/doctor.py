@@ -3,15 +3,13 @@
 
 import argparse
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
 
 from ceilometer_perf import doctor
-from ceilometer_perf.cli import base, errors, looking, options
+from ceilometer_perf.cli import base, looking, options
 from ceilometer_perf.cli.values import printable
 from ceilometer_perf.doctor import agent_conf
-
-NOVA_CONF = Path("/etc/nova/nova.conf")
+from ceilometer_perf.guest.nova_files import NovaFiles
+from ceilometer_perf.host import nova_compute
 
 BROKEN = 1  # the exit code if a link is broken; 2 is bad input
 
@@ -25,11 +23,10 @@ class Doctor(base.Lister):
         """The agent's options, and Nova's."""
         parser = super().get_parser(prog_name)
         options.add_agent(parser)
-        parser.add_argument(
-            "--nova-conf",
-            metavar="FILE",
-            type=options.path,
-            help=f"nova.conf of this host (default: {NOVA_CONF})",
+        options.add_nova_conf(
+            parser,
+            "nova.conf of this host (default: what nova-compute was started "
+            "with, or would be)",
         )
         return parser
 
@@ -48,24 +45,22 @@ class Doctor(base.Lister):
         rows = [(x.name, f.state.value, f.reason, f.remedy) for x, f in found]
         return ("link", "state", "reason", "remedy"), rows
 
-    def produce_output(
+    def show(
         self,
         parsed_args: argparse.Namespace,
-        column_names: Sequence[str],
-        data: Iterable[Sequence[Any]],
-    ) -> int:
-        """People get lines: reasons are too long for a table."""
-        if parsed_args.formatter != "table":
-            return int(super().produce_output(parsed_args, column_names, data))
+        column_names: base.Names,
+        data: Iterable[Row],
+    ) -> None:
+        """Lines: reasons are too long for a table."""
         for link, state, reason, remedy in data:
             lines = [f"{state:8} {link:15} {reason}"]
             if remedy:
                 lines.append(f"{'':8} {'to fix it':15} {remedy}")
             self.app.stdout.writelines(f"{printable(x)}\n" for x in lines)
-        return 0
 
 
-def _nova_conf(given: Path | None) -> Path | None:
-    if given is not None and not given.is_file():
-        raise errors.InputError(f"--nova-conf {given}: no such file")
-    return given or (NOVA_CONF if NOVA_CONF.exists() else None)
+def _nova_conf(given: NovaFiles | None) -> NovaFiles | None:
+    if given is None:
+        return nova_compute.configuration()
+    given.paths()  # bad input, not a broken link
+    return given

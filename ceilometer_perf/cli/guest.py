@@ -45,12 +45,10 @@ def _add_inputs(parser: argparse.ArgumentParser, *, vcpus: bool) -> None:
         metavar="N",
         help="vCPUs of the flavor" + ("" if vcpus else " (the domain's)"),
     )
-    group.add_argument(
-        "--nova-conf",
-        type=options.name,
-        metavar="FILE",
-        help="nova.conf of the compute host; without it, nothing is "
-        "assumed about that host",
+    options.add_nova_conf(
+        group,
+        "nova.conf of the compute host; without it, nothing is assumed "
+        "about that host",
     )
     for source, what in ("flavor", "extra spec"), ("image", "property"):
         group.add_argument(

@@ -3,7 +3,7 @@
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from ceilometer_perf.cli import base, options
@@ -86,17 +86,15 @@ class Probe(base.ShowOne):
             return _nova_conf(self.report)
         return _all(self.report)
 
-    def produce_output(
-        self,
-        parsed_args: argparse.Namespace,
-        column_names: Sequence[str],
-        data: Sequence[Any],
-    ) -> int:
-        """With --nova-conf people get lines to paste instead of a table."""
-        if parsed_args.nova_conf and parsed_args.formatter == "table":
+    def show(
+        self, parsed_args: argparse.Namespace, column_names: base.Names,
+        data: Any,
+    ) -> None:  # fmt: skip
+        """With --nova-conf, lines to paste instead of a table."""
+        if parsed_args.nova_conf:
             self.app.stdout.write(advice.nova_conf(self.report))
-            return 0
-        return int(super().produce_output(parsed_args, column_names, data))
+        else:
+            super().show(parsed_args, column_names, data)
 
 
 def _nova_conf(report: probe.Probed) -> Shown:

@@ -6,10 +6,12 @@ import pathlib
 import re
 import sys
 import uuid
+from typing import Any
 
 from ceilometer_perf import files
 from ceilometer_perf.cli import errors
 from ceilometer_perf.guest.domain import UNITS
+from ceilometer_perf.guest.nova_files import NovaFiles
 
 LOCAL = "qemu:///system"
 
@@ -60,6 +62,37 @@ def add_agent(parser: argparse.ArgumentParser) -> None:
         dest="uri",
         metavar="URI",
         help="libvirt URI (default: the one in ceilometer.conf)",
+    )
+
+
+class _Append(argparse.Action):
+    """Collects NovaFiles."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        path: Any,
+        option: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        names = (path,) if before is None else (*before.names, path)
+        found = NovaFiles(names, self.option_strings[0])
+        setattr(namespace, self.dest, found)
+
+
+def add_nova_conf(
+    parser: argparse._ActionsContainer, what: str, *, required: bool = False
+) -> None:
+    """Where Nova's configuration is."""
+    parser.add_argument(
+        "--nova-conf",
+        action=_Append,
+        required=required,
+        type=path,
+        metavar="PATH",
+        help=f"{what}: a file, or a folder of *.conf files; may be repeated, "
+        "and what comes later wins",
     )
 
 

@@ -15,6 +15,7 @@ from ceilometer_perf.cli import base, errors, options
 from ceilometer_perf.cli.guest import host_facts
 from ceilometer_perf.cli.values import Value
 from ceilometer_perf.guest import nova_conf
+from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.host import slices as host
 from ceilometer_perf.slices import (
     context,
@@ -43,20 +44,18 @@ Table = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 def add_nova_conf(parser: argparse.ArgumentParser) -> None:
     """Where the slices are."""
-    parser.add_argument(
-        "--nova-conf",
+    options.add_nova_conf(
+        parser,
+        "nova.conf of the compute host, with its [libvirt] slice_spec",
         required=True,
-        type=options.name,
-        metavar="FILE",
-        help="nova.conf of the compute host, with its [libvirt] slice_spec",
     )
 
 
-def read_specs(path: str) -> tuple[spec.SliceSpec, ...]:
+def read_specs(where: NovaFiles) -> tuple[spec.SliceSpec, ...]:
     """The slices of a nova.conf; warn if there are none."""
-    found = spec.read(path)
+    found = spec.read(where)
     if not found:
-        LOG.warning("%s has no [libvirt] slice_spec", path)
+        LOG.warning("%s: no [libvirt] slice_spec", where)
     return found
 
 

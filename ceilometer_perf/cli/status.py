@@ -23,7 +23,7 @@ WITHHELD = 1  # the exit code if a counter is withheld; 2 is bad input
 NAMED = 5  # instances, before the others are only counted
 
 #: One for each instance, for programs; people get two of them as one.
-COLUMNS = ("id", "name", "state", "coverage", "counters", "cache")
+COLUMNS = ("id", "name", "state", "source", "coverage", "counters", "cache")
 
 
 class Show(base.ShowOne):
@@ -66,28 +66,40 @@ class Show(base.ShowOne):
         return ("host", "instances"), (Value(self.host), Value(instances))
 
     def produce_output(
-        self,
-        parsed_args: argparse.Namespace,
-        column_names: Sequence[str],
-        data: Sequence[Any],
-    ) -> int:
-        """People get a table of the instances, and what to do below."""
-        rows = [_row(instance) for instance in self.status.instances]
-        if parsed_args.formatter == "csv":
-            CSVLister().emit_list(COLUMNS, rows, self.app.stdout, parsed_args)
-            return 0
-        if parsed_args.formatter != "table":
-            return int(super().produce_output(parsed_args, column_names, data))
+        self, parsed_args: argparse.Namespace, column_names: base.Names,
+        data: Any,
+    ) -> int:  # fmt: skip
+        """As csv, the instances."""
+        if parsed_args.formatter != "csv":
+            return super().produce_output(parsed_args, column_names, data)
+        rows = map(_row, self.status.instances)
+        CSVLister().emit_list(COLUMNS, rows, self.app.stdout, parsed_args)
+        return 0
+
+    def show(
+        self, parsed_args: argparse.Namespace, column_names: base.Names,
+        data: Any,
+    ) -> None:  # fmt: skip
+        """Write a table of the instances, and what to do below."""
+        rows = map(_row, self.status.instances)
         out = self.app.stdout
         out.write(f"{_headline(self.host, self.status)}\n")
         Table("no instances").emit_list(
-            ("instance", *COLUMNS[2:]),
-            [(f"{name}\n{uuid}", *rest) for uuid, name, *rest in rows],
+            ("instance", "state", *COLUMNS[4:]),
+            [
+                (
+                    f"{name}\n{uuid}",
+                    state,
+                    coverage,
+                    _by(by, counters),
+                    rdt,
+                )
+                for uuid, name, state, by, coverage, counters, rdt in rows
+            ],
             out,
             parsed_args,
         )
         out.writelines(f"{line}\n" for line in _below(self.status))
-        return 0
 
 
 def _host(parts: Parts, lacks: Lacks) -> dict[str, Any]:
@@ -131,6 +143,7 @@ def _instance(instance: Instance) -> dict[str, Any]:
         "name": instance.name,
         "state": instance.state,
         "realtime": instance.realtime,
+        "source": instance.source,
         "coverage": instance.coverage,
         "verdicts": {
             name: dataclasses.asdict(judgement)
@@ -167,10 +180,15 @@ def _row(instance: Instance) -> tuple[str, ...]:
         instance.name,
         f"{instance.state}, realtime" if instance.realtime
         else instance.state,
+        instance.source or "-",
         looking.ratio(instance.coverage),
         looking.summary(instance.verdicts),
         looking.summary(instance.rdt),
     )  # fmt: skip
+
+
+def _by(source: str, counters: str) -> str:
+    return f"own: {counters}" if source == "own" else counters
 
 
 def _below(status: Status) -> Iterator[str]:

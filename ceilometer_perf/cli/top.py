@@ -85,15 +85,7 @@ COLUMNS = {
         "counters", lambda x: looking.summary(x.instance.verdicts)
     ),
 }
-NUMBERS = (
-    "cycles",
-    "instructions",
-    "misses",
-    "ipc",
-    "l3",
-    "memory",
-    "coverage",
-)
+NUMBERS = [name for name, column in COLUMNS.items() if column.text is not str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +149,11 @@ class Top(base.Lister):
             values = (column.value(line) for column in COLUMNS.values())
             yield line.instance.id, *values
 
-    def produce_output(
-        self,
-        parsed_args: argparse.Namespace,
-        column_names: Sequence[str],
-        data: Iterable[Sequence[Any]],
-    ) -> int:
-        """People get a screen that is updated."""
-        if parsed_args.formatter != "table":
-            return int(super().produce_output(parsed_args, column_names, data))
+    def show(
+        self, parsed_args: argparse.Namespace, column_names: base.Names,
+        data: Any,
+    ) -> None:  # fmt: skip
+        """A screen that is updated."""
         console = Console(file=self.app.stdout, highlight=False)
         if not console.is_terminal:
             console.width = PIPE_WIDTH
@@ -175,7 +163,6 @@ class Top(base.Lister):
         ):
             tables = (table(shot, parsed_args.sort) for shot in self.shots)
             _show(console, tables, once=parsed_args.once)
-        return 0
 
 
 def shots(watch: Watch, interval: float) -> Iterator[Shot]:

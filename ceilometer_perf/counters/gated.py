@@ -1,39 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One source of counters, and the gate that they have to pass."""
+"""libvirt's counters, and the gate that they have to pass."""
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ceilometer_perf.counters.source import Source
-from ceilometer_perf.counters.trust import Evidence, Gate, Judged, Policy
+from ceilometer_perf.counters.libvirt import PerfSource
+from ceilometer_perf.counters.source import Answer
+from ceilometer_perf.counters.trust import Evidence, Gate, Policy
 from ceilometer_perf.host.processes import Process, Processes
-from ceilometer_perf.reading import Counters, Guest, Moment, Reading
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A source's reading of one instance, and the gate's judgement of it."""
-
-    source: str
-    moment: Moment
-    counters: Counters
-    #: Those of them that may be published.
-    trusted: Counters
-    judged: Judged
+from ceilometer_perf.reading import Guest, Reading
 
 
 class Gated:
-    """A source with its own gate: both keep state.
+    """Not safe for threads."""
 
-    Not safe for threads.
-    """
+    name = "libvirt"
 
     def __init__(
-        self, source: Source, processes: Processes, policy: Policy
+        self, source: PerfSource, processes: Processes, policy: Policy
     ) -> None:
-        self.name = source.name
         self._source = source
         self._processes = processes
         self._gate = Gate(policy)
@@ -67,7 +53,14 @@ class Gated:
         counters = reading.instances[uuid]
         judged = self._gate.judge(uuid, counters, evidence)
         trusted = judged.trusted(counters)
-        return Answer(self.name, reading.moment, counters, trusted, judged)
+        return Answer(
+            self.name,
+            reading.moment,
+            evidence.process,
+            counters,
+            trusted,
+            judged,
+        )
 
     def _evidence(
         self, reading: Reading, uuid: str, driver: Process | None
@@ -82,4 +75,5 @@ class Gated:
             now=datetime.now(UTC),
             uptime=time.clock_gettime(time.CLOCK_BOOTTIME),
             late=time.monotonic() - reading.asked_at,
+            undefined=guest.undefined,
         )

@@ -18,8 +18,6 @@ from ceilometer_perf.reading import Counters, Reading
 class PerfSource:
     """All perf events of all instances, for one libvirt call."""
 
-    name = "perf"
-
     def __init__(
         self,
         connection: Connection,
@@ -34,7 +32,10 @@ class PerfSource:
         self._changes = Changes(log.getLogger(__name__))
 
     def read(self) -> Reading:
-        """One bulk call; see :class:`.source.Source`."""
+        """One bulk call; of all that run.
+
+        :raises SourceUnavailableError: there is no reading in this cycle.
+        """
         domains = self._inventory.domains()
         wanted = [
             domain.handle

@@ -4,9 +4,8 @@
 import dataclasses
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from oslo_log import log
@@ -14,8 +13,10 @@ from oslo_log import log
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.derived import Derived
-from ceilometer_perf.counters.gated import Answer, Gated
-from ceilometer_perf.counters.source import Source
+from ceilometer_perf.counters.gated import Gated
+from ceilometer_perf.counters.own import Own
+from ceilometer_perf.counters.plausible import Plausibility
+from ceilometer_perf.counters.source import Answer
 from ceilometer_perf.counters.trust import Judged, Policy
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host.processes import Processes
@@ -24,7 +25,6 @@ from ceilometer_perf.reading import (
     Guest,
     Published,
     Reading,
-    SourceUnavailableError,
 )
 
 _NAMES = {meter.key: meter.name for meter in METERS} | RDT_EVENTS
@@ -57,29 +57,21 @@ class Report:
 EMPTY = Report(Reading(0.0, 0.0, {}, {}), {}, {}, {})
 
 
-@dataclass(frozen=True, slots=True)
-class _Series:
-    """Samples of one instance that can be compared.
-
-    ``began`` is when the counters did, and ``since`` the same, or when they
-    took the place of another source's.
-    """
-
-    source: str
-    began: datetime
-    since: datetime
-
-
 class Monitor:
     """The one of this process. Safe to call from several threads."""
 
     def __init__(
-        self, sources: Iterable[Source], processes: Processes, policy: Policy
+        self,
+        libvirt: Gated,
+        own: Own | None,
+        processes: Processes,
+        policy: Policy,
     ) -> None:
-        """``sources`` are in order of preference; there is at least one."""
-        self._sources = [Gated(each, processes, policy) for each in sources]
+        """``own``: None to publish nothing but libvirt's counters."""
+        self._plausibility = Plausibility(policy.coverage_floor * 1e9)
+        self._libvirt = libvirt
+        self._own = own
         self._processes = processes
-        self._series: dict[str, _Series] = {}
         self._derived = Derived()
         self._changes = Changes(log.getLogger(__name__))
         self._lock = threading.Lock()
@@ -90,68 +82,35 @@ class Monitor:
         :raises SourceUnavailableError: there is no reading in this cycle.
         """
         with self._lock:
-            readings, answers = self._ask()
-            guests = {
-                uuid: guest
-                for reading in reversed(readings)
-                for uuid, guest in reading.guests.items()
-            }
-            chosen = {
-                uuid: self._dated(uuid, answer)
-                for uuid, answer in _chosen(answers).items()
+            reading, answers = self._libvirt.look()
+            guests = reading.guests
+            if self._own is not None:
+                answers = {**answers, **self._own.look(guests, answers)}
+            answers = {
+                uuid: self._plausibility.judged(uuid, answer)
+                for uuid, answer in answers.items()
             }
             report = Report(
                 reading=dataclasses.replace(
-                    readings[0],
-                    guests=guests,
-                    instances={u: each.counters for u, each in chosen.items()},
+                    reading,
+                    instances={
+                        u: each.counters for u, each in answers.items()
+                    },
                 ),
                 published={
                     uuid: self._publish(uuid, guests[uuid], answer)
-                    for uuid, answer in chosen.items()
+                    for uuid, answer in answers.items()
                 },
-                judged={u: each.judged for u, each in chosen.items()},
+                judged={u: each.judged for u, each in answers.items()},
                 unread={
                     uuid: _why_unread(guest)
                     for uuid, guest in guests.items()
-                    if uuid not in chosen
+                    if uuid not in answers
                 },
             )
             self._tell(report)
             self._forget_all_but(guests)
             return report
-
-    def _ask(self) -> tuple[list[Reading], list[Mapping[str, Answer]]]:
-        """The sources' readings; for one that fails, the reason."""
-        readings, answers = [], []
-        failed: dict[str, SourceUnavailableError] = {}
-        for source in self._sources:
-            try:
-                reading, found = source.look()
-            except SourceUnavailableError as exc:
-                failed[source.name] = exc
-                continue
-            readings.append(reading)
-            answers.append(found)
-            self._changes.fine(source.name, f"{source.name} is read again")
-        if not readings:
-            raise next(iter(failed.values()))
-        for name, why in failed.items():
-            self._changes.trouble(name, f"{name} is not read: {why}")
-        return readings, answers
-
-    def _dated(self, uuid: str, answer: Answer) -> Answer:
-        """With a new ``since`` if the source changed."""
-        before, began = self._series.get(uuid), answer.judged.since
-        if before is None or before.began != began:
-            since = began
-        elif before.source != answer.source:
-            since = answer.moment.at
-        else:
-            since = before.since
-        self._series[uuid] = _Series(answer.source, began, since)
-        judged = dataclasses.replace(answer.judged, since=since)
-        return dataclasses.replace(answer, judged=judged)
 
     def _publish(self, uuid: str, guest: Guest, answer: Answer) -> Published:
         judged, moment = answer.judged, answer.moment
@@ -171,6 +130,7 @@ class Monitor:
             "since": judged.since.isoformat(),
             "coverage": values.get(COVERAGE.key),
             "flags": judged.flags(),
+            **({} if judged.share == 1 else {"running": judged.share}),
             **about(guest),
         }
         details = {WITHHELD.key: {"verdicts": withheld}}
@@ -191,27 +151,15 @@ class Monitor:
                 self._changes.fine(uuid, f"{subject}: nothing is withheld")
 
     def _forget_all_but(self, guests: Mapping[str, Guest]) -> None:
-        for source in self._sources:
-            source.forget_all_but(guests)
-        self._series = {u: s for u, s in self._series.items() if u in guests}
+        self._libvirt.forget_all_but(guests)
+        if self._own is not None:
+            self._own.forget_all_but(guests)
+        self._plausibility.forget_all_but(guests)
         self._derived.forget_all_but(guests)
-        names = (source.name for source in self._sources)
-        self._changes.forget_all_but({*guests, *names})
+        self._changes.forget_all_but(guests)
         self._processes.forget_all_but(
             {"driver", *(guest.name for guest in guests.values())}
         )
-
-
-def _chosen(answers: Iterable[Mapping[str, Answer]]) -> Mapping[str, Answer]:
-    """The first answer that has something to publish, or the first one."""
-    chosen: dict[str, Answer] = {}
-    for each in answers:
-        for uuid, answer in each.items():
-            if uuid not in chosen or (
-                answer.trusted and not chosen[uuid].trusted
-            ):
-                chosen[uuid] = answer
-    return chosen
 
 
 def about(guest: Guest) -> dict[str, Any]:
@@ -231,7 +179,7 @@ def _summary(judgements: Mapping[str, Judgement]) -> str:
     """What is withheld and why, in one line; empty if nothing is."""
     withheld: dict[Judgement, list[str]] = defaultdict(list)
     for key, judgement in judgements.items():
-        if judgement is not verdicts.OK:
+        if judgement.verdict.withholds:
             withheld[judgement].append(_NAMES[key])
     return "; ".join(
         f"{', '.join(sorted(names))}: {judgement}"

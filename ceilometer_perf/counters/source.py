@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where counters come from: the interface of a source."""
+"""What a source of counters says of an instance, after its gate."""
 
-from typing import Protocol
+from dataclasses import dataclass
 
-from ceilometer_perf.reading import Reading
+from ceilometer_perf.counters.trust import Judged
+from ceilometer_perf.host.processes import Process
+from ceilometer_perf.reading import Counters, Moment
 
 
-class Source(Protocol):
-    """Something that counts for all instances of this host."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A source's reading of one instance, and the gate's judgement of it."""
 
     #: As samples say it, in ``resource_metadata["perf"]["source"]``.
-    name: str
-
-    def read(self) -> Reading:
-        """Read every counter of every instance, once.
-
-        :raises SourceUnavailableError: there is no reading in this cycle.
-        """
+    source: str
+    moment: Moment
+    #: The instance's, None if it can't be seen.
+    process: Process | None
+    counters: Counters
+    #: Those of them that may be published.
+    trusted: Counters
+    judged: Judged

@@ -10,6 +10,7 @@ nothing, without any error. The signs are:
 - a clock event grows slower than the CPU time of the process;
 - a counter falls while the process is the same one;
 - an event appears while the process is the same one;
+- the running instance has an event that its definition does not have;
 - libvirt's daemon is younger than the process.
 
 Once detached, a counter stays so for the life of the QEMU process: threads
@@ -17,13 +18,13 @@ that start later (such as hot-plugged vCPUs) would make it look better,
 not right.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from ceilometer_perf.counters import verdicts
+from ceilometer_perf.counters.coverage import HERTZ, TICK, Measure, Point
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host.processes import Process
 from ceilometer_perf.meters import (
@@ -38,14 +39,8 @@ CLOCKS = ("perf.task_clock", "perf.cpu_clock")
 
 GATED = PERF_KEYS | RDT_EVENTS.keys()
 
-PRECISION = 0.05  # largest error of a coverage that still counts as evidence
-
 # While libvirt starts a guest, it is listed before its events are open.
 STARTING = 30.0  # seconds
-
-_HERTZ = os.sysconf("SC_CLK_TCK")
-_TICK = 1 / _HERTZ  # seconds
-_CPUS = os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +56,7 @@ class Policy:
     withhold_in_doubt: bool = False
     hardware_counters: int = 0
     withhold_multiplexed: bool = True
+    min_running: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +66,8 @@ class Evidence:
     ``boot`` is libvirt's domain id, which is new at each boot. ``process``
     was read after the counters, ``late`` seconds after at most; ``driver``
     is libvirt's daemon. ``booted_at`` and ``now`` are wall clock times,
-    ``uptime`` is in seconds since the host booted.
+    ``uptime`` is in seconds since the host booted. ``undefined`` are keys of
+    counters that the instance's definition does not have.
     """
 
     boot: int
@@ -80,6 +77,7 @@ class Evidence:
     now: datetime
     uptime: float
     late: float
+    undefined: frozenset[str] = frozenset()
 
     @property
     def age(self) -> float:
@@ -89,13 +87,13 @@ class Evidence:
         """
         if self.process is None:
             return 0.0
-        return self.uptime - self.process.started / _HERTZ
+        return self.uptime - self.process.started / HERTZ
 
     @property
     def started_meanwhile(self) -> bool:
         """Whether the counters may be those of the process before this one."""
         seen = self.process is not None
-        return seen and self.age <= self.late + 2 * _TICK
+        return seen and self.age <= self.late + 2 * TICK
 
     @property
     def driver_is_younger(self) -> bool:
@@ -115,13 +113,15 @@ class Judged:
     ``flagged`` are the verdicts that mark a counter instead of withholding
     it, and ``coverage`` is the share of the CPU time that the counters saw
     (1 is all), None if it is unknown. ``since`` is when the counters
-    started, unchanged until they restart.
+    started, unchanged until they restart. ``share`` is that of the time in
+    which the published ones counted, at least; what they missed is scaled.
     """
 
     judgements: Mapping[str, Judgement]
     coverage: float | None
     since: datetime
     flagged: frozenset[Verdict] = frozenset()
+    share: float = 1.0
 
     def trusted(self, counters: Counters) -> Counters:
         """Those that may be published."""
@@ -139,56 +139,18 @@ class Judged:
         return {
             verdict.value: given[verdict]
             for verdict in sorted(given.keys() - self._good())
+            if verdict.withholds
         }
 
     def flags(self) -> list[str]:
         """What is wrong with some of those that are published."""
         present = {each.verdict for each in self.judgements.values()}
-        return sorted(self.flagged & present)
+        scaled = {Verdict.MULTIPLEXED} if self.share < 1 else set()
+        return sorted(self.flagged & present | scaled)
 
     def _good(self) -> frozenset[Verdict]:
         """The verdicts with which a counter is published."""
         return self.flagged | {Verdict.OK}
-
-
-@dataclass(frozen=True, slots=True)
-class _Point:
-    """The process's CPU time at one moment, and by how much it may be off.
-
-    In ns, like the clock of the counters.
-    """
-
-    clock: int
-    cpu: int
-    unsure: float
-
-
-_START = _Point(clock=0, cpu=0, unsure=0)
-
-
-@dataclass(slots=True)
-class _Measure:
-    """One clock of the counters, compared with the process's CPU time.
-
-    Growth is measured from ``base``, which follows at least one floor of CPU
-    time behind. The process's start is the first one.
-    """
-
-    base: _Point = _START
-    next_base: _Point = _START
-
-    def coverage(self, now: _Point, floor: float) -> float | None:
-        """Share of the CPU time that the clock saw; None if too early."""
-        if now.clock < self.base.clock:  # it restarted: so does measuring
-            self.base = self.next_base = now
-        used = now.cpu - self.base.cpu
-        unsure = now.unsure + self.base.unsure
-        if used < floor or unsure > used * PRECISION:
-            return None
-        coverage = (now.clock - self.base.clock) / used
-        if now.cpu - self.next_base.cpu >= floor:
-            self.base, self.next_base = self.next_base, now
-        return coverage
 
 
 @dataclass(slots=True)
@@ -203,8 +165,8 @@ class _Life:
     settled: bool = False
     last: Counters = field(default_factory=dict)
     detached: dict[str, Judgement] = field(default_factory=dict)
-    measures: dict[str, _Measure] = field(
-        default_factory=lambda: {clock: _Measure() for clock in CLOCKS}
+    measures: dict[str, Measure] = field(
+        default_factory=lambda: {clock: Measure() for clock in CLOCKS}
     )
     coverage: float | None = None
     # A clock has once counted what the process used. What goes wrong later is
@@ -300,6 +262,9 @@ class Gate:
             life.detach(late, why)
         elif counters or evidence.uptime - life.started > STARTING:
             life.settled = True
+            # It appeared before anybody looked.
+            late = counters.keys() & evidence.undefined
+            life.detach(late, verdicts.UNDEFINED)
 
     def _measure(
         self, life: _Life, counters: Counters, evidence: Evidence
@@ -328,9 +293,6 @@ class Gate:
         process = evidence.process
         if process is None:
             return {}
-        # Each thread may have run on between the two readings, as far as
-        # there are CPUs; and both parts of CPU time are in whole ticks.
-        unsure = evidence.late * min(process.threads, _CPUS) + 2 * _TICK
         floor = self._policy.coverage_floor * 1e9
         return {
             clock: coverage
@@ -338,7 +300,7 @@ class Gate:
             if clock in counters
             and (
                 coverage := life.measures[clock].coverage(
-                    _Point(counters[clock], process.cpu_ns, unsure * 1e9),
+                    Point.seen(counters[clock], process, evidence.late),
                     floor,
                 )
             )

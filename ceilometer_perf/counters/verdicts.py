@@ -2,6 +2,8 @@
 """Why a counter is not published, and how to fix that."""
 
 import enum
+import errno
+import os
 from dataclasses import dataclass
 
 
@@ -18,6 +20,11 @@ class Verdict(enum.StrEnum):
     IN_DOUBT = "in_doubt"
     STALE = "stale"
     NEW = "new"
+    IMPLAUSIBLE = "implausible"
+    MISCOUNTED = "miscounted"
+    PMU_TAKEN = "pmu_taken"
+    REFUSED = "refused"
+    UNSEEN = "unseen"
 
     @property
     def withholds(self) -> bool:
@@ -27,7 +34,7 @@ class Verdict(enum.StrEnum):
 
 _NO_NUMBER = (
     Verdict.OK, Verdict.NOT_ENABLED, Verdict.HOST_LACKS, Verdict.NOT_RUNNING,
-    Verdict.NEW,
+    Verdict.NEW, Verdict.UNSEEN,
 )  # fmt: skip
 
 
@@ -48,16 +55,18 @@ class Judgement:
 
 OK = Judgement(Verdict.OK)
 
-REBOOT = (
-    "hard reboot the instance (openstack server reboot --hard), which opens "
-    "its counters before its vCPUs start"
+REOPEN = (
+    "hard reboot the instance (openstack server reboot --hard) or live "
+    "migrate it (openstack server migrate --live-migration): either opens its "
+    "counters before its vCPUs start. Or have the agent count it: allow its "
+    "helper ('ceilometer-perf doctor' checks it) with [perf] counters = auto"
 )
 
 NOT_ENABLED = Judgement(
     Verdict.NOT_ENABLED,
     "the instance's XML does not enable the event",
     "add it to [libvirt] enabled_perf_events in nova.conf and hard reboot "
-    "the instance",
+    "the instance; or have the agent count it ([perf] counters, own_events)",
 )
 
 
@@ -87,18 +96,24 @@ RESTARTED = Judgement(
     Verdict.DETACHED,
     "libvirtd was restarted after the instance had booted, and its counters "
     "no longer see the vCPUs",
-    REBOOT,
+    REOPEN,
 )
 FELL = Judgement(
     Verdict.DETACHED,
     "a counter restarted in the same QEMU process (libvirtd was restarted, "
     "or the event was enabled again) and no longer sees the vCPUs",
-    REBOOT,
+    REOPEN,
 )
 ENABLED_LIVE = Judgement(
     Verdict.DETACHED,
     "the event was enabled on the running instance and does not see its vCPUs",
-    REBOOT,
+    REOPEN,
+)
+UNDEFINED = Judgement(
+    Verdict.DETACHED,
+    "the running instance has the event and its definition does not: it was "
+    "enabled on the running instance and does not see its vCPUs",
+    REOPEN,
 )
 
 
@@ -108,7 +123,7 @@ def uncovered(coverage: float) -> Judgement:
         Verdict.DETACHED,
         f"the counters saw {coverage:.1%} of the CPU time that the instance "
         "used (enabled while it was running, or libvirtd was restarted)",
-        REBOOT,
+        REOPEN,
     )
 
 
@@ -230,4 +245,123 @@ def helper_failed(why: str) -> Judgement:
         Verdict.STALE,
         f"the privileged helper failed ({why})",
         "see [perf] privsep_helper, and the sample sudoers file",
+    )
+
+
+NOT_AN_OWN_EVENT = Judgement(
+    Verdict.NOT_ENABLED,
+    "the agent counts this instance itself, and not this event",
+    "add it to [perf] own_events",
+)
+COUNTED_BY_LIBVIRT = Judgement(
+    Verdict.PMU_TAKEN,
+    "libvirt counts hardware events of this instance; others beside them "
+    "would share the CPUs' counters, and libvirt does not scale",
+    "set [perf] counters to auto; or take the hardware events out of "
+    "[libvirt] enabled_perf_events and hard reboot the instance",
+)
+MEDIATED = Judgement(
+    Verdict.PMU_TAKEN,
+    "KVM gives the PMU to guests with a virtual one (enable_mediated_pmu), "
+    "and the host can't count hardware events beside them",
+    "load kvm_intel or kvm_amd with enable_mediated_pmu=0 to count them",
+)
+HYBRID = Judgement(
+    Verdict.HOST_LACKS,
+    "the CPUs are of several kinds with a PMU each, and a plain hardware "
+    "event counts on one kind only",
+)
+AGENT_COUNTS = Judgement(
+    Verdict.UNSEEN,
+    "the agent counts this instance itself if its helper is allowed, which "
+    "this command can't see",
+    "run it as root; 'ceilometer-perf doctor' checks the helper",
+)
+UNMEASURED = Judgement(
+    Verdict.IN_DOUBT,
+    "the instance has not yet used enough CPU time to confirm its counters",
+    "wait; or unset [perf] withhold_in_doubt",
+)
+
+
+def implausible(rate: str) -> Judgement:
+    """A PMU that does not count what the instance did."""
+    return Judgement(
+        Verdict.IMPLAUSIBLE,
+        f"the PMU reports {rate}, which no CPU does",
+        "look whether it counts at all (a VM's PMU may only seem to be there) "
+        "and who else uses it; then hard reboot the instance, or restart the "
+        "agent if it counts the instance itself",
+    )
+
+
+def miscounted(coverage: float) -> Judgement:
+    """Own counters that saw more or less than there was."""
+    return Judgement(
+        Verdict.MISCOUNTED,
+        f"the agent's own counters saw {coverage:.1%} of the CPU time that "
+        "the instance used",
+        "the next cycle opens them again",
+    )
+
+
+def took_turns(share: float) -> Judgement:
+    """Own counters that counted too small a part to be scaled."""
+    return Judgement(
+        Verdict.MULTIPLEXED,
+        f"the event was on a counter for {share:.1%} of the time",
+        "shorten [perf] own_events, stop other users of the PMU, or lower "
+        "[perf] min_running",
+    )
+
+
+_FORBIDDEN = Judgement(
+    Verdict.REFUSED,
+    "the kernel does not let the helper count (perf_event_paranoid above 2 "
+    "asks for more than CAP_PERFMON; so may a container or a security module)",
+    "set sysctl kernel.perf_event_paranoid=2, with which users may count what "
+    "their own processes do; or [ceilometer_perf_counting] capabilities = "
+    "CAP_PERFMON, CAP_SYS_ADMIN, with which the helper may do nearly anything",
+)
+_NO_FILES = Judgement(
+    Verdict.REFUSED,
+    "the helper may open no more files, and needs one per event and thread",
+    "raise LimitNOFILE of the agent's service, or shorten [perf] own_events",
+)
+_NO_EVENT = Judgement(
+    Verdict.HOST_LACKS,
+    "the CPUs can't count it (no PMU, or none that has the event)",
+)
+_NOT_COUNTED = {
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EMFILE: _NO_FILES,
+    errno.ENFILE: _NO_FILES,
+    errno.ENOENT: _NO_EVENT,
+    errno.ENODEV: _NO_EVENT,
+    errno.EINVAL: _NO_EVENT,
+    errno.EOPNOTSUPP: _NO_EVENT,
+    errno.EBUSY: Judgement(
+        Verdict.PMU_TAKEN, "another user has reserved the PMU"
+    ),
+    errno.ENOSYS: Judgement(
+        Verdict.HOST_LACKS,
+        "the kernel has no perf_event_open, or a seccomp filter hides it",
+    ),
+    errno.ESRCH: NOT_RUNNING,
+    errno.EAGAIN: Judgement(
+        Verdict.STALE,
+        "its threads start faster than they can be counted",
+        "the next cycle tries again",
+    ),
+}
+
+
+def not_counted(number: int) -> Judgement:
+    """Of own counters, by the error number of perf_event_open(2)."""
+    return _NOT_COUNTED.get(
+        number,
+        Judgement(
+            Verdict.STALE, f"the kernel does not count: {os.strerror(number)}"
+        ),
     )

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 
-from ceilometer_perf.doctor import agent, cache, host, publishing
+from ceilometer_perf.doctor import agent, cache, helper, host, publishing
 from ceilometer_perf.doctor.finding import (
     BrokenError,
     Finding,
@@ -21,6 +21,7 @@ LINKS = (
     Link("ceilometer.conf", agent.ceilometer_conf),
     Link("libvirt", host.libvirt),
     Link("instances", host.instances),
+    Link("helper", helper.helper, perf=True),
     Link("XML", host.xml, perf=True),
     Link("PMU", host.pmu, perf=True),
     Link("entry points", agent.entry_points),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ceilometer_perf import guest
-from ceilometer_perf.counters.verdicts import REBOOT, Judgement, Verdict
+from ceilometer_perf.counters.verdicts import REOPEN, Judgement, Verdict
 from ceilometer_perf.doctor import agent
 from ceilometer_perf.doctor.finding import (
     BrokenError,
@@ -34,16 +34,25 @@ SAFE = (
 
 def nova_conf(patient: Patient) -> Finding:
     """Nova enables events that this host can count, and no others."""
-    path = patient.nova_conf
-    if path is None:
+    where = patient.nova_conf
+    if where is None:
         return warning("no nova.conf found", "give its path with --nova-conf")
     try:
-        names = nova.read(path).perf_events
+        names = nova.read(where).perf_events
     except errors.GuestError as error:
-        raise BrokenError(str(error), f"fix {path}") from error
+        if isinstance(error.__cause__, OSError):
+            # nova-compute can: it has another user, or is in a container.
+            return warning(
+                str(error),
+                "run this as root on the host, or name a copy with "
+                "--nova-conf",
+            )
+        raise BrokenError(str(error), "fix it") from error
+    if not names and patient.counts_itself:
+        return fine(f"{where} enables no event; the agent counts itself")
     if not names:
         raise BrokenError(
-            f"{path}: [libvirt] enabled_perf_events is empty", SAFE
+            f"{where}: [libvirt] enabled_perf_events is empty", SAFE
         )
     _spelled(names)
     facts = guest.HostFacts(
@@ -55,7 +64,7 @@ def nova_conf(patient: Patient) -> Finding:
         raise BrokenError("; ".join(ignored), SAFE)
     if ignored:
         return warning("; ".join(ignored), SAFE)
-    return fine(f"{path} enables {number_of(len(chosen), 'event')}")
+    return fine(f"{where}: {number_of(len(chosen), 'event')} enabled")
 
 
 def _spelled(names: Sequence[str]) -> None:
@@ -140,12 +149,16 @@ def instances(patient: Patient) -> Finding:
 
 def xml(patient: Patient) -> Finding:
     """The instances were started with events."""
-    without = [each.name for each in patient.running if not each.events]
+    without = [
+        each.name
+        for each in patient.running
+        if not each.events and each.source != "own"
+    ]
     remedy = (
         "hard reboot them (openstack server reboot --hard): Nova writes the "
         "events of nova.conf when it starts an instance"
     )
-    if len(without) == len(patient.running):
+    if without and len(without) == len(patient.running):
         raise BrokenError(
             "no running instance has events in its XML: it was started "
             "without, or libvirtd was restarted and turned off what it "
@@ -154,18 +167,25 @@ def xml(patient: Patient) -> Finding:
         )
     if without:
         return warning(f"{listed(without)}: no events in the XML", remedy)
+    own = sum(each.source == "own" for each in patient.running)
+    if own:
+        return fine(f"the agent itself counts {number_of(own, 'instance')}")
     return fine("the running instances have events in their XML")
 
 
 def pmu(patient: Patient) -> Finding:
     """libvirt counts the events of the XML."""
-    read = [each for each in patient.running if each.since is not None]
+    read = [
+        each
+        for each in patient.running
+        if each.since is not None and each.source != "own"
+    ]
     mute = [i.name for i in read if i.events and not counted(i)]
     if read and len(mute) == sum(bool(each.events) for each in read):
         raise BrokenError(
             f"libvirt counts no event of {listed(mute)}, though the XML "
             "enables some: it could not reopen them",
-            REBOOT,
+            REOPEN,
         )
     stuck = [
         instance.name
@@ -204,7 +224,10 @@ def gate(patient: Patient) -> Finding:
         for instance in patient.running
         for name, judgement in instance.verdicts.items()
     ]
-    passing = [n for _, n, j in verdicts if j.verdict is Verdict.OK]
+    good = {Verdict.OK, Verdict.NEW}
+    if patient.counts_itself and not isinstance(patient.helper, Exception):
+        good.add(Verdict.UNSEEN)  # by this user; the agent sees it
+    passing = [n for _, n, j in verdicts if j.verdict in good]
     withheld = [(i, j) for i, _, j in verdicts if j.verdict.withholds]
     if patient.left_alone == patient.running:
         return warning(*commonest(withheld))

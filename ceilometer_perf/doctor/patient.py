@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What doctor examines; each part is read once for all links."""
 
+import logging
+import warnings
 from functools import cached_property
-from pathlib import Path
 
 from oslo_config import cfg
 
@@ -17,6 +18,8 @@ from ceilometer_perf.doctor.status import (
     Watch,
     host_lacks,
 )
+from ceilometer_perf.guest.nova_files import NovaFiles
+from ceilometer_perf.options import Settings
 from ceilometer_perf.reading import SourceUnavailableError
 from ceilometer_perf.wiring import Parts
 
@@ -26,7 +29,9 @@ _NOT_COUNTED = (Verdict.NOT_ENABLED, Verdict.HOST_LACKS)
 class Patient:
     """A host, its agent's options and the files that these name."""
 
-    def __init__(self, conf: cfg.ConfigOpts, nova_conf: Path | None) -> None:
+    def __init__(
+        self, conf: cfg.ConfigOpts, nova_conf: NovaFiles | None
+    ) -> None:
         """``nova_conf``: None if there is none."""
         self.conf = conf
         self.nova_conf = nova_conf
@@ -41,6 +46,25 @@ class Patient:
             return wiring.parts(self.conf, agent_conf.URIS)
         except ValueError as error:  # of an option that is core's
             raise SourceUnavailableError(str(error)) from error
+
+    @property
+    def counts_itself(self) -> bool:
+        """Whether the agent does not depend on libvirt's counters."""
+        try:
+            return self.parts.settings.counters != "libvirt"
+        except SourceUnavailableError:  # the next link reports it
+            return False
+
+    @cached_property
+    def helper(self) -> list[int] | Exception:
+        """What it says of each of own_events, or why it says nothing.
+
+        See :meth:`ceilometer_perf.host.counting.Counting.try_events`.
+        """
+        try:
+            return trial(self.parts.settings)
+        except Exception as exc:  # whatever privsep makes of a failure
+            return exc
 
     @cached_property
     def lacks(self) -> Lacks:
@@ -108,3 +132,16 @@ def counted(instance: Instance) -> set[str]:
         for meter in COUNTERS
         if instance.verdicts[meter.name].verdict not in _NOT_COUNTED
     }
+
+
+def trial(settings: Settings) -> list[int]:
+    """Have the helper try the events, started as the agent would start it."""
+    with warnings.catch_warnings():
+        # oslo.privsep imports eventlet, which warns of itself.
+        warnings.simplefilter("ignore")
+        from ceilometer_perf.privsep import Helper
+    # What it logs of a failure is in the exception, too.
+    logging.getLogger("oslo_privsep").setLevel(logging.CRITICAL + 1)
+    # In a session without a terminal, where sudo asks for no password.
+    command = f"setsid --wait {settings.privsep_helper}"
+    return Helper(command).try_events(settings.own_events)

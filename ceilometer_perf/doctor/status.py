@@ -13,14 +13,14 @@ from datetime import datetime
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.monitor import Report
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
-from ceilometer_perf.guest import errors, nova_metadata
+from ceilometer_perf.guest import errors, nova_metadata, xml
 from ceilometer_perf.guest.elements import perf
 from ceilometer_perf.host import probe
 from ceilometer_perf.host.inventory import Domain
 from ceilometer_perf.host.probe import virt
 from ceilometer_perf.meters import METERS, PERF_KEYS, RDT, Meter
 from ceilometer_perf.rdt.look import RdtReport
-from ceilometer_perf.reading import SourceUnavailableError
+from ceilometer_perf.reading import Published, SourceUnavailableError
 from ceilometer_perf.wiring import Parts
 
 COUNTERS = tuple(meter for meter in METERS if meter.key in PERF_KEYS)
@@ -51,6 +51,8 @@ class Instance:
     #: By the meters' keys, as they would be published.
     values: Mapping[str, float]
     since: datetime | None
+    #: Who counts: ``libvirt`` or ``own``; None if nobody does.
+    source: str | None = None
 
     @property
     def is_running(self) -> bool:
@@ -125,7 +127,8 @@ class Watch:
         self, domain: Domain, report: Report, rdt: RdtReport
     ) -> Instance:
         judged = report.judged.get(domain.uuid)
-        published = (each.published.get(domain.uuid) for each in (report, rdt))
+        published = report.published.get(domain.uuid)
+        usage = rdt.published.get(domain.uuid)
         name, events = _read(domain.xml)
         return Instance(
             id=domain.uuid,
@@ -137,20 +140,32 @@ class Watch:
             rdt=_rdt_verdicts(domain.uuid, report, rdt),
             is_nova=name is not None,
             events=events,
-            values=ChainMap(*(dict(p.values) for p in published if p)),
+            values=ChainMap(
+                *(dict(each.values) for each in (published, usage) if each)
+            ),
             since=judged.since if judged else None,
+            source=_source(published),
         )
 
     def _verdicts(self, uuid: str, report: Report) -> Mapping[str, Judgement]:
         judged = report.judged.get(uuid)
         if judged is None:
             return dict.fromkeys(_names(COUNTERS), _why_unread(uuid, report))
+        own = _source(report.published[uuid]) == "own"
+        absent = verdicts.NOT_AN_OWN_EVENT if own else verdicts.NOT_ENABLED
         return {
             meter.name: judged.judgements.get(
-                meter.key, self._lacks.get(meter.key, verdicts.NOT_ENABLED)
+                meter.key, self._lacks.get(meter.key, absent)
             )
             for meter in COUNTERS
         }
+
+
+def _source(published: Published | None) -> str | None:
+    """None where nothing is counted."""
+    if published is None or not published.values:
+        return None
+    return str(published.metadata["source"])
 
 
 def _names(meters: Iterable[Meter]) -> list[str]:
@@ -181,10 +196,11 @@ def host_lacks(uri: str) -> Lacks:
     }
 
 
-def _read(xml: str) -> tuple[str | None, tuple[str, ...]]:
+def _read(text: str) -> tuple[str | None, tuple[str, ...]]:
     """Nova's name of a domain, and its perf events."""
     try:
-        return nova_metadata.display_name(xml), perf.enabled(xml)
+        root = xml.parse(text).getroot()
+        return nova_metadata.display_name(text), perf.enabled(root)
     except errors.DomainXMLError:
         return None, ()
 

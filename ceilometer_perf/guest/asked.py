@@ -35,9 +35,18 @@ class Asked:
         """A boolean extra spec, None if unset."""
         return _boolean(self.flavor.get(key))
 
-    def image_bool(self, key: str) -> bool | None:
-        """A boolean image property, None if unset."""
-        return _boolean(self.image.get(key))
+    def agreed_bool(self, key: str, conflict: errors.NovaClass) -> bool | None:
+        """A boolean that either may set, None if neither does."""
+        flavor = self.flavor_bool(f"hw:{key}")
+        image = _boolean(self.image.get(f"hw_{key}"))
+        if flavor is not None and image is not None and flavor != image:
+            raise errors.NovaRefusal(
+                conflict,
+                f"The flavor's hw:{key} is {str(flavor).lower()}, the image's "
+                f"hw_{key} is {str(image).lower()}: make them agree or unset "
+                "one",
+            )
+        return image if flavor is None else flavor
 
     def check_image(self) -> None:
         """Refuse what ``ImageMetaProps.from_dict`` refuses."""

@@ -36,7 +36,7 @@ def _check_spelling(size: str) -> None:
         return
     try:
         strutils.string_to_bytes(size, return_int=True)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise errors.NovaRefusal(
             "MemoryPageSizeInvalid",
             f"{size!r} is not a page size: write small, large, any, a "
@@ -46,23 +46,14 @@ def _check_spelling(size: str) -> None:
 
 def locked(asked: Asked) -> bool:
     """Whether the guest's memory is to be locked, realtime apart."""
-    flavor = asked.flavor_bool("hw:locked_memory")
-    image = asked.image_bool("hw_locked_memory")
-    if flavor is not None and image is not None and flavor != image:
-        raise errors.NovaRefusal(
-            "FlavorImageLockedMemoryConflict",
-            f"The flavor's hw:locked_memory is {str(flavor).lower()}, the "
-            f"image's hw_locked_memory is {str(image).lower()}: make them "
-            "agree or unset one",
-        )
-    wanted = bool(image if flavor is None else flavor)
-    if wanted and not (
-        asked.flavor.get("hw:mem_page_size")
-        or asked.image.get("hw_mem_page_size")
-    ):
+    wanted = asked.agreed_bool(
+        "locked_memory", "FlavorImageLockedMemoryConflict"
+    )
+    # The image has a page size only if the flavor does.
+    if wanted and not asked.flavor.get("hw:mem_page_size"):
         raise errors.NovaRefusal(
             "LockMemoryForbidden",
             "Locked memory needs a page size: set hw:mem_page_size in the "
             "flavor as well",
         )
-    return wanted
+    return bool(wanted)

@@ -2,18 +2,18 @@
 """The four options of nova.conf that shape a guest's XML here.
 
 Names, groups, types and defaults are those of ``nova.conf.libvirt`` and
-``nova.conf.compute``, so that an operator's file is read as Nova reads it.
+``nova.conf.compute``, so that an operator's files are read as Nova reads them.
 """
 
 import contextlib
 import dataclasses
-import pathlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from oslo_config import cfg
 
-from ceilometer_perf import files
 from ceilometer_perf.guest import cpus, errors
+from ceilometer_perf.guest.nova_files import NovaFiles
 
 LIBVIRT_OPTS = [
     cfg.ListOpt("enabled_perf_events", default=[]),
@@ -37,44 +37,50 @@ class NovaConf:
     shared_cpus: frozenset[int] | None = None
 
 
-def read(path: str | pathlib.Path) -> NovaConf:
-    """Read a nova.conf; everything else in it is ignored."""
-    with opened(path, {"libvirt": LIBVIRT_OPTS, "compute": COMPUTE_OPTS}) as c:
-        return _checked(c)
+def read(where: NovaFiles) -> NovaConf:
+    """Read the four; everything else in the files is ignored."""
+    with opened(
+        where, {"libvirt": LIBVIRT_OPTS, "compute": COMPUTE_OPTS}
+    ) as conf:
+        return _checked(conf)
 
 
 @contextlib.contextmanager
 def opened(
-    path: str | pathlib.Path, opts: Mapping[str, Sequence[cfg.Opt]]
+    where: NovaFiles, opts: Mapping[str, Sequence[cfg.Opt]]
 ) -> Iterator[cfg.ConfigOpts]:
-    """A nova.conf with the options of some groups, for as long as it is read.
+    """Nova's options of some groups, for as long as they are read.
 
-    What is wrong with the file or a value becomes a NovaRefusal.
+    What is wrong with a file or a value becomes a NovaRefusal.
     """
     conf = cfg.ConfigOpts()
     for group, options in opts.items():
         conf.register_opts(options, group=group)
-    try:
-        files.read(path)  # oslo.config would wait, or take all memory
-        # The environment of this process says nothing about nova-compute's.
-        conf(
-            [],
-            default_config_files=[str(path)],
-            default_config_dirs=[],
-            use_env=False,
-        )
+    paths = where.paths()
+    unset = [(group, o.dest) for group in opts for o in opts[group]]
+    for path in reversed(paths):
+        # Each by itself: a bad line or value is in the last one that sets it.
+        with where.only(path).refusing():
+            _load(conf, [path])
+            unset = [each for each in unset if not _is_set(conf, *each)]
+    with where.refusing():
+        _load(conf, paths)
         yield conf
-    except RecursionError as error:
-        raise errors.NovaRefusal(
-            "InvalidConfiguration",
-            f"{path}: an option's value refers to itself by a $: write $$ for "
-            "a dollar sign",
-        ) from error
-    except (cfg.Error, ValueError, OSError) as error:
-        reason = " ".join(files.why(error).split())
-        raise errors.NovaRefusal(
-            "InvalidConfiguration", f"{path}: {reason}"
-        ) from error
+
+
+def _load(conf: cfg.ConfigOpts, paths: Sequence[Path]) -> None:
+    # The environment of this process says nothing about nova-compute's.
+    conf(
+        [],
+        default_config_files=[*map(str, paths)],
+        default_config_dirs=[],
+        use_env=False,
+    )
+
+
+def _is_set(conf: cfg.ConfigOpts, group: str, option: str) -> bool:
+    found = conf.get_location(option, group=group)
+    return found is not None and found.location is cfg.Locations.user
 
 
 def _checked(conf: cfg.ConfigOpts) -> NovaConf:

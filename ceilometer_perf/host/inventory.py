@@ -14,8 +14,8 @@ import libvirt
 from oslo_log import log
 
 from ceilometer_perf.changes import Changes
-from ceilometer_perf.guest import errors, slice_metadata
-from ceilometer_perf.guest.elements import vcpusched
+from ceilometer_perf.guest import errors, slice_metadata, xml
+from ceilometer_perf.guest.elements import perf, vcpusched
 from ceilometer_perf.host.connection import Connection, Session
 from ceilometer_perf.host.stats import states
 from ceilometer_perf.reading import Guest
@@ -171,15 +171,17 @@ class Inventory:
         self, handle: libvirt.virDomain, uuid: str, state: int
     ) -> Domain | None:
         try:
-            xml = handle.XMLDesc(0)
+            text = handle.XMLDesc(0)
+            root = xml.parse(text).getroot()
             domain = Domain(
                 uuid=uuid,
                 name=handle.name(),
                 id=handle.ID(),
                 state=state,
-                xml=xml,
-                realtime=vcpusched.is_realtime(xml),
-                slice=slice_metadata.read(xml),
+                xml=text,
+                realtime=vcpusched.is_realtime(root),
+                slice=slice_metadata.name_in(root),
+                undefined=_undefined(handle, root),
                 handle=handle,
             )
         except libvirt.libvirtError as exc:
@@ -200,3 +202,16 @@ class Inventory:
             f"can't be read ({why}); the others are polled",
         )
         return None
+
+
+def _undefined(handle: libvirt.virDomain, root: xml.Element) -> frozenset[str]:
+    """See :class:`.Guest`; none of a transient domain.
+
+    Of that libvirt returns the same XML twice.
+    """
+    running = perf.enabled(root)
+    if handle.ID() < 0 or not running:
+        return frozenset()
+    definition = handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    defined = perf.enabled(xml.parse(definition).getroot())
+    return frozenset(f"perf.{event}" for event in {*running} - {*defined})

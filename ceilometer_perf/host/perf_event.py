@@ -3,6 +3,7 @@
 
 import ctypes
 import errno
+import functools
 import os
 import platform
 import struct
@@ -37,7 +38,12 @@ def flag(position: int, byteorder: str = sys.byteorder) -> int:
 
 INHERIT = flag(1)
 EXCLUDE_KERNEL = flag(5)
+INHERIT_THREAD = flag(35)  # Linux 5.13; not by processes that are forked
 TOTAL_TIMES = 0b11  # PERF_FORMAT_TOTAL_TIME_ENABLED and _RUNNING
+#: The same and PERF_FORMAT_GROUP: how many events there are, both times, and
+#: the count of each.
+GROUP_TIMES = TOTAL_TIMES | 0b1000
+_CLOSE_ON_EXEC = 8
 COUNT = struct.Struct("=QQQ")  # the value, time enabled, time running
 
 # The kernel rotates events every few milliseconds.
@@ -57,14 +63,15 @@ class Kernel:
         is not counted, which is less than libvirt asks for, and allowed to
         more users.
         """
-        os.close(_open(event, EXCLUDE_KERNEL if user_only else 0))
+        flags = INHERIT | (EXCLUDE_KERNEL if user_only else 0)
+        os.close(open_event(event, flags))
 
     def share(self, events: Sequence[Pair]) -> float:
         """1.0 if each has a counter of its own; less if they take turns."""
         with ExitStack() as stack:
             handles = []
             for event in events:
-                handles.append(_open(event))
+                handles.append(open_event(event))
                 stack.callback(os.close, handles[-1])
             # An event counts while its process is on a CPU.
             end = time.thread_time() + SECONDS
@@ -79,22 +86,39 @@ def _share(handle: int) -> float:
     return running / enabled if enabled else 0.0
 
 
-def _open(event: Pair, flags: int = 0) -> int:
-    """A handle of an event that counts from now on in this thread."""
+def open_event(
+    event: Pair,
+    flags: int = INHERIT,
+    *,
+    thread: int = 0,
+    leader: int = -1,
+    read_format: int = TOTAL_TIMES,
+) -> int:
+    """A handle of an event that counts from now on.
+
+    On any CPU, in ``thread`` (0 is this one), by default in no group, as
+    libvirt opens events.
+
+    :raises OSError: the kernel refuses it.
+    """
     number = NUMBERS.get(platform.machine())
     # A 32-bit process has other numbers than the kernel that it runs on.
     if number is None or struct.calcsize("P") != 8:
         raise OSError(errno.ENOSYS, f"unknown on {platform.machine()}")
     kind, config = event
     attr = ATTR.pack(
-        kind, ATTR.size, config, 0, 0, TOTAL_TIMES, INHERIT | flags, 0, 0, 0
+        kind, ATTR.size, config, 0, 0, read_format, flags, 0, 0, 0
     )
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    # This thread, on any CPU, in no group, without flags: as libvirt does.
-    rest = map(ctypes.c_long, (0, -1, -1, 0))
-    handle: int = libc.syscall(ctypes.c_long(number), attr, *rest)
+    rest = map(ctypes.c_long, (thread, -1, leader, _CLOSE_ON_EXEC))
+    handle: int = _libc().syscall(ctypes.c_long(number), attr, *rest)
     if handle < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return handle
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    return libc

@@ -58,7 +58,7 @@ class Processes:
         """
         identity = self._found.get(name)
         if identity is not None:
-            process = self._read(identity[0])
+            process = read(self._proc, identity[0])
             if process is not None and process.identity == identity:
                 return process
         return self._find(name)
@@ -69,7 +69,7 @@ class Processes:
 
     def runs(self, process: Process) -> bool:
         """Whether this process has not ended."""
-        now = self._read(process.pid)
+        now = read(self._proc, process.pid)
         return now is not None and now.identity == process.identity
 
     def booted_at(self, name: str) -> datetime | None:
@@ -105,24 +105,26 @@ class Processes:
             pid = int(files.read(self._pid_file(name)))
         except (OSError, ValueError):
             return None
-        process = self._read(pid)
+        process = read(self._proc, pid)
         if process is not None:
             self._found[name] = process.identity
         return process
 
-    def _read(self, pid: int) -> Process | None:
-        # os.open, not open(): this runs for each guest in each cycle.
-        try:
-            file = os.open(f"{self._proc}/{pid}/stat", os.O_RDONLY)
-        except OSError:
-            return None
-        try:
-            stat = os.read(file, 1024)
-        except OSError:  # it ended in between
-            return None
-        finally:
-            os.close(file)
-        return _parse(pid, stat)
+
+def read(proc: Path, pid: int) -> Process | None:
+    """The process with this number, as /proc has it; None if it has ended."""
+    # os.open, not open(): this runs for each guest in each cycle.
+    try:
+        file = os.open(f"{proc}/{pid}/stat", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        stat = os.read(file, 1024)
+    except OSError:  # it ended in between
+        return None
+    finally:
+        os.close(file)
+    return _parse(pid, stat)
 
 
 def _parse(pid: int, stat: bytes) -> Process | None:

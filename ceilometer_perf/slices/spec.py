@@ -7,7 +7,8 @@ An entry is a JSON object on one line, as in::
     slice_spec = {"name": "half_1", "resource_class": "CUSTOM_SLICE_4",
                   "template_file": "half_1.xml", "conflict_parent": "whole"}
 
-A template's path that isn't absolute starts from the folder of nova.conf.
+A template's path that isn't absolute starts from the folder of the entry's
+file.
 """
 
 import dataclasses
@@ -16,12 +17,13 @@ import os
 import pathlib
 import re
 import stat
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 from oslo_config import cfg
 
 from ceilometer_perf.guest import nova_conf
+from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.slices.errors import SpecError
 
 OPTION = "slice_spec"
@@ -74,23 +76,28 @@ KEYS = {
 }  # fmt: skip
 
 
-def read(path: str | pathlib.Path) -> tuple[SliceSpec, ...]:
-    """The slices of a nova.conf, in its order.
+def read(where: NovaFiles) -> tuple[SliceSpec, ...]:
+    """The slices of nova.conf, in its order; those of all its files.
 
     :raises SpecError: an entry can't be used.
-    :raises NovaRefusal: the file can't be read.
+    :raises NovaRefusal: a file can't be read.
     """
-    with nova_conf.opened(path, {"libvirt": OPTS}) as conf:
-        texts = list(conf.libvirt.slice_spec)
-    folder = pathlib.Path(path).absolute().parent
     entries = [
         _Entry.parse(number, text, folder)
-        for number, text in enumerate(texts, start=1)
+        for number, (text, folder) in enumerate(_texts(where), start=1)
     ]
     _refuse_twins(entries, "name", lambda entry: entry.spec.name)
     _refuse_twins(entries, "template_file", _Entry.file)
     _check_parents(entries)
     return tuple(entry.spec for entry in entries)
+
+
+def _texts(where: NovaFiles) -> Iterator[tuple[str, pathlib.Path]]:
+    """Each entry with the folder of its file."""
+    for path in where.paths():
+        folder = path.absolute().parent
+        with nova_conf.opened(where.only(path), {"libvirt": OPTS}) as conf:
+            yield from ((text, folder) for text in conf.libvirt.slice_spec)
 
 
 @dataclasses.dataclass(frozen=True)

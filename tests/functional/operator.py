@@ -43,7 +43,8 @@ class Files:
         self.write(
             "ceilometer.conf",
             f"[DEFAULT]\nlibvirt_uri = {uri or self._lab.uri_ro}\n"
-            f"[perf]\nqemu_run_dir = {self._lab.run_dir}/qemu\n{perf}\n",
+            f"[perf]\nqemu_run_dir = {self._lab.run_dir}/qemu\n"
+            f"counters = libvirt\n{perf}\n",
         )
 
     def nova_conf(self, events: str) -> None:

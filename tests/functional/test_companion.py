@@ -21,6 +21,7 @@ import pytest
 from lxml import etree
 
 from ceilometer_perf.guest import nova_conf
+from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.host.connection import Connection
 from ceilometer_perf.reading import SourceUnavailableError
 from tests.functional.agent import wait_for
@@ -99,7 +100,7 @@ def test_a_guest_with_the_safe_list_boots(
     assert (ran.code, ran.err) == (0, "")
     path = tmp_path / "nova.conf"
     path.write_text(ran.out)
-    safe = nova_conf.read(path).perf_events
+    safe = nova_conf.read(NovaFiles((path,))).perf_events
     assert "task_clock" in safe
     guest = start(lab, made, Guest("safe", "paused", events=safe))
     assert set(counters(lab, guest)) == {f"perf.{event}" for event in safe}

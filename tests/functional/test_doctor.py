@@ -2,6 +2,8 @@
 """The installed doctor on a real libvirtd and real guests."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from ceilometer_perf.doctor import LINKS
 from tests.functional.agent import wait_for
-from tests.functional.operator import Files, run
+from tests.functional.operator import COMMAND, Files, run
 from tests.lab import Guest, Lab
 
 
@@ -90,6 +92,58 @@ def test_doctor_names_the_broken_file(lab: Lab, tmp_path: Path) -> None:
         files = Files(folder, lab)
         breaks(files)
         assert first_broken(files) == link
+
+
+#: As root of PID and mount namespaces of its own: no other nova-compute is
+#: seen. It sleeps, with the command line of the real one.
+HOST = """
+set -e
+cd {folder}
+{enter} {python} {folder}/nova-compute --config-file nova.conf \\
+    --config-file={folder}/nova-compute.conf --config-dir {folder}/more &
+until [ "$(readlink -f /proc/$!/exe)" = "$(readlink -f {python})" ]
+do sleep 0.1
+done
+cd /
+{command} doctor -f json --config-file {folder}/ceilometer.conf || true
+kill $!
+"""
+
+
+@pytest.mark.parametrize("contained", [False, True])
+def test_doctor_reads_what_nova_compute_was_started_with(
+    tmp_path: Path, contained: bool
+) -> None:
+    """In a container, it is the container's file that counts."""
+    (tmp_path / "more").mkdir()
+    for name, text in {
+        "ceilometer.conf": "[DEFAULT]\nlibvirt_uri = qemu:///no-such\n",
+        "nova-compute": "import time\ntime.sleep(100)\n",
+        "nova.conf": "[libvirt]\nenabled_perf_events = what\n",
+        "nova-compute.conf": "[DEFAULT]\ncompute_driver = x\n",
+        "more/events.conf": "[libvirt]\nenabled_perf_events = what\n",
+        "inside": "[libvirt]\nenabled_perf_events = task_clock\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    events = tmp_path / "more" / "events.conf"
+    enter = ""
+    if contained:
+        bind = f"mount --bind {tmp_path}/inside {events}"
+        enter = f"unshare --mount sh -c '{bind} && exec \"$@\"' sh"
+    else:
+        (tmp_path / "inside").rename(events)
+    script = HOST.format(
+        folder=tmp_path, enter=enter, python=sys.executable, command=COMMAND
+    )
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", script],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    row = json.loads(done.stdout)[0]
+    assert row["state"] == "ok", row
+    assert row["reason"].startswith("nova-compute's /")
+    assert row["reason"].endswith("/more: 1 event enabled")
+    assert ("/root/" in row["reason"]) == contained
 
 
 def test_doctor_names_the_pmu_that_is_not_there(

@@ -91,7 +91,7 @@ def test_coverage_and_derived_of_a_busy_guest(
         s["counter_volume"] == pytest.approx(1.5, rel=0.05) for s in ipc
     )
     metadata = coverage[-1]["resource_metadata"]["perf"]
-    assert metadata["source"] == "perf"
+    assert metadata["source"] == "libvirt"
     assert metadata["coverage"] == coverage[-1]["counter_volume"]
     booted = (lab.run_dir / "qemu" / f"{guest.domain_name}.pid").stat()
     assert datetime.fromisoformat(
@@ -150,6 +150,29 @@ def test_event_enabled_live(lab: Lab, tmp_path: Path) -> None:
     names = {s["counter_name"] for s in agent.samples()}
     assert names == {CLOCK, "perf.coverage", WITHHELD}
     assert withheld(agent, guest) == [(0, {}), (1, {"detached": 1})]
+
+
+def test_event_enabled_live_before_the_agent_came(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """The clock that is right is no evidence of the others."""
+    guest = lab.start(Guest("busy-1", "busy", events=("task_clock",)))
+    lab.domain(guest).setPerfEvents(
+        {"cpu_cycles": True, "page_faults": True},
+        libvirt.VIR_DOMAIN_AFFECT_LIVE,
+    )
+    for folder in tmp_path / "first", tmp_path / "restarted":
+        folder.mkdir()
+        with Agent(folder, lab, meters=EVERYTHING, perf=FLOOR) as agent:
+            agent.wait_for_samples(3, counter_name=CLOCK)
+        names = {s["counter_name"] for s in agent.samples()}
+        assert names == {CLOCK, "perf.coverage", WITHHELD}
+        assert withheld(agent, guest) == [(2, {"detached": 2})]
+    lab.reboot(guest)
+    (tmp_path / "rebooted").mkdir()
+    with Agent(tmp_path / "rebooted", lab, meters=EVERYTHING) as agent:
+        agent.wait_for_samples(2, counter_name=CLOCK)
+        assert withheld(agent, guest) == [(0, {})]
 
 
 def test_agent_that_comes_after_everything_went_wrong(

@@ -23,6 +23,7 @@ from ceilometer_perf.doctor.finding import State
 from ceilometer_perf.doctor.patient import Patient
 from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import nova_conf
+from ceilometer_perf.guest.nova_files import NovaFiles
 
 CHECKOUT = Path(__file__).parents[2]
 KOLLA = CHECKOUT / "etc" / "kolla"
@@ -222,7 +223,9 @@ def test_nova_compute() -> None:
             f"{{{{ node_custom_config }}}}/{folder}/{{{{ item.key }}}}.conf"
         )
         assert f'- "{place}"' in tasks
-    conf = nova_conf.read(KOLLA / "config/nova/nova-compute.conf")
+    conf = nova_conf.read(
+        NovaFiles((KOLLA / "config/nova/nova-compute.conf",))
+    )
     software = {e for e in EVENTS if EVENTS[e].kind == "software"}
     assert "task_clock" in conf.perf_events
     assert software.issuperset(conf.perf_events)

@@ -39,6 +39,11 @@ def wrecked() -> Iterator[Lab]:
         lab.domain(restarted).suspend()
         right = lab.start(Guest("right", "spin"))
         live = lab.start(Guest("live", "spin", events=()))
+        late = lab.start(Guest("late", "paused", events=("task_clock",)))
+        lab.domain(late).setPerfEvents(
+            {"page_faults": True, "cpu_cycles": True},
+            libvirt.VIR_DOMAIN_AFFECT_LIVE,
+        )
         lab.start(Guest("realtime", "paused", extra=(REALTIME,)))
         lab.start(Guest("foreign", "paused", metadata=False))
         lab.start(Guest("few", "paused", events=("task_clock",)))
@@ -76,7 +81,7 @@ def test_status_of_each(wrecked: Lab, tmp_path: Path) -> None:
         instance: dict[str, Any] = found[Guest(name).uuid]
         return instance
 
-    assert len(found) == 7
+    assert len(found) == 8
     assert verdicts(of("right")) == {"ok"}
     assert of("right")["name"] == "right"
     assert of("right")["state"] == "running"
@@ -86,10 +91,16 @@ def test_status_of_each(wrecked: Lab, tmp_path: Path) -> None:
     task_clock = of("restarted")["verdicts"]["perf.sw.task_clock"]
     assert "libvirtd was restarted" in task_clock["reason"]
     assert "hard reboot" in task_clock["remedy"]
+    assert "live migrate" in task_clock["remedy"]
     live = of("live")["verdicts"]
     detached = {n for n, v in live.items() if v["verdict"] == "detached"}
     assert detached == {"perf.sw.task_clock", "perf.hw.cpu_cycles"}
     assert live["perf.sw.page_faults"]["verdict"] == "not_enabled"
+    late = of("late")["verdicts"]
+    detached = {n for n, v in late.items() if v["verdict"] == "detached"}
+    assert detached == {"perf.sw.page_faults", "perf.hw.cpu_cycles"}
+    assert "its definition does not" in late["perf.hw.cpu_cycles"]["reason"]
+    assert late["perf.sw.task_clock"]["verdict"] == "ok"
     assert verdicts(of("realtime")) == {"realtime"}
     assert of("realtime")["realtime"] is True
     assert verdicts(of("stopped")) == {"not_running"}
@@ -112,7 +123,7 @@ def test_top_once(wrecked: Lab, tmp_path: Path) -> None:
     assert (ran.code, ran.err) == (0, "")
     head, _rule, *rows = [x for x in ran.out.splitlines() if x.strip()]
     assert head.split()[:2] == ["name", "state"]
-    assert len([row for row in rows if not row.startswith("  ")]) == 7
+    assert len([row for row in rows if not row.startswith("  ")]) == 8
     cells = rows[0].split()
     assert cells[:2] == ["right", "running"]
     assert cells[2].endswith(("M", "G"))

@@ -103,7 +103,7 @@ class ComputeHost:
         self.write(
             "ceilometer.conf",
             f"[DEFAULT]\nlibvirt_uri = test://{self.folder}\n{default}\n"
-            f"[perf]\nqemu_run_dir = {self.folder}\n"
+            f"[perf]\nqemu_run_dir = {self.folder}\ncounters = libvirt\n"
             f"resctrl_path = {self.folder}/resctrl\n{perf}\n",
         )
 

@@ -12,7 +12,10 @@ import libvirt
 from ceilometer.compute.discovery import NovaLikeServer
 from oslo_config import cfg
 
+from ceilometer_perf.counters.gated import Gated
 from ceilometer_perf.counters.monitor import Report
+from ceilometer_perf.counters.trust import Policy
+from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.rdt.look import RdtReport
 from ceilometer_perf.reading import (
     Counters,
@@ -64,21 +67,20 @@ class FakeParts(_Answers[Report], Misconfigured):
 
 
 class FakeSource(_Answers[Reading]):
-    def __init__(
-        self, *answers: Reading | Exception, name: str = "perf"
-    ) -> None:
-        super().__init__(*answers)
-        self.name = name
-
     def read(self) -> Reading:
         return self._next()
+
+
+def gated(source: FakeSource, processes: Processes) -> Gated:
+    """That source behind a gate of the default policy."""
+    return Gated(source, processes, Policy())  # type: ignore[arg-type]
 
 
 def report(taken_at: float, instances: Mapping[str, Counters]) -> Report:
     """A report of instances that are all right."""
     published = {
         uuid: Published(
-            counters, Moment(taken_at, READ_AT), {"source": "perf"}
+            counters, Moment(taken_at, READ_AT), {"source": "libvirt"}
         )
         for uuid, counters in instances.items()
     }
@@ -132,8 +134,10 @@ class FakeVirDomain:
     state: int = libvirt.VIR_DOMAIN_RUNNING
     reason: int = 0
     xml: str | Exception = "<domain/>"
+    definition: str | None = None  # the same, unless it has one of its own
     perf: dict[str, Any] = field(default_factory=dict)
     read: int = 0
+    asked: int = 0  # for its definition, too
     conn: "FakeVirConnect | None" = None
 
     def UUIDString(self) -> str:  # noqa: N802
@@ -149,8 +153,11 @@ class FakeVirDomain:
         return self.conn
 
     def XMLDesc(self, flags: int) -> str:  # noqa: N802
-        assert flags == 0
-        self.read += 1
+        self.asked += 1
+        if flags == libvirt.VIR_DOMAIN_XML_INACTIVE and self.definition:
+            return self.definition
+        assert flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE)
+        self.read += flags == 0
         if isinstance(self.xml, Exception):
             raise self.xml
         return self.xml

@@ -7,6 +7,7 @@ import pathlib
 
 from ceilometer_perf import guest
 from ceilometer_perf.guest import domain, nova_conf, xml
+from ceilometer_perf.guest.nova_files import NovaFiles
 
 GOLDEN = pathlib.Path(__file__).with_name("golden")
 
@@ -35,7 +36,7 @@ class Case:
         vcpus = domain.vcpu_count(xml.parse(self.before).getroot())
         return guest.resolve(
             guest.Asked(vcpus, asked["flavor"], asked["image"]),
-            nova_conf.read(conf) if conf.exists() else None,
+            nova_conf.read(NovaFiles((conf,))) if conf.exists() else None,
             monitors=asked.get("monitors", False),
         )
 

@@ -4,9 +4,12 @@
 The domains hold to libvirt's schema, with whatever may stand in them before
 the companion sees them: its own elements, half right or wrong, others that
 it must not touch, comments, and white space of any kind.
+
+Strategies are cached: hypothesis validates each new one, at every draw.
 """
 
 import dataclasses
+import functools
 import random
 
 from hypothesis import strategies as st
@@ -48,14 +51,17 @@ class Given:
     requirements: guest.Requirements
 
 
+@functools.cache
 def some(choices: tuple[str, ...]) -> st.SearchStrategy[list[str]]:
     return st.lists(st.sampled_from(choices), unique=True)
 
 
+@functools.cache
 def cpu_sets(highest: int) -> st.SearchStrategy[frozenset[int]]:
     return st.frozensets(st.integers(0, highest), min_size=1)
 
 
+@functools.cache
 @st.composite
 def perf(draw: st.DrawFn) -> list[str]:
     names = draw(some(tuple(EVENTS)))
@@ -71,6 +77,7 @@ def perf(draw: st.DrawFn) -> list[str]:
     return [f"<perf>{body}</perf>"]
 
 
+@functools.cache
 @st.composite
 def features(draw: st.DrawFn) -> list[str]:
     pmu = ("<pmu/>", "<pmu state='on'/>", "<pmu state='off'/>")
@@ -81,6 +88,7 @@ def features(draw: st.DrawFn) -> list[str]:
     return [f"<features>{''.join(inside)}</features>"] if wanted else []
 
 
+@functools.cache
 @st.composite
 def memory_backing(draw: st.DrawFn) -> list[str]:
     flags = ("<nosharepages/>", "<locked/>", HUGEPAGES)
@@ -90,6 +98,7 @@ def memory_backing(draw: st.DrawFn) -> list[str]:
     return [f"<memoryBacking>{''.join(inside)}</memoryBacking>"]
 
 
+@functools.cache
 @st.composite
 def scheds(draw: st.DrawFn, vcpus: int) -> list[str]:
     """Disjoint, as libvirt wants them, and as odd as it lets them be."""
@@ -128,6 +137,7 @@ def split(draw: st.DrawFn, vcpus: list[int]) -> list[list[int]]:
     return parts
 
 
+@functools.cache
 @st.composite
 def tunes(draw: st.DrawFn, vcpus: int) -> list[str]:
     """Allocations and monitors, as far as libvirt takes them."""
@@ -165,6 +175,7 @@ def tunes(draw: st.DrawFn, vcpus: int) -> list[str]:
     return found
 
 
+@functools.cache
 @st.composite
 def cputune(draw: st.DrawFn, vcpus: int, iothreads: int) -> list[str]:
     inside = draw(some(TUNING))
@@ -189,6 +200,7 @@ def cputune(draw: st.DrawFn, vcpus: int, iothreads: int) -> list[str]:
     return [f"<cputune>{''.join(inside)}</cputune>"]
 
 
+@functools.cache
 def realtimes(vcpus: int) -> st.SearchStrategy[guest.Realtime]:
     everyone = frozenset(range(vcpus))
 
@@ -217,6 +229,7 @@ def realtimes(vcpus: int) -> st.SearchStrategy[guest.Realtime]:
     )
 
 
+@functools.cache
 def requirements(vcpus: int) -> st.SearchStrategy[guest.Requirements]:
     return st.builds(
         guest.Requirements,
@@ -247,6 +260,7 @@ def spaced(element: etree._Element, seed: int) -> None:
             parent.insert(dice.randrange(len(parent) + 1), note)
 
 
+@functools.cache
 @st.composite
 def domains(draw: st.DrawFn) -> Given:
     vcpus = draw(st.integers(1, 6))

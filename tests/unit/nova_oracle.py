@@ -5,7 +5,6 @@ Only what needs a hypervisor is replaced: the host's topology and which of
 its CPUs are online. Everything that decides is Nova's own code.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 from unittest import mock
@@ -17,8 +16,7 @@ from nova.virt import hardware
 from nova.virt.libvirt import config as vconfig
 from nova.virt.libvirt import driver
 
-from ceilometer_perf import guest
-from ceilometer_perf.guest import errors
+from tests.unit.guest_rules import Verdict
 
 CONF = nova.conf.CONF
 CONF([], project="nova", default_config_files=[], default_config_dirs=[])
@@ -31,17 +29,6 @@ NODES = (
     (frozenset(range(4, 8)), frozenset(range(20, 32))),
 )
 ONLINE = frozenset(range(32))
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """What came out of it: the name of an error, or what is required."""
-
-    error: str | None = None
-    pmu: bool | None = None
-    realtime: frozenset[int] | None = None
-    locked: bool = False
-    unshared: bool = False
 
 
 class Nova:
@@ -192,23 +179,4 @@ def host_topology() -> Any:
             )
             for number, (shared, dedicated) in enumerate(NODES)
         ]
-    )
-
-
-def ours(
-    vcpus: int,
-    flavor: Mapping[str, str],
-    image: Mapping[str, str],
-    conf: guest.NovaConf,
-) -> Verdict:
-    """The same verdict from the companion."""
-    try:
-        found = guest.resolve(guest.Asked(vcpus, flavor, image), conf)
-    except errors.NovaRefusal as error:
-        return Verdict(error=error.nova_class)
-    return Verdict(
-        pmu=found.pmu,
-        realtime=found.realtime.vcpus if found.realtime else None,
-        locked=found.locked,
-        unshared=found.realtime is not None,
     )

@@ -6,6 +6,7 @@ import json
 import pathlib
 from typing import Any
 
+from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.slices import spec
 from ceilometer_perf.slices.context import SAMPLE
 from ceilometer_perf.slices.spec import SliceSpec
@@ -97,7 +98,7 @@ class Slices:
 
     def specs(self) -> tuple[SliceSpec, ...]:
         """What is read of it."""
-        return spec.read(self.conf)
+        return spec.read(NovaFiles((self.conf,)))
 
 
 def instance(**changes: Any) -> dict[str, Any]:

@@ -231,5 +231,4 @@ def test_pollsters_and_discovery_know_the_same_host(
     inventory = wiring.inventory(conf, uris)
     assert inventory is wiring.inventory(conf, uris)
     assert inventory is polled.inventory
-    (gated,) = polled.monitor._sources
-    assert inventory is gated._source._inventory
+    assert inventory is polled.monitor._libvirt._source._inventory

@@ -3,17 +3,20 @@
 
 import importlib.metadata
 import json
+import os
 import re
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from ceilometer_perf import doctor
+from ceilometer_perf import doctor, files, wiring
 from ceilometer_perf.counters.verdicts import Verdict
-from ceilometer_perf.doctor import agent, agent_conf, definitions
+from ceilometer_perf.doctor import agent, agent_conf, definitions, patient
 from ceilometer_perf.doctor.finding import BrokenError
-from ceilometer_perf.host import resctrl
+from ceilometer_perf.guest.nova_files import NovaFiles
+from ceilometer_perf.host import nova_compute, resctrl
 from tests.unit.compute_host import (
     GNOCCHI,
     PIPELINE,
@@ -118,12 +121,53 @@ def test_ignored_by_nova(healthy: ComputeHost) -> None:
 def test_no_nova_conf_here(
     healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "ceilometer_perf.cli.doctor.NOVA_CONF", Path("/no/such/nova.conf")
-    )
+    monkeypatch.setattr(nova_compute, "configuration", lambda: None)
     ran = run("doctor", *healthy.options)
     assert ran.code == 0
     assert ran.out.startswith("warning  nova.conf")
+
+
+@pytest.mark.parametrize("name", ["none", "."])
+def test_a_nova_conf_that_only_nova_compute_can_read(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    found = NovaFiles((healthy.folder / name / "nova.conf",), "nova-compute's")
+    monkeypatch.setattr(nova_compute, "configuration", lambda: found)
+    if name == ".":
+        monkeypatch.setattr(files, "read", denied(files.read))
+    ran = run("doctor", *healthy.options)
+    assert ran.code == 0
+    assert f"warning  nova.conf       {found}: " in ran.out
+
+
+def denied(read: Callable[[Path], bytes]) -> Callable[[Path], bytes]:
+    """Another user's files are those of Nova."""
+
+    def reads(path: Path) -> bytes:
+        if Path(path).name == "nova.conf":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    return reads
+
+
+def test_what_nova_compute_was_started_with(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = [
+        healthy.write("nova.conf", "[DEFAULT]\n"),
+        healthy.write(
+            "nova-compute.conf",
+            "[libvirt]\nenabled_perf_events = task_clock\n",
+        ),
+    ]
+    found = NovaFiles(tuple(pair), "nova-compute's")
+    monkeypatch.setattr(nova_compute, "configuration", lambda: found)
+    ran = run("doctor", *healthy.options)
+    assert ran.out.startswith(
+        f"ok       nova.conf       nova-compute's {pair[0]}, {pair[1]}: "
+        "1 event enabled\n"
+    )
 
 
 def no_libvirt(host: ComputeHost) -> None:
@@ -287,6 +331,82 @@ def test_some_of_them(host: ComputeHost) -> None:
         "ceilometer-perf gnocchi-resources --in-place "
         f"{host.folder}/gnocchi_resources.yaml, and restart "
     )
+
+
+# Counters of our own
+
+
+def own(
+    host: ComputeHost,
+    monkeypatch: pytest.MonkeyPatch,
+    numbers: list[int] | Exception,
+) -> None:
+    """The agent counts itself; what its helper says of two events."""
+
+    def trial(_: object) -> list[int]:
+        if isinstance(numbers, Exception):
+            raise numbers
+        return numbers
+
+    monkeypatch.setattr(patient, "trial", trial)
+    host.conf("counters = auto\nown_events = task_clock, cpu_cycles")
+
+
+def test_the_helper_counts(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own(healthy, monkeypatch, [0, 2])
+    healthy.nova_conf("")
+    rows = walk(healthy)
+    assert rows["helper"]["state"] == "ok"
+    assert "1 event; not here: cpu_cycles" in rows["helper"]["reason"]
+    assert rows["nova.conf"]["state"] == "ok"
+
+
+@pytest.mark.parametrize("is_root", [True, False])
+def test_an_instance_that_the_agent_counts(
+    host: ComputeHost, monkeypatch: pytest.MonkeyPatch, is_root: bool
+) -> None:
+    """By root it is counted here, too; another user can't."""
+    own(host, monkeypatch, [0, 0])
+    monkeypatch.setattr("os.geteuid", lambda: 0 if is_root else 1000)
+    monkeypatch.setattr(wiring, "Counting", FakeCounting)
+    (host.folder / "instance-web.pid").write_text(f"{os.getpid()}\n")
+    host.has(domain("web", ()))
+    rows = walk(host)
+    assert "itself counts 1 instance" in rows["XML"]["reason"]
+    assert rows["gate"]["state"] == "ok"
+
+
+class FakeCounting:
+    """Has just begun."""
+
+    def __init__(self, _run: Path) -> None:
+        pass
+
+    def read(self, wanted: Sequence[object], events: Sequence[str]) -> bytes:
+        row = [0, 1, *[0] * 3 * len(events)]
+        return array("q", row * len(wanted)).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "remedy"),
+    [
+        (PermissionError(13, "no"), "does not let", "perf_event_paranoid=2"),
+        (OSError(38, "none"), "no perf_event_open", "counters = libvirt"),
+        (RuntimeError("exited non-zero (1)"), "exited non-zero", "sudoers"),
+    ],
+)
+def test_a_helper_that_can_not_count(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch,
+    error: Exception, reason: str, remedy: str,
+) -> None:  # fmt: skip
+    """libvirt's counters are published nonetheless."""
+    own(healthy, monkeypatch, error)
+    row = walk(healthy)["helper"]
+    assert row["state"] == "warning"
+    assert reason in row["reason"]
+    assert remedy in row["remedy"]
 
 
 # Caches and memory
@@ -538,4 +658,5 @@ def test_a_remedy_is_a_line() -> None:
 def test_what_withholds() -> None:
     assert {v.value for v in Verdict if v.withholds} == {
         "detached", "multiplexed", "realtime", "in_doubt", "stale",
+        "implausible", "miscounted", "pmu_taken", "refused",
     }  # fmt: skip

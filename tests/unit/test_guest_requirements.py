@@ -14,6 +14,8 @@ from nova import exception
 
 from ceilometer_perf import guest
 from ceilometer_perf.guest import cpus, errors, nova_conf
+from ceilometer_perf.guest.nova_files import NovaFiles
+from tests.unit import guest_rules
 
 REALTIME = {"hw:cpu_realtime": "yes", "hw:cpu_policy": "dedicated"}
 
@@ -21,7 +23,7 @@ REALTIME = {"hw:cpu_realtime": "yes", "hw:cpu_policy": "dedicated"}
 def conf(tmp_path: pathlib.Path, text: str) -> guest.NovaConf:
     path = tmp_path / "nova.conf"
     path.write_text(text)
-    return nova_conf.read(path)
+    return nova_conf.read(NovaFiles((path,)))
 
 
 @contextlib.contextmanager
@@ -33,6 +35,38 @@ def refused(nova_class: str, match: str | None = None) -> Iterator[None]:
 
 def test_nothing_asked_is_nothing_required() -> None:
     assert guest.resolve(guest.Asked(4)) == guest.Requirements()
+
+
+@pytest.mark.parametrize("text", guest_rules.RULES)
+def test_rules_of_nova(text: str) -> None:
+    found = guest_rules.ours(guest_rules.case(text))
+    assert found == guest_rules.expected(text)
+
+
+WORDS = {
+    "hw:cpu_policy=x":
+        "hw:cpu_policy=x must be one of shared, mixed, dedicated",
+    "hw_cpu_policy=x":
+        "Image property hw_cpu_policy=x must be one of shared, mixed, "
+        "dedicated: change or remove it",
+    "resources:PCPU=3":
+        "resources:PCPU=3, but this flavor needs exactly 4",
+    "hw:cpu_dedicated_mask=0":
+        "hw:cpu_dedicated_mask needs hw:cpu_policy=mixed",
+    "hw:cpu_realtime=yes hw:cpu_realtime_mask=^0":
+        "hw:cpu_realtime needs hw:cpu_policy dedicated or mixed",
+    "hw:pmu=yes hw_pmu=no":
+        "The flavor's hw:pmu is true, the image's hw_pmu is false: make them "
+        "agree or unset one",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), WORDS.items())
+def test_refusals_say_what_would_be_right(text: str, said: str) -> None:
+    vcpus, flavor, image, _ = guest_rules.case(text)
+    with pytest.raises(errors.NovaRefusal) as caught:
+        guest.resolve(guest.Asked(vcpus, flavor, image))
+    assert str(caught.value) == said
 
 
 def test_nova_conf(tmp_path: pathlib.Path) -> None:
@@ -73,13 +107,13 @@ def test_a_nova_conf_that_nova_would_not_start_with(
 
 def test_a_nova_conf_that_is_not_there(tmp_path: pathlib.Path) -> None:
     with refused("InvalidConfiguration"):
-        nova_conf.read(tmp_path / "none")
+        nova_conf.read(NovaFiles((tmp_path / "none",)))
 
 
 def test_a_nova_conf_that_is_no_text(tmp_path: pathlib.Path) -> None:
     (tmp_path / "nova.conf").write_bytes(b"\xff\xfe\x00")
     with refused("InvalidConfiguration"):
-        nova_conf.read(tmp_path / "nova.conf")
+        nova_conf.read(NovaFiles((tmp_path / "nova.conf",)))
 
 
 @pytest.mark.parametrize("value", ["^1", "0-,1", "x"])
@@ -111,6 +145,7 @@ def test_a_boolean_that_is_none_is_noted() -> None:
     found = guest.resolve(guest.Asked(1, {"hw:pmu": "maybe"}))
     assert found.pmu is False
     assert "hw:pmu=maybe" in found.notes[0]
+    assert guest.resolve(guest.Asked(1, {"hw:pmu": "yes"})).notes == ()
 
 
 def test_an_image_property_that_nova_has_not_is_noted() -> None:
@@ -119,11 +154,46 @@ def test_an_image_property_that_nova_has_not_is_noted() -> None:
 
 
 SHARING = REALTIME | {"hw:emulator_threads_policy": "share"}
+ISOLATED = REALTIME | {"hw:emulator_threads_policy": "isolate"}
+
+
+def test_a_page_size_that_no_number_holds() -> None:
+    """Nova's own API dies of it."""
+    with refused("MemoryPageSizeInvalid"):
+        guest.resolve(guest.Asked(1, {"hw:mem_page_size": "9" * 400 + "MB"}))
+
+
+ALL, NONE = frozenset({0, 1}), frozenset[int]()
+HOST = guest.NovaConf(realtime_priority=3, shared_cpus=frozenset({8, 9}))
+
+
+@pytest.mark.parametrize(
+    ("flavor", "conf", "expected"),
+    [
+        (
+            REALTIME | {"hw:cpu_realtime_mask": "^0"},
+            HOST,
+            guest.Realtime(frozenset({1}), frozenset({0}), 3),
+        ),
+        (SHARING, None, guest.Realtime(ALL, NONE, 1, "share", None)),
+        (
+            SHARING,
+            HOST,
+            guest.Realtime(ALL, NONE, 3, "share", HOST.shared_cpus),
+        ),
+        (ISOLATED, HOST, guest.Realtime(ALL, NONE, 3, "isolate", None)),
+    ],
+)
+def test_what_a_realtime_guest_needs(
+    flavor: dict[str, str],
+    conf: guest.NovaConf | None,
+    expected: guest.Realtime,
+) -> None:
+    assert guest.resolve(guest.Asked(2, flavor), conf).realtime == expected
 
 
 def test_sharing_threads_need_a_pool_on_a_known_host() -> None:
     asked = guest.Asked(2, SHARING)
-    assert guest.resolve(asked).realtime is not None
     with refused("RealtimeMaskNotFoundOrInvalid", "cpu_shared_set"):
         guest.resolve(asked, guest.NovaConf())
 

@@ -88,7 +88,8 @@ def test_what_is_written_unchanged(text: str) -> None:
     ],
 )
 def test_who_is_realtime(inside: str, realtime: bool) -> None:
-    assert vcpusched.is_realtime(f"<domain>{inside}</domain>") is realtime
+    root = xml.parse(f"<domain>{inside}</domain>").getroot()
+    assert vcpusched.is_realtime(root) is realtime
 
 
 def test_tags_keep_their_quotes() -> None:

@@ -13,6 +13,7 @@ from oslo_config import cfg
 
 from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import nova_conf
+from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.host import perf_event
 from ceilometer_perf.host.probe import Probed, advice, trials
 from ceilometer_perf.host.probe import machine as machines
@@ -183,7 +184,7 @@ def test_the_line_is_for_nova_conf(host: str, tmp_path: pathlib.Path) -> None:
     report = probed(host, FakeKernel())
     path = tmp_path / "nova.conf"
     path.write_text(advice.nova_conf(report))
-    assert nova_conf.read(path).perf_events == report.safe()
+    assert nova_conf.read(NovaFiles((path,))).perf_events == report.safe()
     lines = path.read_text().splitlines()
     comments = [
         name.strip(" ,")
@@ -202,7 +203,7 @@ def test_it_may_stand_in_a_file_that_has_the_section(
     path = tmp_path / "nova.conf"
     text = advice.nova_conf(probed("vm", FakeKernel((1,))))
     path.write_text(f"[libvirt]\nvirt_type = kvm\n{text}[compute]\n")
-    assert nova_conf.read(path).perf_events == SOFTWARE
+    assert nova_conf.read(NovaFiles((path,))).perf_events == SOFTWARE
     conf = cfg.ConfigOpts()
     conf.register_opt(cfg.StrOpt("virt_type"), group="libvirt")
     conf([], default_config_files=[str(path)])
@@ -280,6 +281,7 @@ def test_an_empty_tree(tmp_path: pathlib.Path) -> None:
         kernel=None,
         paranoid=None,
         pmus=(),
+        mediated_pmu=False,
         cqm_type=None,
         nmi_watchdog=False,
         resctrl=machines.ResctrlState(),

@@ -82,6 +82,36 @@ def test_one_bulk_call_and_the_same_objects(
     )
 
 
+def perf(*events: str) -> str:
+    found = "".join(f"<event name='{e}' enabled='yes'/>" for e in events)
+    return f"<domain><perf>{found}</perf></domain>"
+
+
+@pytest.mark.parametrize(
+    ("id_", "definition", "undefined"),
+    [
+        (1, perf("task_clock"), {"perf.cpu_cycles"}),
+        (1, perf("task_clock", "cpu_cycles", "page_faults"), set()),
+        (1, "<domain/>", {"perf.cpu_cycles", "perf.task_clock"}),
+        (1, None, set()),  # transient
+        (-1, perf("task_clock"), set()),
+    ],
+)
+def test_events_that_the_definition_lacks(
+    inventory: Inventory,
+    libvirtd: Libvirtd,
+    id_: int,
+    definition: str | None,
+    undefined: set[str],
+) -> None:
+    libvirtd.a.id = id_
+    libvirtd.a.xml = perf("task_clock", "cpu_cycles")
+    libvirtd.a.definition = definition
+    for _ in range(3):
+        assert inventory.refresh()["uuid-a"].undefined == undefined
+    assert libvirtd.a.asked <= 2
+
+
 def test_a_state_is_news_without_being_read(
     inventory: Inventory, libvirtd: Libvirtd
 ) -> None:

@@ -4,22 +4,25 @@
 import dataclasses
 import logging
 import time
-from datetime import UTC, datetime, timedelta
+from collections.abc import Container, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.monitor import Monitor
-from ceilometer_perf.counters.trust import Policy
+from ceilometer_perf.counters.source import Answer
+from ceilometer_perf.counters.trust import Judged, Policy
 from ceilometer_perf.counters.verdicts import Verdict
-from ceilometer_perf.host.processes import Processes
+from ceilometer_perf.host.processes import Process, Processes
 from ceilometer_perf.reading import (
     Counters,
     Guest,
+    Moment,
     Reading,
-    SourceUnavailableError,
 )
-from tests.unit.fakes import FakeSource, guest, unavailable
+from tests.unit.fakes import READ_AT, FakeSource, gated, guest, unavailable
 from tests.unit.test_processes import Host
 
 CYCLES, INSTRUCTIONS = "perf.cpu_cycles", "perf.instructions"
@@ -44,7 +47,11 @@ def host(tmp_path: Path) -> Host:
 
 
 def monitor(host: Host, *readings: Reading | Exception) -> Monitor:
-    return Monitor([FakeSource(*readings)], host.processes, Policy())
+    return watching(host.processes, FakeSource(*readings))
+
+
+def watching(processes: Processes, source: FakeSource) -> Monitor:
+    return Monitor(gated(source, processes), None, processes, Policy())
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -72,7 +79,7 @@ def test_values_and_metadata(
     booted = host.processes.booted_at("instance-1")
     assert booted is not None
     assert published.metadata == {
-        "source": "perf",
+        "source": "libvirt",
         "since": booted.isoformat(),
         "coverage": 1.0,
         "flags": [],
@@ -90,7 +97,7 @@ def test_detached_is_withheld_but_its_coverage_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("time.monotonic", lambda: 0.0)
-    look = monitor(host, reading(0, {CYCLES: 5, CLOCK: 60_700_000})).look
+    look = monitor(host, reading(0, {CYCLES: 5, CLOCK: 60_750_000})).look
     for _ in range(3):
         published = look().published["web"]
         assert published.values == {"perf.coverage": 0.01, "perf.withheld": 2}
@@ -102,6 +109,23 @@ def test_detached_is_withheld_but_its_coverage_is_not(
     (line,) = lines(caplog)
     assert "perf.hw.cpu_cycles, perf.sw.task_clock: detached" in line
     assert "hard reboot" in line
+
+
+def test_each_reason_is_told_with_its_counters(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    look = monitor(
+        host, reading(0, {CYCLES: 5}),
+        reading(60, {CYCLES: 4, INSTRUCTIONS: 1}),
+    ).look  # fmt: skip
+    look()
+    look()
+    (line,) = lines(caplog)
+    fell, live = verdicts.FELL, verdicts.ENABLED_LIVE
+    assert line == (
+        f"instance web (instance-1): perf.hw.cpu_cycles: {fell}; "
+        f"perf.hw.instructions: {live}"
+    )
 
 
 def test_where_nothing_is_enabled_nothing_is_withheld(host: Host) -> None:
@@ -131,8 +155,8 @@ def test_who_is_not_read_and_why(
     host: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
     guests = {
-        "rt": guest("instance-2", realtime=True),
         "off": guest("instance-3", id=-1),
+        "rt": guest("instance-2", id=0, realtime=True),
         "new": guest("instance-4"),
     }
     look = monitor(host, reading(0, {CYCLES: 5}, **guests)).look
@@ -170,9 +194,7 @@ def test_forgets_who_is_gone(host: Host) -> None:
     watch.look()
     (host.proc / "2" / "stat").unlink()
     watch.look()
-    (source,) = watch._sources
-    assert source._gate._lives == {}
-    assert watch._series == {}
+    assert watch._libvirt._gate._lives == {}
     assert watch._derived._earlier == {}
     assert set(watch._processes._found) == {"driver"}
 
@@ -200,115 +222,76 @@ def test_unavailable_is_the_callers(host: Host) -> None:
 
 
 def test_no_process_to_see_is_no_coverage(tmp_path: Path) -> None:
-    watch = Monitor(
-        [FakeSource(reading(0, {CLOCK: 5}))], Processes(tmp_path), Policy()
-    )
+    source = FakeSource(reading(0, {CLOCK: 5}))
+    watch = watching(Processes(tmp_path), source)
     published = watch.look().published["web"]
     assert published.values == {CLOCK: 5, "perf.withheld": 0}
     assert published.metadata["coverage"] is None
 
 
-def two(host: Host, first: FakeSource, second: FakeSource) -> Monitor:
-    return Monitor([first, second], host.processes, Policy())
+class FakeOwn:
+    """Answers with these values each time, opened at a moment of its own."""
+
+    def __init__(
+        self, values: dict[str, int], process: Process | None
+    ) -> None:
+        self.values = values
+        self.process = process
+        self.opened = datetime.now(UTC)
+
+    def look(
+        self, guests: Mapping[str, Guest], answers: Mapping[str, Answer]
+    ) -> Mapping[str, Answer]:
+        fine = dict.fromkeys(self.values, verdicts.OK)
+        judged = Judged(fine, 1.0, self.opened)
+        return {
+            uuid: Answer(
+                "own", Moment(1.0, READ_AT), self.process, self.values,
+                judged.trusted(self.values), judged,
+            )
+            for uuid in answers
+            if self.process is not None
+        }  # fmt: skip
+
+    def forget_all_but(self, uuids: Container[str]) -> None:
+        pass
+
+
+def both(host: Host, source: FakeSource, own: FakeOwn) -> Monitor:
+    libvirt = gated(source, host.processes)
+    return Monitor(
+        libvirt,
+        own,  # type: ignore[arg-type]
+        host.processes,
+        Policy(),
+    )
+
+
+def test_own_counters_take_the_place_of_libvirt_s(host: Host) -> None:
+    own = FakeOwn({CYCLES: 7}, host.processes.guest("instance-1"))
+    report = both(host, FakeSource(reading(0, {CYCLES: 9})), own).look()
+    published = report.published["web"]
+    assert published.values == {
+        CYCLES: 7, "perf.withheld": 0, "perf.coverage": 1,
+    }  # fmt: skip
+    assert published.metadata["source"] == "own"
+    assert published.metadata["since"] == own.opened.isoformat()
+    assert published.moment.taken_at == 1
+    assert report.reading.instances["web"] == {CYCLES: 7}
+
+
+def test_no_ratio_spans_two_sources(host: Host) -> None:
+    """Each has a ``since`` of its own."""
+    source = FakeSource(*(ipc(at, 100 + at) for at in (0, 60, 120, 180)))
+    own = FakeOwn({CYCLES: 1000, INSTRUCTIONS: 10}, None)
+    look = both(host, source, own).look
+    ratios = []
+    for counted in (False, False, True, False):
+        own.process = host.processes.guest("instance-1") if counted else None
+        ratios.append(look().published["web"].values.get("perf.derived.ipc"))
+    assert ratios == [None, 2, None, None]
 
 
 def ipc(at: float, cycles: int) -> Reading:
     """Two instructions in each cycle."""
-    return dataclasses.replace(
-        reading(at, {CYCLES: cycles, INSTRUCTIONS: 2 * cycles}),
-        at=datetime.now(UTC) + timedelta(seconds=at),
-    )
-
-
-def test_the_first_source_with_something_trusted_is_published(
-    host: Host,
-) -> None:
-    first = FakeSource(reading(0, {CYCLES: 9}), reading(60, {CYCLES: 8}))
-    second = FakeSource(
-        reading(1, {CYCLES: 7}), reading(61, {CYCLES: 7}), name="own"
-    )
-    look = two(host, first, second).look
-    report = look()
-    before = report.published["web"]
-    assert (
-        before.values[CYCLES] == report.reading.instances["web"][CYCLES] == 9
-    )
-    assert before.metadata["source"] == "perf"
-    assert before.moment.taken_at == 0
-    report = look()
-    after = report.published["web"]
-    # The second's 7 did not fall: each source has a memory of its own.
-    assert after.values == {CYCLES: 7, "perf.withheld": 0}
-    assert report.reading.instances["web"] == {CYCLES: 7}
-    assert after.metadata["source"] == "own"
-    assert after.moment.taken_at == 61
-
-
-def test_where_nobody_is_trusted_the_first_is_heard(host: Host) -> None:
-    first = FakeSource(reading(0, {CYCLES: 9}), reading(60, {CYCLES: 8}))
-    second = FakeSource(
-        reading(0, {INSTRUCTIONS: 9}), reading(60, {INSTRUCTIONS: 8}),
-        name="own",
-    )  # fmt: skip
-    look = two(host, first, second).look
-    look()
-    report = look()
-    assert report.published["web"].values == {"perf.withheld": 1}
-    assert report.published["web"].metadata["source"] == "perf"
-    assert list(report.judged["web"].judgements) == [CYCLES]
-
-
-def test_another_source_is_another_series(host: Host) -> None:
-    """No ratio spans two sources, and no rate need."""
-    down = unavailable()
-    first = FakeSource(
-        ipc(0, 100), ipc(60, 200), down, down, ipc(240, 300), ipc(300, 400)
-    )
-    second = FakeSource(
-        *(ipc(at, at + 10) for at in (0, 60, 120, 180, 240, 300)), name="own"
-    )
-    look = two(host, first, second).look
-    reports = [look() for _ in range(6)]
-    published = [report.published["web"] for report in reports]
-    assert [each.metadata["source"] for each in published] == [
-        "perf", "perf", "own", "own", "perf", "perf",
-    ]  # fmt: skip
-    assert [each.values.get("perf.derived.ipc") for each in published] == [
-        None, 2, None, 2, None, 2,
-    ]  # fmt: skip
-    since = [report.judged["web"].since for report in reports]
-    assert since[0] == since[1] == host.processes.booted_at("instance-1")
-    assert since[1] < since[2] == since[3] < since[4] == since[5]
-    assert published[4].metadata["since"] == since[4].isoformat()
-
-
-def test_an_instance_that_one_source_lacks_has_the_other(host: Host) -> None:
-    host.start("instance-2", 3, started=500)
-    nothing = Reading(0, 0, {}, {})
-    report = two(
-        host, FakeSource(nothing), FakeSource(ipc(0, 5), name="own")
-    ).look()
-    assert report.published["web"].metadata["source"] == "own"
-    assert list(report.guests) == ["web"]
-
-
-def test_a_source_that_fails_costs_the_others_nothing(
-    host: Host, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    first = FakeSource(
-        unavailable("it hangs"), unavailable("it hangs"), ipc(120, 5)
-    )
-    second = FakeSource(ipc(0, 5), name="own")
-    look = two(host, first, second).look
-    for _ in range(3):
-        assert look().published["web"].values[CYCLES] == 5
-    texts = [r.getMessage() for r in caplog.records]
-    assert texts == ["perf is not read: it hangs", "perf is read again"]
-
-
-def test_all_fail_with_the_words_of_the_first(host: Host) -> None:
-    first = FakeSource(unavailable("the first"))
-    second = FakeSource(unavailable("the second"), name="own")
-    with pytest.raises(SourceUnavailableError, match="the first"):
-        two(host, first, second).look()
+    return reading(at, {CYCLES: cycles, INSTRUCTIONS: 2 * cycles})

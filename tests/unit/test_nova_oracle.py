@@ -4,6 +4,7 @@
 Nova is imported without a guard: if it is missing, these tests fail.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -27,11 +28,9 @@ from ceilometer_perf.guest import (
     nova_metadata,
 )
 from tests.examples import times
-from tests.unit.nova_oracle import Nova, Verdict, ours
-
-Extras = dict[str, str]
-#: vCPUs, flavor, image, and [compute] cpu_shared_set.
-Case = tuple[int, Extras, Extras, str | None]
+from tests.unit import guest_rules
+from tests.unit.guest_rules import Case, Extras, Verdict
+from tests.unit.nova_oracle import Nova
 
 BOOLEANS = st.sampled_from(
     [*strutils.TRUE_STRINGS, *strutils.FALSE_STRINGS, "True", "FALSE", " on ",
@@ -46,6 +45,7 @@ SIZES = st.sampled_from(
 )
 
 
+@functools.cache
 def masks(vcpus: int) -> st.SearchStrategy[str]:
     """Mostly masks that name vCPUs, some that don't, some that are none."""
     number = st.integers(0, vcpus + 1).map(str)
@@ -73,6 +73,7 @@ def extras(
     ).map(dict)
 
 
+@functools.cache
 def flavors(vcpus: int, realtime: bool) -> st.SearchStrategy[Extras]:
     sometimes = {
         "hw:pmu": BOOLEANS,
@@ -101,6 +102,7 @@ def flavors(vcpus: int, realtime: bool) -> st.SearchStrategy[Extras]:
     )
 
 
+@functools.cache
 def images(vcpus: int, realtime: bool) -> st.SearchStrategy[Extras]:
     sometimes = {
         "hw_pmu": BOOLEANS,
@@ -132,11 +134,15 @@ def guests(draw: st.DrawFn, *, realtime: bool) -> Case:
 
 
 def agree(case: Case) -> Verdict:
-    vcpus, flavor, image, shared = case
-    theirs = Nova(vcpus, flavor, image, shared).verdict()
-    conf = guest.NovaConf(shared_cpus=cpus.parse(shared) if shared else None)
-    assert ours(vcpus, flavor, image, conf) == theirs
+    theirs = Nova(*case).verdict()
+    assert guest_rules.ours(case) == theirs
     return theirs
+
+
+@pytest.mark.parametrize("text", guest_rules.RULES)
+def test_the_table_is_novas(text: str) -> None:
+    found = Nova(*guest_rules.case(text)).verdict()
+    assert found == guest_rules.expected(text)
 
 
 def kind(verdict: Verdict) -> str:

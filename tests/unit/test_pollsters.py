@@ -51,7 +51,7 @@ def poll(
 
 def about(meter: Meter) -> dict[str, Any]:
     if meter.key in COUNTERS:
-        return {"source": "perf"}
+        return {"source": "libvirt"}
     banks = {"0": VALUES[meter.key], "4": 0}
     return {"source": "resctrl", "banks": banks}
 

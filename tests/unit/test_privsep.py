@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from oslo_config import cfg
 from oslo_privsep import daemon
+from oslo_privsep.priv_context import PrivContext
 
 from ceilometer_perf import privsep
 
@@ -17,7 +18,7 @@ class Starts:
         self.asked = 0
         self.refused = True
 
-    def __call__(self, call: Callable[..., None], *arguments: str) -> None:
+    def __call__(self, context: PrivContext, call: Callable[[], None]) -> None:
         self.asked += 1
         if self.refused:
             raise daemon.FailedToDropPrivileges("exited non-zero (1)")
@@ -33,7 +34,8 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> Starts:
 @pytest.fixture
 def helper() -> Iterator[privsep.Helper]:
     yield privsep.Helper("sudo privsep-helper")
-    cfg.CONF.clear_override("helper_command", privsep.SECTION)
+    for context in (privsep.context, privsep.counting):
+        cfg.CONF.clear_override("helper_command", context.cfg_section)
 
 
 def test_asked_again_after_a_pause(
@@ -57,8 +59,8 @@ def test_what_the_helper_itself_says_is_no_refusal(
 ) -> None:
     asked = []
 
-    def gone(call: Callable[..., None], *arguments: str) -> None:
-        asked.append(arguments)
+    def gone(context: PrivContext, call: Callable[[], None]) -> None:
+        asked.append(call)
         raise ProcessLookupError(3, "the instance is not running")
 
     monkeypatch.setattr(privsep, "_ask", gone)

@@ -182,6 +182,29 @@ def test_monitor_without_a_number(value: object) -> None:
     assert usage.banks[TOTAL] == {0: None}
 
 
+@pytest.mark.parametrize("missing", ["vcpus", "name"])
+def test_monitor_that_does_not_say_all(missing: str) -> None:
+    """It counts, under its number, and nobody knows for which vCPUs."""
+    monitor = "memory.bandwidth.monitor.0"
+    stats = {**STATS, f"{monitor}.name": "vcpus_0"}
+    del stats[f"{monitor}.{missing}"]
+    usage = libvirt_monitors.usage(1, stats)
+    assert usage is not None
+    name = "0" if missing == "name" else "vcpus_0"
+    assert usage.identity == ((1, name),)
+    assert usage.banks[TOTAL] == {0: 5}
+    covers = libvirt_monitors.covers(stats, frozenset({0}))
+    assert covers is (missing != "vcpus")
+
+
+def test_as_many_monitors_as_there_are_entries_is_possible() -> None:
+    """But not more: the number is not trusted with the time it costs."""
+    one = {"cpu.cache.monitor.count": 1}
+    assert libvirt_monitors.usage(1, one) is not None
+    with pytest.raises(ValueError, match=r"^cpu\.cache\.monitor\.count is 2$"):
+        libvirt_monitors.usage(1, {"cpu.cache.monitor.count": 2})
+
+
 def test_libvirt_is_not_asked_where_no_xml_has_a_monitor() -> None:
     libvirt, groups = Libvirt(), Groups()
     assert read(Choice(libvirt, groups), new={}) == {"new": "resctrl"}

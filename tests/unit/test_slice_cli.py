@@ -164,7 +164,7 @@ def test_cpus_that_nova_gives_to_others(slices: Slices) -> None:
 def test_no_slices(tmp_path: pathlib.Path) -> None:
     ran = run(Slices(tmp_path), "tree", "-f", "json")
     assert (ran.code, ran.out.strip()) == (0, "[]")
-    assert ran.err.endswith("has no [libvirt] slice_spec\n")
+    assert ran.err.endswith("nova.conf: no [libvirt] slice_spec\n")
 
 
 @pytest.mark.parametrize("command", ["tree", "validate", "render"])

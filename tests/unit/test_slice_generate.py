@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ceilometer_perf import guest
+from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.slices import generate, machine, spec, split
 from ceilometer_perf.slices.build import Builder
 from ceilometer_perf.slices.footprint import Pool
@@ -154,7 +155,7 @@ def test_no_rule_is_broken(tmp_path: pathlib.Path, builder: Builder) -> None:
     generate.write(
         generate.propose(EIGHT, plan, folder), folder, builder, EIGHT
     )
-    specs = spec.read(folder / "nova.conf")
+    specs = spec.read(NovaFiles((folder / "nova.conf",)))
     assert [s.conflict_parent for s in specs] == [None, "1of1_1", "1of1_1"]
     assert validate(specs, builder, EIGHT) == []
     assert sorted(path.name for path in folder.iterdir()) == [

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.slices.placement import providers, records
 from ceilometer_perf.slices.placement.choice import Chooser
 from ceilometer_perf.slices.placement.encoding import encode
@@ -269,10 +270,10 @@ def test_all_who_run_are_looked_at(host: Host) -> None:
 # Records
 
 
-def conf(folder: Path, state: Path | None = None) -> Path:
+def conf(folder: Path, state: Path | None = None) -> NovaFiles:
     path = folder / "nova.conf"
     path.write_text(f"[DEFAULT]\nstate_path = {state or folder}\n")
-    return path
+    return NovaFiles((path,))
 
 
 def test_records_are_kept(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ceilometer_perf import openstack
+from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.slices.placement import client, sync
 from ceilometer_perf.slices.placement.errors import PlacementError
 from tests.unit.placement_server import Answer, answering
@@ -45,7 +46,7 @@ ANSWERS = {
     "406": (Answer(406, detail("max 1.10")), "1.39"),
     "409": (Answer(409, detail("conflict")), "409"),
     "500": (Answer(500, detail("oh dear")), "oh dear"),
-    "500 with a page": (Answer(500, b"<p>" + b"x" * 10**6), "500"),
+    "500 with a page": (Answer(500, b"<p>" + b"x" * 10**5), "500"),
     "503": (Answer(503, b""), "503"),
     "not JSON": (Answer(200, b"<html>hello</html>"), "not a JSON object"),
     "bytes": (Answer(200, b"\xff\xfe\x00"), "not a JSON object"),
@@ -154,7 +155,7 @@ def test_settings_are_read_as_nova_reads_them(tmp_path: Path) -> None:
         "endpoint_override = http://127.0.0.1:1/placement\n"
         "region_name = r\nvalid_interfaces = admin\nconnect_retries = 3\n"
     )
-    ksa = client.connect(conf)._api.ksa
+    ksa = client.connect(NovaFiles((conf,)))._api.ksa
     assert ksa.endpoint_override == "http://127.0.0.1:1/placement"
     assert ksa.region_name == "r"
     assert ksa.interface == ["admin"]
@@ -167,12 +168,12 @@ def test_settings_are_read_as_nova_reads_them(tmp_path: Path) -> None:
 def test_the_host_has_a_name_of_its_own(tmp_path: Path) -> None:
     conf = tmp_path / "nova.conf"
     conf.write_text("")
-    assert client.host(conf) == socket.gethostname()
+    assert client.host(NovaFiles((conf,))) == socket.gethostname()
     conf.write_text("[DEFAULT]\nhost = compute-1\n")
-    assert client.host(conf) == "compute-1"
+    assert client.host(NovaFiles((conf,))) == "compute-1"
 
 
 def test_no_conf_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="nope") as caught:
-        client.connect(tmp_path / "nope")
+        client.connect(NovaFiles((tmp_path / "nope",)))
     assert not isinstance(caught.value, PlacementError)

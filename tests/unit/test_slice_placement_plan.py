@@ -4,13 +4,19 @@
 import dataclasses
 import uuid
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from ceilometer_perf.slices.placement import providers
-from ceilometer_perf.slices.placement.encoding import encode
+from ceilometer_perf.slices.placement.encoding import MARKER, encode
 from ceilometer_perf.slices.placement.errors import EncodingError
-from ceilometer_perf.slices.placement.plan import Plan, plan, unsettled
+from ceilometer_perf.slices.placement.plan import (
+    Plan,
+    Write,
+    plan,
+    unsettled,
+)
 from ceilometer_perf.slices.placement.providers import (
     Node,
     Present,
@@ -48,6 +54,13 @@ def snapshot(rows: list[Row], *, reserved: bool = False) -> Snapshot:
     )
 
 
+def with_c(there: Snapshot, **changes: Any) -> Snapshot:
+    """The provider of the slice c is otherwise."""
+    key = providers.provider_uuid(NODE, "c")
+    other = dataclasses.replace(there.present[key], **changes)
+    return dataclasses.replace(there, present={**there.present, key: other})
+
+
 EMPTY = Snapshot({}, frozenset(), frozenset())
 
 
@@ -66,6 +79,8 @@ def test_what_opens_comes_last() -> None:
     order = ["resource_classes", "traits", "resource_providers"]
     kinds = [write.path.split("/")[1] for write in writes]
     assert kinds == sorted(kinds, key=order.index)
+    vocabulary = [w for w in writes if w.path.split("/")[1] in order[:2]]
+    assert all((w.method, w.body) == ("PUT", None) for w in vocabulary)
     of_a = [w for w in writes if w.what.endswith("node_a")]
     assert [w.method for w in of_a] == ["POST", "PUT", "PUT"]
     assert of_a[-1].path.endswith("/inventories")
@@ -119,15 +134,47 @@ def test_a_slice_above_others_leaves_them_open() -> None:
 
 
 def test_a_half_made_provider_is_finished() -> None:
-    there = snapshot(PAIR)
-    key = providers.provider_uuid(NODE, "c")
-    half = dataclasses.replace(
-        there.present[key], inventories={}, traits=frozenset()
-    )
-    there = dataclasses.replace(there, present={**there.present, key: half})
+    there = with_c(snapshot(PAIR), inventories={}, traits=frozenset())
     assert told(plan(NODE, wanted(PAIR), there, ())) == [
         "set the traits of node_c",
         "offer 1 of 1 CUSTOM_C at node_c",
+    ]
+
+
+@pytest.mark.parametrize("change", [{"name": "c"}, {"parent": "elsewhere"}])
+def test_a_provider_gets_its_name_and_place_back(
+    change: dict[str, str],
+) -> None:
+    there = with_c(snapshot(PAIR), **change)
+    (write,) = plan(NODE, wanted(PAIR), there, ()).writes
+    key = providers.provider_uuid(NODE, "c")
+    assert write == Write(
+        "PUT",
+        f"/resource_providers/{key}",
+        {"name": "node_c", "parent_provider_uuid": NODE.uuid},
+        f"rename {change.get('name', 'node_c')} to node_c, below node",
+    )
+
+
+def test_traits_of_others_stay_and_ours_are_replaced() -> None:
+    key = providers.provider_uuid(NODE, "c")
+    right = wanted(PAIR)[key].traits
+    foreign = {*right, "HW_CPU_X86_VMX"}
+    there = with_c(snapshot(PAIR), traits=frozenset(foreign))
+    assert plan(NODE, wanted(PAIR), there, ()).writes == []
+    old = frozenset({*foreign, "CUSTOM_SLICE_SHAPE_OLD"})
+    writes = plan(NODE, wanted(PAIR), with_c(there, traits=old), ()).writes
+    assert [w.body for w in writes] == [{"traits": sorted(foreign)}]
+
+
+def test_what_is_closed_and_stays_so_is_written_once() -> None:
+    """Its shape is another, and while node_a is kept, it may not open."""
+    there = with_c(snapshot(PAIR), traits=frozenset({MARKER}))
+    kept = providers.provider_uuid(NODE, "a")
+    assert told(plan(NODE, wanted(PAIR), there, {kept})) == [
+        "reserve all of node_a",
+        "reserve all of node_c",
+        "set the traits of node_c",
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ceilometer_perf.guest.errors import NovaRefusal
+from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.slices import spec
 from ceilometer_perf.slices.errors import SpecError
 
@@ -43,7 +44,7 @@ class Conf:
 
     def refusal(self) -> str:
         with pytest.raises(SpecError) as caught:
-            spec.read(self.path)
+            spec.read(NovaFiles((self.path,)))
         message = str(caught.value)
         assert "\n" not in message
         assert len(message) < 600
@@ -59,7 +60,7 @@ def test_entries(conf: Conf, tmp_path: pathlib.Path) -> None:
     conf.add(**WHOLE).add(**HALF).add(
         **{**HALF, "name": "other"}, template_file=str(tmp_path / "f.xml")
     )
-    assert spec.read(conf.path) == (
+    assert spec.read(NovaFiles((conf.path,))) == (
         spec.SliceSpec("whole", "CUSTOM_SLICE_8", str(tmp_path / "a.xml")),
         spec.SliceSpec(
             "half", "CUSTOM_SLICE_4", str(tmp_path / "b.xml"), "whole"
@@ -72,12 +73,15 @@ def test_entries(conf: Conf, tmp_path: pathlib.Path) -> None:
 
 def test_a_part_may_come_before_its_whole(conf: Conf) -> None:
     conf.add(**HALF).add(**WHOLE)
-    assert [s.name for s in spec.read(conf.path)] == ["half", "whole"]
+    assert [s.name for s in spec.read(NovaFiles((conf.path,)))] == [
+        "half",
+        "whole",
+    ]
 
 
 def test_none(tmp_path: pathlib.Path) -> None:
     (tmp_path / "nova.conf").write_text("[DEFAULT]\n")
-    assert spec.read(tmp_path / "nova.conf") == ()
+    assert spec.read(NovaFiles((tmp_path / "nova.conf",))) == ()
 
 
 def test_a_relative_path_of_the_file(
@@ -85,13 +89,13 @@ def test_a_relative_path_of_the_file(
 ) -> None:
     conf.add(**WHOLE)
     monkeypatch.chdir(tmp_path)
-    (found,) = spec.read("nova.conf")
+    (found,) = spec.read(NovaFiles((pathlib.Path("nova.conf"),)))
     assert found.template_file == str(tmp_path / "a.xml")
 
 
 def test_no_file(tmp_path: pathlib.Path) -> None:
     with pytest.raises(NovaRefusal, match=r"nova\.conf"):
-        spec.read(tmp_path / "nova.conf")
+        spec.read(NovaFiles((tmp_path / "nova.conf",)))
 
 
 @pytest.mark.parametrize(

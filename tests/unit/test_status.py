@@ -23,7 +23,9 @@ from tests.unit.shell import run
 
 __all__ = ["host"]
 
-KEYS = {"id", "name", "state", "realtime", "coverage", "verdicts"}
+KEYS = {
+    "id", "name", "state", "realtime", "source", "coverage", "verdicts",
+}  # fmt: skip
 
 
 def shown(
@@ -75,6 +77,18 @@ def test_what_the_xml_and_the_host_lack(host: ComputeHost) -> None:
     assert "nova.conf" in found["perf.sw.page_faults"]["remedy"]
     assert found["perf.hw.cpu_cycles"]["verdict"] == "host_lacks"
     assert found["perf.hw.cpu_cycles"]["reason"]
+
+
+def test_an_event_enabled_live_before_it_looked(host: ComputeHost) -> None:
+    web = domain("web", ["task_clock", "page_faults", "cpu_cycles"])
+    web.definition = domain("web", ["task_clock"]).XMLDesc(0)
+    host.has(web)
+    found = shown(host, code=1)["web"]["verdicts"]
+    late = {n for n, v in found.items() if v["verdict"] == "detached"}
+    assert late == {"perf.sw.page_faults", "perf.hw.cpu_cycles"}
+    assert "its definition does not" in found["perf.hw.cpu_cycles"]["reason"]
+    assert "live migrate" in found["perf.hw.cpu_cycles"]["remedy"]
+    assert found["perf.sw.task_clock"]["verdict"] == "ok"
 
 
 def test_unread_instances(host: ComputeHost) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ceilometer_perf.counters import trust, verdicts
+from ceilometer_perf.counters import coverage, verdicts
 from ceilometer_perf.counters.trust import Evidence, Gate, Judged, Policy
 from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.host.processes import Process
@@ -163,7 +163,9 @@ def test_agent_started_after_the_event_was_enabled_live() -> None:
     judged = world.judge(Gate(Policy()))
     assert verdict_of(judged) == {Verdict.DETACHED}
     assert "saw 0.1%" in judged.judgements[CYCLES].reason
-    assert "hard reboot" in judged.judgements[CYCLES].remedy
+    remedy = judged.judgements[CYCLES].remedy
+    assert "hard reboot" in remedy
+    assert "live migrate" in remedy
 
 
 def test_event_enabled_live_is_detached_alone() -> None:
@@ -195,6 +197,38 @@ def test_a_clock_enabled_live_is_no_witness_against_others() -> None:
             CLOCK: verdicts.ENABLED_LIVE,
         }
         assert judged.coverage == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("late", [CYCLES, CLOCK])
+def test_what_the_definition_lacks_was_enabled_live(late: str) -> None:
+    """Before the agent looked for the first time."""
+    others = {CYCLES, CLOCK, "perf.cpu_clock"} - {late}
+    world = World(events=tuple(others))
+    world.run(60)
+    world.open_anew(late)
+    world.run(60)
+    gate = Gate(Policy())
+    for _ in range(3):
+        world.run(60)
+        judged = world.judge(gate, undefined=frozenset({late}))
+        assert judged.judgements == {
+            late: verdicts.UNDEFINED,
+            **dict.fromkeys(others, verdicts.OK),
+        }
+    world.reboot()
+    world.run(60)
+    judged = world.judge(gate)
+    assert set(judged.judgements.values()) == {verdicts.OK}
+
+
+def test_what_the_definition_lost_while_it_was_watched() -> None:
+    """That is for the next boot."""
+    world, gate = World(), Gate(Policy())
+    world.run(60)
+    world.judge(gate)
+    world.run(60)
+    judged = world.judge(gate, undefined=frozenset({CYCLES}))
+    assert set(judged.judgements.values()) == {verdicts.OK}
 
 
 def test_the_only_clock_enabled_live_is_no_witness_either() -> None:
@@ -706,7 +740,7 @@ def test_each_thread_that_has_a_cpu_may_have_run_on(
     threads: int, cpus: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half a second late: 2 s of CPU time, 5 % of 40."""
-    monkeypatch.setattr(trust, "_CPUS", cpus)
+    monkeypatch.setattr(coverage, "_CPUS", cpus)
     for used, known in (30, False), (60, True):
         world = World()
         world.run(used)

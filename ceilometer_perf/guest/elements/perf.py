@@ -14,9 +14,9 @@ from ceilometer_perf.guest.requirements import Requirements
 Events = tuple[str, ...]
 
 
-def enabled(document: str | bytes) -> tuple[str, ...]:
+def enabled(root: xml.Element) -> tuple[str, ...]:
     """The events that a domain has turned on."""
-    found = xml.parse(document).iterfind("perf/event[@enabled='yes']")
+    found = root.iterfind("perf/event[@enabled='yes']")
     return tuple(event.get("name", "") for event in found)
 
 

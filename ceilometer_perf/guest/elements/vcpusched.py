@@ -16,11 +16,11 @@ from ceilometer_perf.guest.requirements import Requirements
 REALTIME_SCHEDULERS = ("fifo", "rr")
 
 
-def is_realtime(document: str | bytes) -> bool:
+def is_realtime(root: xml.Element) -> bool:
     """Whether a domain has a vCPU under a realtime scheduler."""
     return any(
         sched.get("scheduler") in REALTIME_SCHEDULERS
-        for sched in xml.parse(document).iterfind("cputune/vcpusched")
+        for sched in root.iterfind("cputune/vcpusched")
     )
 
 

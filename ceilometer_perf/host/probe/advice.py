@@ -15,6 +15,10 @@ from ceilometer_perf.host.probe.trials import Trial
 
 WIDTH = 79  # characters of a comment
 
+#: Of what the kernel itself knows; Debian and Ubuntu have levels above it, at
+#: which only CAP_SYS_ADMIN counts.
+MOST_PARANOID = 2
+
 
 def left_out(report: Probed) -> Mapping[str, str]:
     """The events that nova.conf should not name, and why."""
@@ -79,6 +83,12 @@ def notes(report: Probed) -> Iterator[str]:
         yield (
             "the number of free hardware counters was not measured: run as "
             "root"
+        )
+    paranoid = report.machine.paranoid
+    if paranoid is not None and paranoid > MOST_PARANOID:
+        yield (
+            f"perf_event_paranoid is {paranoid}: above {MOST_PARANOID}, "
+            "CAP_PERFMON does not let the agent's helper count"
         )
     yield from _crowd(report)
 

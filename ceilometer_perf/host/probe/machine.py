@@ -35,6 +35,8 @@ class Machine:
     paranoid: int | None
     #: PMUs that count what the CPUs execute.
     pmus: tuple[str, ...]
+    #: KVM takes the PMU from the host while a guest with one runs.
+    mediated_pmu: bool
     #: The perf event type of intel_cqm, on kernels older than 4.14.
     cqm_type: int | None
     #: It keeps one counter of each CPU for itself.
@@ -49,6 +51,7 @@ def read(root: Path = Path("/")) -> Machine:
         kernel=_text(kernel / "osrelease"),
         paranoid=_number(kernel / "perf_event_paranoid"),
         pmus=_pmus(root / "sys"),
+        mediated_pmu=_mediated_pmu(root / "sys"),
         cqm_type=cqm_type(root / "sys"),
         nmi_watchdog=_text(kernel / "nmi_watchdog") == "1",
         resctrl=_resctrl(root),
@@ -72,6 +75,13 @@ def _pmus(sys_dir: Path) -> tuple[str, ...]:
             if _text(path) == CPU_PMU or (path.parent / "cpus").exists()
         )
     )
+
+
+def _mediated_pmu(sys_dir: Path) -> bool:
+    switches = (sys_dir / "module").glob(
+        "kvm_*/parameters/enable_mediated_pmu"
+    )
+    return any(_text(path) in {"Y", "1"} for path in switches)
 
 
 def _resctrl(root: Path) -> ResctrlState:

@@ -2,7 +2,6 @@
 """Placement over HTTP, as ``[placement]`` of nova.conf says."""
 
 import contextlib
-import pathlib
 import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from oslo_config import cfg
 
 from ceilometer_perf import openstack
 from ceilometer_perf.guest import nova_conf
+from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.slices.placement import answers
 from ceilometer_perf.slices.placement.errors import (
     ConflictError,
@@ -45,20 +45,23 @@ _ERRORS: Mapping[int | None, type[PlacementError]] = {
 }
 
 
-def host(path: str | pathlib.Path) -> str:
+def host(where: NovaFiles) -> str:
     """``[DEFAULT] host``, which is the host's name unless set."""
-    with nova_conf.opened(path, {"DEFAULT": HOST_OPTS}) as conf:
+    with nova_conf.opened(where, {"DEFAULT": HOST_OPTS}) as conf:
         return str(conf.DEFAULT.host or socket.gethostname())
 
 
-def connect(path: str | pathlib.Path) -> "Client":
+def connect(where: NovaFiles) -> "Client":
     """A client; nothing is sent yet.
 
     :raises NovaRefusal: nova.conf can't be read.
     :raises PlacementError: ``[placement]`` leads nowhere.
     """
     opts = openstack.opts(SERVICE, *INTERFACES)
-    with nova_conf.opened(path, {GROUP: opts}) as conf, _refusals(f"{path}: "):
+    with (
+        nova_conf.opened(where, {GROUP: opts}) as conf,
+        _refusals(f"{where}: "),
+    ):
         return Client(
             openstack.connect(
                 conf,

@@ -16,6 +16,7 @@ from oslo_config import cfg
 
 from ceilometer_perf import files
 from ceilometer_perf.guest import nova_conf
+from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.slices.placement.errors import ChoiceError
 
 #: Nova's own default is where its code is; distributions set this.
@@ -57,10 +58,10 @@ class Records:
 
 
 @contextlib.contextmanager
-def locked(conf: str | pathlib.Path, node_uuid: str) -> Iterator[Records]:
+def locked(where: NovaFiles, node_uuid: str) -> Iterator[Records]:
     """The records of a node, for one at a time."""
-    with nova_conf.opened(conf, {"DEFAULT": OPTS}) as opened:
-        folder = pathlib.Path(opened.DEFAULT.state_path) / FOLDER
+    with nova_conf.opened(where, {"DEFAULT": OPTS}) as conf:
+        folder = pathlib.Path(conf.DEFAULT.state_path) / FOLDER
     try:
         folder.mkdir(exist_ok=True)
         with lockutils.lock(

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate for counters that the agent's own helper counts.
+
+They are opened on every thread that there is, and inherited by those that
+start later. So the time in which they were enabled must be the CPU time of
+the process, whatever it is that they count. Where it is less, threads were
+missed; where it is more, some are counted twice.
+"""
+
+import time
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ceilometer_perf.counters import verdicts
+from ceilometer_perf.counters.coverage import Measure, Point
+from ceilometer_perf.counters.trust import Judged, Policy
+from ceilometer_perf.counters.verdicts import Judgement
+from ceilometer_perf.host.counting import Count
+from ceilometer_perf.host.processes import Process
+from ceilometer_perf.reading import utc_now
+
+#: The largest coverage that a measuring error explains.
+MAX_COVERAGE = 1.1
+
+
+@dataclass(slots=True)
+class _Life:
+    """Of the counters of one process, from their opening on."""
+
+    opened: int
+    since: datetime
+    measure: Measure
+    #: As in the reading with which each event was published last.
+    enabled: list[int]
+    running: list[int]
+    coverage: float | None = None
+
+    def shares(self, count: Count) -> list[float]:
+        """Of the time since then, in which each event was on a counter."""
+        if count.enabled == count.running and self.enabled == self.running:
+            return [1.0] * len(count.enabled)
+        return [
+            (running - was_running) / (enabled - was_enabled)
+            if enabled > was_enabled
+            else 1.0
+            for enabled, was_enabled, running, was_running in zip(
+                count.enabled, self.enabled, count.running, self.running,
+                strict=True,
+            )
+        ]  # fmt: skip
+
+
+class OwnGate:
+    """Remembers instances from cycle to cycle. Not safe for threads."""
+
+    def __init__(self, policy: Policy, keys: Sequence[str]) -> None:
+        """``keys``: of the events, in the order of their counts."""
+        self._policy = policy
+        self._keys = keys
+        self._lives: dict[str, _Life] = {}
+
+    def judge(
+        self, uuid: str, count: Count, process: Process, late: float
+    ) -> Judged:
+        """Judge every counter of one instance.
+
+        ``process`` was read after the counters, ``late`` seconds after at
+        most.
+        """
+        # The reading in which they are opened may be long in coming, as the
+        # helper has to be started.
+        late = min(late, _age(count.opened))
+        now = Point.seen(max(count.enabled), process, late)
+        life = self._lives.get(uuid)
+        if life is None or life.opened != count.opened:
+            life = self._lives[uuid] = _begun(count, now)
+            whole = verdicts.NEW
+        else:
+            whole = self._whole(life, now)
+        shares = life.shares(count)
+        judgements = [whole] * len(shares)
+        if whole is verdicts.OK:
+            judgements = [self._of_share(share) for share in shares]
+        return Judged(
+            judgements=dict(zip(self._keys, judgements, strict=True)),
+            coverage=life.coverage,
+            since=life.since,
+            share=min(_published(life, count, shares, judgements), default=1),
+        )
+
+    def is_wrong(self, uuid: str) -> bool:
+        """Whether the counters have to be opened again."""
+        life = self._lives.get(uuid)
+        return life is not None and self._wrong(life)
+
+    def forget_all_but(self, uuids: Container[str]) -> None:
+        """Forget instances that are not counted any more."""
+        self._lives = {u: v for u, v in self._lives.items() if u in uuids}
+
+    def _whole(self, life: _Life, now: Point) -> Judgement:
+        """Of all counters of an instance."""
+        floor = self._policy.coverage_floor * 1e9
+        coverage = life.measure.coverage(now, floor)
+        life.coverage = life.coverage if coverage is None else coverage
+        if life.coverage is None and self._policy.withhold_in_doubt:
+            return verdicts.UNMEASURED
+        if life.coverage is not None and self._wrong(life):
+            return verdicts.miscounted(life.coverage)
+        return verdicts.OK
+
+    def _wrong(self, life: _Life) -> bool:
+        least = self._policy.min_coverage
+        return life.coverage is not None and not (
+            least <= life.coverage <= MAX_COVERAGE
+        )
+
+    def _of_share(self, share: float) -> Judgement:
+        if share < self._policy.min_running:
+            return verdicts.took_turns(share)
+        return verdicts.OK
+
+
+def _begun(count: Count, now: Point) -> _Life:
+    return _Life(
+        opened=count.opened,
+        since=utc_now() - timedelta(seconds=_age(count.opened)),
+        measure=Measure(now, now),
+        enabled=count.enabled,
+        running=count.running,
+    )
+
+
+def _age(opened: int) -> float:
+    """Seconds since then, which is in ns of CLOCK_BOOTTIME."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - opened / 1e9
+
+
+def _published(
+    life: _Life, count: Count, shares: list[float], judgements: list[Judgement]
+) -> Iterator[float]:
+    """The shares of the published events, which are remembered as such."""
+    for number, judgement in enumerate(judgements):
+        if judgement is verdicts.OK:
+            life.enabled[number] = count.enabled[number]
+            life.running[number] = count.running[number]
+            yield shares[number]

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The perf events of one process, counted from now on."""
+
+import errno
+import operator
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+
+from ceilometer_perf.events import TYPES, Event
+from ceilometer_perf.host.perf_event import open_event
+from ceilometer_perf.host.perf_groups import Group, layouts
+
+#: A thread may start while the others are being opened.
+_TRIES = 20
+
+#: What one event may be refused for, while others count.
+LACKING = frozenset(
+    {errno.ENOENT, errno.ENODEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EBUSY}
+)
+#: In the place of an error number: the caller left it out.
+NOT_WANTED = errno.ENODATA
+
+#: The kernel's answer to more events in a group than there are counters.
+_TOO_MANY = frozenset({errno.EINVAL, errno.ENOSPC})
+
+
+class Counted:
+    """Open until :meth:`close`."""
+
+    def __init__(
+        self,
+        threads: Callable[[], set[int]],
+        events: Sequence[Event],
+        layout: int = 0,
+        *,
+        hardware: bool = True,
+    ) -> None:
+        """``threads``: of the process; ``layout``: the first one to try.
+
+        ``hardware``: whether to count hardware events too.
+
+        :raises OSError: ESRCH when the process has ended, EAGAIN when it
+            starts threads all the time, and those of perf_event_open(2).
+        """
+        lacking = {e: missing(e, hardware=hardware) for e in events}
+        usable = [event for event, number in lacking.items() if not number]
+        self._stack = ExitStack()
+        self._groups: list[Group] = []
+        #: Which of the layouts it got.
+        self.layout = layout
+        last = len(layouts(usable)) - 1
+        while not self._fits(threads, usable, whole=self.layout == last):
+            self.layout += 1
+        #: In ns of CLOCK_BOOTTIME.
+        self.opened = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self._missing = [0, *(-number for number in lacking.values())]
+        self._pick = operator.itemgetter(*self._places(events))
+
+    def read(self) -> tuple[int, ...]:
+        """Three numbers for each event: count, ns enabled, ns running.
+
+        The count is a negative error number where it can't be counted.
+
+        :raises ChildProcessError: see :meth:`.Group.read`.
+        """
+        numbers = self._missing.copy()
+        for group in self._groups:
+            numbers += group.read()
+        picked: tuple[int, ...] = self._pick(numbers)
+        return picked
+
+    def _places(self, events: Sequence[Event]) -> Iterator[int]:
+        """Where :meth:`read` finds its numbers."""
+        begin = len(self._missing)
+        places = {}
+        for group in self._groups:
+            for number, event in enumerate(group.events):
+                places[event] = (begin + 2 + number, begin, begin + 1)
+            begin += 2 + len(group.events)
+        for number, event in enumerate(events, start=1):
+            yield from places.get(event, (number, 0, 0))
+
+    def close(self) -> None:
+        """Stop counting."""
+        self._stack.close()
+
+    def _fits(
+        self, threads: Callable[[], set[int]], events: Sequence[Event], *,
+        whole: bool,
+    ) -> bool:  # fmt: skip
+        """Whether the events could be opened in this layout.
+
+        ``whole``: there is no other, so what is wrong is not their number.
+        """
+        try:
+            self._open(threads, layouts(events)[self.layout])
+        except OSError as exc:
+            self.close()
+            if whole or exc.errno not in _TOO_MANY:
+                raise
+            return False
+        return True
+
+    def _open(
+        self,
+        threads: Callable[[], set[int]],
+        layout: Sequence[Sequence[Event]],
+    ) -> None:
+        """Open all on all threads that there are.
+
+        One that starts in the meantime has inherited from its creator, or has
+        not: begin again. Those that start later have.
+        """
+        for _ in range(_TRIES):
+            found = threads()
+            self._groups = [
+                Group(events, found, self._stack) for events in layout
+            ]
+            if threads() <= found:
+                return
+            self.close()
+        raise BlockingIOError(errno.EAGAIN, "threads start all the time")
+
+
+def missing(event: Event, *, hardware: bool = True) -> int:
+    """The error number if it can't be counted, on this thread either.
+
+    :raises OSError: nothing can be.
+    """
+    if event.kind == "hardware" and not hardware:
+        return NOT_WANTED
+    try:
+        os.close(open_event((TYPES[event.kind], event.config)))
+    except OSError as exc:
+        if exc.errno not in LACKING:
+            raise
+        return exc.errno or errno.EIO
+    return 0

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Count perf events of instances ourselves: the part that needs CAP_PERFMON.
+
+Unlike libvirt's, these counters are opened on every thread that there is, and
+so may be opened at any time. They stay open here and end with this process.
+The caller is not trusted: see :mod:`.qemus`.
+"""
+
+import contextlib
+import errno
+import functools
+import resource
+import threading
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ceilometer_perf.events import EVENTS, TYPES, Event
+from ceilometer_perf.host import processes
+from ceilometer_perf.host.counted import Counted, missing
+from ceilometer_perf.host.qemus import Qemus, checked
+
+
+class Wanted(NamedTuple):
+    """An instance to count, as the caller knows it."""
+
+    #: Its domain's.
+    name: str
+    uuid: str
+    #: Of its process; the latter in clock ticks.
+    pid: int
+    started: int
+    #: Hardware events too, or only software events.
+    hardware: bool
+    #: Another number has the counters opened again.
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What was counted of one instance, or why nothing was.
+
+    ``error`` is an error number, or 0. ``opened`` is when counting began, in
+    ns of CLOCK_BOOTTIME. The others have a number for each event: ``enabled``
+    and ``running`` are the ns that its threads were on a CPU, and those of
+    them in which the event was on a counter; a negative one in ``counts`` is
+    the error number of an event that can't be counted.
+    """
+
+    error: int
+    opened: int
+    counts: list[int]
+    enabled: list[int]
+    running: list[int]
+
+
+_TRIES = 3
+_HEAD, _EACH = 2, 3  # numbers: error and opened; count, enabled, running
+
+
+class Counting:
+    """The counters of all instances. Safe to call from several threads."""
+
+    def __init__(self, run: Path, proc: Path = Path("/proc")) -> None:
+        """``run``: where libvirt's PID files are."""
+        self._qemus = Qemus(run, proc)
+        self._proc = proc
+        self._open: dict[Wanted, Counted] = {}
+        self._layout = 0
+        self._lock = threading.Lock()
+        _raise_file_limit()
+
+    def read(self, wanted: Sequence[Wanted], events: Sequence[str]) -> bytes:
+        """Count these instances from now on, and no others.
+
+        The answer is for :func:`decoded`.
+
+        :raises ValueError: there is no such event.
+        """
+        asked = [_event(name) for name in events]
+        with self._lock:
+            for gone in self._open.keys() - set(wanted):
+                self._close(gone)
+            answer = array("q")
+            for each in wanted:
+                answer.extend(self._row(each, asked))
+            return answer.tobytes()
+
+    def try_events(self, events: Sequence[str]) -> list[int]:
+        """Of each event the error number if it can't be counted here, or 0.
+
+        Tried on a thread of this process: no instance is needed.
+
+        :raises OSError: none can be, as EACCES or ENOSYS.
+        :raises ValueError: there is no such event.
+        """
+        return [missing(_event(name)) for name in events]
+
+    def _row(self, wanted: Wanted, events: Sequence[Event]) -> list[int]:
+        try:
+            counted, numbers = self._count(wanted, events)
+        except OSError as exc:
+            return [exc.errno or errno.EIO] + [0] * (1 + _EACH * len(events))
+        except ValueError:
+            return [errno.EINVAL] + [0] * (1 + _EACH * len(events))
+        return [0, counted.opened, *numbers]
+
+    def _count(
+        self, wanted: Wanted, events: Sequence[Event]
+    ) -> tuple[Counted, tuple[int, ...]]:
+        """The counters, opened if they are not or can't be read any more."""
+        for _ in range(_TRIES):
+            counted = self._open.get(wanted) or self._opened(wanted, events)
+            with contextlib.suppress(ChildProcessError):
+                numbers = counted.read()
+                if not self._take_turns(counted, numbers):
+                    return counted, numbers
+            self._close(wanted)
+        raise BlockingIOError(errno.EAGAIN, "threads start all the time")
+
+    def _take_turns(self, counted: Counted, numbers: tuple[int, ...]) -> bool:
+        """Whether all are in one group, and it does not always count.
+
+        Then smaller ones count more, here and for whoever comes next.
+        """
+        turns = counted.layout == 0 and numbers[1::_EACH] != numbers[2::_EACH]
+        self._layout = max(self._layout, int(turns))
+        return turns
+
+    def _opened(self, wanted: Wanted, events: Sequence[Event]) -> Counted:
+        pid = self._qemus.pid(wanted.name, checked(wanted.uuid))
+        process = processes.read(self._proc, pid)
+        if process is None or process.identity != wanted[2:4]:
+            raise ProcessLookupError(errno.ESRCH, "it is another process")
+        counted = Counted(
+            functools.partial(self._qemus.threads, pid),
+            events,
+            self._layout,
+            hardware=wanted.hardware,
+        )
+        self._open[wanted] = counted
+        return counted
+
+    def _close(self, wanted: Wanted) -> None:
+        self._open.pop(wanted).close()
+
+
+def decoded(answer: bytes, events: int) -> Iterator[Count]:
+    """One for each instance that :meth:`Counting.read` was asked for."""
+    numbers = array("q", answer).tolist()
+    width = _HEAD + _EACH * events
+    for row in range(0, len(numbers), width):
+        counts, enabled, running = (
+            numbers[row + _HEAD + column : row + width : _EACH]
+            for column in range(_EACH)
+        )
+        error, opened = numbers[row : row + _HEAD]
+        yield Count(error, opened, counts, enabled, running)
+
+
+def _event(name: str) -> Event:
+    event = EVENTS.get(name)
+    if event is None or event.kind not in TYPES:
+        raise ValueError(f"not an event: {name!r}")
+    return event
+
+
+def _raise_file_limit() -> None:
+    """As far as it may be: each event is open on each thread."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Groups of perf events on every thread of a process, and their sums.
+
+A group counts as one: the kernel puts all of its events on counters, or none.
+New threads inherit it from the thread that starts them (perf_event_open(2)).
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
+
+from ceilometer_perf.events import EVENTS, TYPES, Event
+from ceilometer_perf.host.perf_event import (
+    GROUP_TIMES,
+    INHERIT,
+    INHERIT_THREAD,
+    open_event,
+)
+
+Layout = tuple[tuple[Event, ...], ...]
+"""The groups that events are counted in."""
+
+#: Those whose ratio matters count at the same time or not at all.
+_PAIRS = (
+    ("cpu_cycles", "instructions"),
+    ("cache_references", "cache_misses"),
+    ("branch_instructions", "branch_misses"),
+)
+
+_BYTES = 8
+# Of a group's reading, before the counts: how many, time enabled, running.
+_ENABLED, _RUNNING, _COUNTS = 1, 2, 3
+
+
+def layouts(events: Sequence[Event]) -> tuple[Layout, ...]:
+    """From one group for all to as many as need the fewest counters each.
+
+    The more groups there are, the more does reading cost. Software events
+    need no counter, and are exact in a group without hardware events.
+    """
+    hardware = [each for each in events if each.kind == "hardware"]
+    software = tuple(each for each in events if each.kind == "software")
+    pairs = [
+        tuple(EVENTS[name] for name in pair if EVENTS[name] in hardware)
+        for pair in _PAIRS
+    ]
+    paired = {event for pair in pairs for event in pair}
+    alone = [(event,) for event in hardware if event not in paired]
+    choices: tuple[Iterable[tuple[Event, ...]], ...] = (
+        [(*hardware, *software)],
+        [software, *pairs, *alone],
+        [software, *((event,) for event in hardware)],
+    )
+    return tuple(tuple(filter(None, choice)) for choice in choices)
+
+
+class Group:
+    """One group on every thread; closes with ``stack``."""
+
+    def __init__(
+        self, events: Sequence[Event], threads: Iterable[int], stack: ExitStack
+    ) -> None:
+        """Open it.
+
+        :raises OSError: of perf_event_open(2), but for threads that have
+            ended.
+        """
+        self.events = events
+        self._leaders: list[int] = []
+        for thread in threads:
+            with suppress(ProcessLookupError):
+                self._leaders.append(_open(events, thread, stack))
+        self._width = _COUNTS + len(events)
+        self._size = self._width * _BYTES
+        buffer = bytearray(len(self._leaders) * self._size)
+        self._numbers = memoryview(buffer).cast("Q")
+        self._rows = [
+            [memoryview(buffer)[start : start + self._size]]
+            for start in range(0, len(buffer), self._size)
+        ]
+        # What each thread had counted when it was scaled last, and what
+        # scaling has added to the sums; where it never shared counters,
+        # nothing.
+        self._before = memoryview(bytearray(len(buffer))).cast("Q")
+        self._added = [0.0] * len(events)
+        self._scaled = False
+
+    def read(self) -> list[int]:
+        """The ns enabled and running, and the count of each event.
+
+        Of all threads since the opening. Counts are scaled where the event
+        was not always on a counter, and never fall.
+
+        :raises ChildProcessError: a thread started while the group was being
+            opened, and the kernel can't add it up.
+        """
+        for leader, row in zip(self._leaders, self._rows, strict=True):
+            if os.readv(leader, row) != self._size:
+                raise ChildProcessError(f"{self.events}: not a whole group")
+        numbers = self._numbers.tolist()
+        sums = [
+            sum(numbers[column :: self._width])
+            for column in range(_ENABLED, self._width)
+        ]
+        enabled, running, *counts = sums
+        if running < enabled:
+            self._scale()
+        if self._scaled:
+            sums[2:] = map(int.__add__, counts, map(round, self._added))
+        return sums
+
+    def _scale(self) -> None:
+        """Add what was missed since each thread's last reading.
+
+        Growth is scaled and not the totals, which would fall whenever an
+        event is on a counter for a larger share than before.
+        """
+        self._scaled = True
+        now, before = self._numbers, self._before
+        for row in range(0, len(now), self._width):
+            running = now[row + _RUNNING] - before[row + _RUNNING]
+            if not running:
+                continue  # what it counts next stands for this time too
+            enabled = now[row + _ENABLED] - before[row + _ENABLED]
+            for number in range(len(self.events)):
+                column = row + _COUNTS + number
+                grown = now[column] - before[column]
+                self._added[number] += grown * (enabled / running - 1)
+            end = row + self._width
+            before[row:end] = now[row:end]
+
+
+def _open(events: Sequence[Event], thread: int, stack: ExitStack) -> int:
+    """The leader of a group on one thread."""
+    leader = -1
+    for event in events:
+        handle = open_event(
+            (TYPES[event.kind], event.config),
+            INHERIT | INHERIT_THREAD,
+            thread=thread,
+            leader=leader,
+            read_format=GROUP_TIMES,
+        )
+        stack.callback(os.close, handle)
+        leader = handle if leader < 0 else leader
+    return leader

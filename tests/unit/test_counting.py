@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The helper's counting, with a kernel that is made up."""
+
+import contextlib
+import errno
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ceilometer_perf.events import EVENTS
+from ceilometer_perf.host import counted, perf_groups
+from ceilometer_perf.host.counted import NOT_WANTED, Counted
+from ceilometer_perf.host.counting import Count, Counting, Wanted, decoded
+from ceilometer_perf.host.perf_event import (
+    GROUP_TIMES,
+    INHERIT,
+    INHERIT_THREAD,
+)
+from ceilometer_perf.host.perf_groups import layouts
+from tests.unit.test_processes import Host
+
+UUID = "11111111-2222-3333-4444-555555555555"
+CYCLES = EVENTS["cpu_cycles"]
+CLOCK = EVENTS["task_clock"]
+NAMES = ("cpu_cycles", "instructions", "task_clock")
+DEFAULT = [
+    EVENTS[name]
+    for name in (
+        "cpu_cycles", "instructions", "cache_references", "cache_misses",
+        "branch_instructions", "branch_misses", "task_clock", "page_faults",
+    )
+]  # fmt: skip
+
+
+class FakeKernel:
+    """Events by their handle; a leader's reading is set by the test."""
+
+    def __init__(self) -> None:
+        self.handles: dict[int, tuple[int, int, int]] = {}
+        #: Error numbers, by thread (0: the helper's), and by event.
+        self.refused: dict[int, int] = {}
+        self.lacks: dict[int, int] = {}
+        self.most = 99  # events in a group
+        #: (enabled, running, each count) by thread, or an error number.
+        self.readings: dict[int, tuple[int, ...] | int] = {}
+        self.opened = 1_000_000
+
+    def open_event(
+        self, event: tuple[int, int], flags: int = 0, *, thread: int = 0,
+        leader: int = -1, read_format: int = 0,
+    ) -> int:  # fmt: skip
+        if thread:
+            # perf_event_open(2): with threads that start later, in one row.
+            assert flags == INHERIT | INHERIT_THREAD
+            assert read_format == GROUP_TIMES
+        number = self.refused.get(thread) or self.lacks.get(event[1])
+        if number:
+            raise OSError(number, os.strerror(number))
+        group = [h for h in self.handles.values() if h[2] == leader]
+        if leader >= 0 and len(group) + 2 > self.most:
+            raise OSError(errno.EINVAL, "too many")
+        self.opened += 1
+        self.handles[self.opened] = (thread, event[1], leader)
+        return self.opened
+
+    def readv(self, handle: int, buffers: Sequence[memoryview]) -> int:
+        thread = self.handles[handle][0]
+        size = len(buffers[0]) // 8
+        reading = self.readings.get(thread, (0,) * (size - 1))
+        if isinstance(reading, int):
+            raise OSError(reading, os.strerror(reading))
+        row = (size - 3, *reading)[:size]
+        buffers[0][:] = struct.pack(f"={size}Q", *row)
+        return size * 8
+
+    def close(self, handle: int) -> None:
+        del self.handles[handle]
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
+    kernel = FakeKernel()
+    for module in (counted, perf_groups):
+        monkeypatch.setattr(module, "open_event", kernel.open_event)
+    monkeypatch.setattr("os.close", _closing(kernel))
+    monkeypatch.setattr("os.readv", kernel.readv)
+    return kernel
+
+
+def _closing(kernel: FakeKernel) -> Any:
+    real = os.close
+
+    def close(handle: int) -> None:
+        kernel.close(handle) if handle in kernel.handles else real(handle)
+
+    return close
+
+
+class Web:
+    """An instance of three threads, the first two of them vCPUs."""
+
+    def __init__(self, host: Host, kernel: FakeKernel) -> None:
+        self.host, self.kernel = host, kernel
+        self.folder = host.proc / "7"
+        self.boots()
+        self.counting = Counting(host.run, host.proc)
+        self.wanted = Wanted("web", UUID, 7, 500, hardware=True)
+
+    def boots(self, uuid: str = UUID, started: int = 500) -> None:
+        self.host.start("web", 7, started=started)
+        (self.folder / "cmdline").write_bytes(f"qemu\0-uuid\0{uuid}".encode())
+        for thread in (7, 8, 9):
+            (self.folder / "task" / str(thread)).mkdir(
+                parents=True, exist_ok=True
+            )
+
+    def read(self, *others: Wanted) -> Count:
+        found, *_ = self.all(self.wanted, *others)
+        return found
+
+    def all(self, *wanted: Wanted) -> list[Count]:
+        answer = self.counting.read(wanted, NAMES)
+        return list(decoded(answer, len(NAMES)))
+
+
+@pytest.fixture
+def web(tmp_path: Path, kernel: FakeKernel) -> Iterator[Web]:
+    web = Web(Host(tmp_path), kernel)
+    yield web
+    web.counting.read([], NAMES)
+    assert kernel.handles == {}
+
+
+def test_one_group_on_every_thread(web: Web, kernel: FakeKernel) -> None:
+    web.read()
+    threads = [thread for thread, _, _ in kernel.handles.values()]
+    assert sorted(threads) == [7] * 3 + [8] * 3 + [9] * 3
+    leaders = [h for h, (_, _, leader) in kernel.handles.items() if leader < 0]
+    assert len(leaders) == 3
+
+
+def test_sums_of_all_threads(web: Web, kernel: FakeKernel) -> None:
+    kernel.readings = {
+        7: (10, 10, 1, 2, 3), 8: (20, 20, 4, 5, 6), 9: (30, 30, 7, 8, 9),
+    }  # fmt: skip
+    found = web.read()
+    assert (found.error, found.counts) == (0, [12, 15, 18])
+    assert found.enabled == found.running == [60] * 3
+    opened = kernel.opened
+    assert web.read().opened == found.opened
+    assert kernel.opened == opened
+
+
+def test_who_is_not_wanted_is_released(web: Web, kernel: FakeKernel) -> None:
+    web.read()
+    assert web.counting.read([], NAMES) == b""
+    assert kernel.handles == {}
+
+
+def test_another_attempt_opens_again(web: Web, kernel: FakeKernel) -> None:
+    first = web.read()
+    web.wanted = web.wanted._replace(attempt=1)
+    assert web.read().opened > first.opened
+    assert len(kernel.handles) == 9
+
+
+def test_what_is_lacking(web: Web, kernel: FakeKernel) -> None:
+    kernel.lacks = {CYCLES.config: errno.ENOENT}
+    kernel.readings = dict.fromkeys((7, 8, 9), (10, 10, 1, 2))
+    found = web.read()
+    assert found.counts == [-errno.ENOENT, 3, 6]
+    assert found.enabled == [0, 30, 30]
+
+
+def test_software_events_alone(web: Web) -> None:
+    web.wanted = web.wanted._replace(hardware=False)
+    found = web.read()
+    assert found.counts == [-NOT_WANTED, -NOT_WANTED, 0]
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EACCES, errno.EMFILE, errno.EOPNOTSUPP, errno.ENOSYS]
+)
+def test_a_refusal_is_the_instance_s(
+    web: Web, kernel: FakeKernel, number: int
+) -> None:
+    kernel.refused = {9: number}
+    found = web.read()
+    assert (found.error, found.counts) == (number, [0, 0, 0])
+    assert kernel.handles == {}
+
+
+def test_what_not_even_the_helper_s_own_thread_may_be_asked(
+    web: Web, kernel: FakeKernel
+) -> None:
+    kernel.refused = {0: errno.EACCES}
+    assert web.read().error == errno.EACCES
+
+
+def test_a_thread_that_has_ended_is_left_out(
+    web: Web, kernel: FakeKernel
+) -> None:
+    kernel.refused = {9: errno.ESRCH}
+    assert web.read().error == 0
+    assert {thread for thread, _, _ in kernel.handles.values()} == {7, 8}
+
+
+@pytest.mark.parametrize(
+    ("change", "number"),
+    [
+        ({"name": "db"}, errno.ESRCH),
+        ({"name": "../web"}, errno.EINVAL),
+        ({"uuid": UUID.replace("1", "9")}, errno.ESRCH),
+        ({"uuid": "/etc"}, errno.EINVAL),
+        ({"pid": 8}, errno.ESRCH),
+        ({"started": 501}, errno.ESRCH),
+    ],
+)
+def test_only_an_instance_s_own_process(
+    web: Web, kernel: FakeKernel, change: dict[str, Any], number: int
+) -> None:
+    """And nobody else has to do without."""
+    wrong = web.wanted._replace(**change)
+    found = web.all(wrong, web.wanted)
+    assert [each.error for each in found] == [number, 0]
+
+
+def test_no_such_event(web: Web) -> None:
+    for name in ("cmt", "shoes"):
+        with pytest.raises(ValueError, match=name):
+            web.counting.read([web.wanted], [name])
+
+
+def test_a_thread_that_starts_in_the_meantime(
+    web: Web, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have inherited, or not: all begin again."""
+    real, late = kernel.open_event, web.folder / "task" / "10"
+
+    def open_event(*args: Any, **options: Any) -> int:
+        if options.get("thread") == 9 and not late.exists():
+            late.mkdir()
+        return real(*args, **options)
+
+    monkeypatch.setattr(perf_groups, "open_event", open_event)
+    web.read()
+    threads = [thread for thread, _, _ in kernel.handles.values()]
+    assert sorted(threads) == sorted([7, 8, 9, 10] * 3)
+
+
+def test_threads_that_start_all_the_time(
+    kernel: FakeKernel,
+) -> None:
+    numbers = iter(range(1, 10_000))
+    with pytest.raises(BlockingIOError, match="all the time") as caught:
+        Counted(lambda: {next(numbers)}, [CLOCK])
+    assert caught.value.errno == errno.EAGAIN
+    assert kernel.handles == {}
+
+
+def test_a_group_that_can_not_be_added_up(
+    web: Web, kernel: FakeKernel
+) -> None:
+    first = web.read()
+    kernel.readings = {8: errno.ECHILD}
+    assert web.read().error == errno.EAGAIN
+    kernel.readings = {}
+    assert web.read().opened > first.opened
+
+
+def test_what_takes_turns_gets_smaller_groups(
+    web: Web, kernel: FakeKernel
+) -> None:
+    whole = web.read()
+    kernel.readings = {7: (10, 5, 1, 1, 1)}
+    split = web.read()
+    assert split.opened > whole.opened
+    leaders = [
+        (thread, event)
+        for thread, event, leader in kernel.handles.values()
+        if leader < 0
+    ]
+    assert sorted(leaders) == sorted(
+        (t, e.config) for t in (7, 8, 9) for e in (CYCLES, CLOCK)
+    )
+    # They are not opened again and again, and others begin like that.
+    assert web.read().opened == split.opened
+
+
+def test_as_few_groups_as_the_kernel_takes(
+    web: Web, kernel: FakeKernel
+) -> None:
+    kernel.most = 2
+    web.read()
+    groups = [h for h, (_, _, leader) in kernel.handles.items() if leader < 0]
+    assert len(groups) == 6
+    kernel.most = 1
+    web.wanted = web.wanted._replace(attempt=1)
+    kernel.readings = {7: (10, 10, 1, 2, 3)}
+    found = web.read()
+    assert [leader for _, _, leader in kernel.handles.values()] == [-1] * 9
+    assert (found.counts, found.enabled) == ([1, 1, 1], [10, 10, 10])
+
+
+def test_each_count_comes_from_its_group(web: Web, kernel: FakeKernel) -> None:
+    kernel.most = 2
+    kernel.readings = {7: (10, 10, 1, 2), 8: (20, 15, 4, 5)}
+    found = web.read()
+    # Those of thread 8 are scaled: it counted in three quarters of its time.
+    assert found.counts == [6, 9, 6]
+    assert found.enabled == [30] * 3
+    assert found.running == [25] * 3
+
+
+def test_what_fits_into_no_group(web: Web, kernel: FakeKernel) -> None:
+    kernel.refused = {8: errno.EINVAL}
+    assert web.read().error == errno.EINVAL
+    assert kernel.handles == {}
+
+
+def test_events_are_tried_without_an_instance(
+    web: Web, kernel: FakeKernel
+) -> None:
+    kernel.lacks = {CYCLES.config: errno.ENOENT}
+    assert web.counting.try_events(NAMES) == [errno.ENOENT, 0, 0]
+    kernel.refused = {0: errno.EACCES}
+    with pytest.raises(PermissionError):
+        web.counting.try_events(NAMES)
+    with pytest.raises(ValueError, match="cmt"):
+        web.counting.try_events(["cmt"])
+
+
+def test_pairs_stay_together() -> None:
+    whole, pairs, single = layouts(DEFAULT)
+    assert [{*group} for group in whole] == [{*DEFAULT}]
+    assert [[e.name for e in group] for group in pairs] == [
+        ["task_clock", "page_faults"],
+        ["cpu_cycles", "instructions"],
+        ["cache_references", "cache_misses"],
+        ["branch_instructions", "branch_misses"],
+    ]
+    assert [len(group) for group in single] == [2, 1, 1, 1, 1, 1, 1]
+    assert whole[0][0].kind == "hardware"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 10**6), st.floats(0, 1), st.integers(0, 10**4)
+        ),
+        max_size=50,
+    )
+)
+def test_scaled_counts_never_fall(steps: list[tuple[int, float, int]]) -> None:
+    """And stay between what was seen, and all of it at the same rate."""
+    kernel = FakeKernel()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(perf_groups, "open_event", kernel.open_event)
+        patch.setattr("os.close", _closing(kernel))
+        patch.setattr("os.readv", kernel.readv)
+        with contextlib.ExitStack() as stack:
+            group = perf_groups.Group([CYCLES], [7], stack)
+            enabled = running = count = last = 0
+            for time, share, rate in steps:
+                on = int(time * share)
+                enabled, running = enabled + time, running + on
+                count += on * rate
+                kernel.readings = {7: (enabled, running, count)}
+                was_enabled, was_running, scaled = group.read()
+                assert (was_enabled, was_running) == (enabled, running)
+                assert scaled >= max(last, count)
+                last = scaled
+
+
+def test_each_thread_is_scaled_by_itself(kernel: FakeKernel) -> None:
+    with contextlib.ExitStack() as stack:
+        group = perf_groups.Group([CYCLES, CLOCK], [7, 8], stack)
+        # The first has not been on a counter yet: later it stands for all.
+        kernel.readings = {7: (10, 0, 0, 0), 8: (20, 10, 4, 6)}
+        assert group.read() == [30, 10, 8, 12]
+        kernel.readings = {7: (20, 10, 3, 5), 8: (40, 20, 8, 12)}
+        assert group.read() == [60, 30, 22, 34]
+
+
+def test_a_steady_count_is_scaled_to_the_truth(kernel: FakeKernel) -> None:
+    with contextlib.ExitStack() as stack:
+        group = perf_groups.Group([CYCLES], [7], stack)
+        enabled = running = 0
+        for share in (1.0, 0.5, 0.25, 0.0, 0.75, 1.0):
+            enabled, running = enabled + 1000, running + int(1000 * share)
+            kernel.readings = {7: (enabled, running, running * 3)}
+            *_, scaled = group.read()
+            if share:
+                assert scaled == pytest.approx(enabled * 3, rel=0.001)

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whom the agent counts itself, and what it says of the rest."""
+
+import errno
+import logging
+from array import array
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from ceilometer_perf.counters import verdicts
+from ceilometer_perf.counters.own import Own, OwnPolicy
+from ceilometer_perf.counters.source import Answer
+from ceilometer_perf.counters.trust import Judged, Policy
+from ceilometer_perf.counters.verdicts import Judgement, Verdict
+from ceilometer_perf.host.counted import NOT_WANTED
+from ceilometer_perf.host.counting import Wanted
+from ceilometer_perf.reading import Moment
+from tests.unit.fakes import READ_AT, guest
+from tests.unit.test_processes import Host
+
+CYCLES, CLOCK = "perf.cpu_cycles", "perf.task_clock"
+EVENTS = ("cpu_cycles", "task_clock")
+OK, DETACHED = verdicts.OK, verdicts.RESTARTED
+
+
+class Helper:
+    """Answers each instance with a row, or fails."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[Wanted]] = []
+        self.row = [0, 5, 100, 10, 10, 10, 10, 10]
+        self.error: Exception | None = None
+
+    def __call__(
+        self, wanted: Sequence[Wanted], events: Sequence[str]
+    ) -> bytes:
+        assert tuple(events) == EVENTS
+        self.asked.append(list(wanted))
+        if self.error is not None:
+            raise self.error
+        return array("q", self.row * len(wanted)).tobytes()
+
+
+class Agent:
+    def __init__(self, host: Host, **policy: object) -> None:
+        self.host = host
+        self.helper = Helper()
+        self.own = self.make(**policy)
+
+    def make(self, **policy: object) -> Own:
+        own = OwnPolicy(EVENTS, **policy)  # type: ignore[arg-type]
+        return Own(self.helper, self.host.processes, Policy(), own)
+
+    def look(self, **libvirt: Mapping[str, Judgement]) -> Mapping[str, Answer]:
+        """``libvirt``: its judgements, by instance."""
+        return self.own.look(
+            {uuid: guest(f"instance-{uuid}") for uuid in libvirt},
+            {uuid: self._answer(uuid, j) for uuid, j in libvirt.items()},
+        )
+
+    def _answer(self, uuid: str, judged: Mapping[str, Judgement]) -> Answer:
+        return Answer(
+            "libvirt", Moment(1.0, READ_AT),
+            self.host.processes.guest(f"instance-{uuid}"), {}, {},
+            Judged(judged, None, READ_AT),
+        )  # fmt: skip
+
+    def counted(self) -> list[str]:
+        """Whom it asked for last."""
+        return [wanted.uuid for wanted in self.helper.asked[-1]]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    host = Host(tmp_path)
+    host.start("instance-web", 2, started=500)
+    host.start("instance-db", 3, started=500)
+    return host
+
+
+@pytest.fixture
+def agent(host: Host) -> Agent:
+    return Agent(host)
+
+
+def given_verdicts(answer: Answer) -> dict[str, Verdict]:
+    return {k: j.verdict for k, j in answer.judged.judgements.items()}
+
+
+@pytest.mark.parametrize(
+    ("judged", "counted"),
+    [
+        ({}, True),
+        ({CLOCK: OK}, False),
+        ({CYCLES: OK, CLOCK: OK}, False),
+        ({CYCLES: DETACHED, CLOCK: DETACHED}, True),
+        # What else there is of libvirt's is not in the way.
+        ({CYCLES: DETACHED, CLOCK: OK}, True),
+        # Both would share the CPUs' counters.
+        ({CYCLES: OK, CLOCK: DETACHED}, False),
+        ({CYCLES: verdicts.multiplexed(9, 4)}, False),
+        ({CYCLES: verdicts.IN_DOUBT}, False),
+    ],
+)
+def test_whom_it_counts(
+    agent: Agent, judged: Mapping[str, Judgement], counted: bool
+) -> None:
+    found = agent.look(web=judged)
+    assert list(found) == (["web"] if counted else [])
+    assert bool(agent.helper.asked) == counted
+
+
+def test_what_is_published(agent: Agent) -> None:
+    first = agent.look(web={}, db={})
+    assert {given_verdicts(a)[CLOCK] for a in first.values()} == {Verdict.NEW}
+    assert agent.counted() == ["web", "db"]
+    found = agent.look(web={}, db={})["web"]
+    assert found.source == "own"
+    assert found.trusted == {CYCLES: 100, CLOCK: 10}
+    assert found.judged.since == first["web"].judged.since
+
+
+def test_whom_libvirt_counts_again_is_released(agent: Agent) -> None:
+    agent.look(web={})
+    agent.look(web={CLOCK: OK})
+    assert agent.counted() == []
+    agent.look(web={CLOCK: OK})
+    assert len(agent.helper.asked) == 2
+
+
+def test_always(host: Host) -> None:
+    agent = Agent(host, always=True)
+    agent.look(web={CLOCK: OK}, db={CYCLES: OK})
+    assert [(w.uuid, w.hardware) for w in agent.helper.asked[-1]] == [
+        ("web", True), ("db", False),
+    ]  # fmt: skip
+    agent.helper.row = [0, 5, -NOT_WANTED, 0, 0, 10, 10, 10]
+    found = agent.look(db={CYCLES: OK})["db"]
+    assert found.judged.judgements[CYCLES] == verdicts.COUNTED_BY_LIBVIRT
+
+
+def test_no_hardware_here(host: Host) -> None:
+    agent = Agent(host, no_hardware=verdicts.MEDIATED)
+    agent.helper.row = [0, 5, -NOT_WANTED, 0, 0, 10, 10, 10]
+    for _ in range(2):
+        found = agent.look(web={})["web"]
+    assert not agent.helper.asked[-1][0].hardware
+    assert given_verdicts(found) == {
+        CYCLES: Verdict.PMU_TAKEN, CLOCK: Verdict.OK,
+    }  # fmt: skip
+    assert found.trusted == {CLOCK: 10}
+
+
+def test_what_the_host_lacks_is_not_withheld(agent: Agent) -> None:
+    agent.helper.row = [0, 5, -errno.ENOENT, 0, 0, 10, 10, 10]
+    for _ in range(2):
+        found = agent.look(web={})["web"]
+    assert given_verdicts(found) == {CLOCK: Verdict.OK}
+
+
+def test_wrong_ones_are_opened_again(agent: Agent, host: Host) -> None:
+    agent.look(web={})
+    host.start("instance-web", 2, started=500, utime=1000)
+    found = agent.look(web={})["web"]
+    assert given_verdicts(found)[CLOCK] is Verdict.MISCOUNTED
+    assert found.trusted == {}
+    agent.helper.row[1] = 6
+    agent.look(web={})
+    before, after = (asked[0] for asked in agent.helper.asked[-2:])
+    assert (before.attempt, after.attempt) == (0, 1)
+    agent.look(web={})
+    assert agent.helper.asked[-1][0].attempt == 1
+
+
+def test_another_process_meanwhile(agent: Agent, host: Host) -> None:
+    agent.look(web={})
+    real = host.processes.guest
+
+    def asked(wanted: Sequence[Wanted], events: Sequence[str]) -> bytes:
+        (host.proc / "2" / "stat").unlink()
+        host.start("instance-web", 4, started=900)
+        return array("q", agent.helper.row).tobytes()
+
+    agent.own._ask = asked
+    found = agent.look(web={})["web"]
+    assert found.trusted == {}
+    assert set(given_verdicts(found).values()) == {Verdict.NOT_RUNNING}
+    agent.own._ask = agent.helper
+    assert real("instance-web") is not None
+    agent.look(web={})
+    assert agent.helper.asked[-1][0].pid == 4
+
+
+def test_a_process_that_can_not_be_seen(
+    agent: Agent, host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    (host.run / "instance-web.pid").unlink()
+    for _ in range(2):
+        assert list(agent.look(web={}, db={})) == ["db"]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "qemu_run_dir" in line
+
+
+@pytest.mark.parametrize(
+    ("number", "verdict"),
+    [
+        (errno.EACCES, Verdict.REFUSED),
+        (errno.EPERM, Verdict.REFUSED),
+        (errno.EMFILE, Verdict.REFUSED),
+        (errno.ENOSYS, Verdict.HOST_LACKS),
+        (errno.EBUSY, Verdict.PMU_TAKEN),
+        (errno.ESRCH, Verdict.NOT_RUNNING),
+        (errno.EAGAIN, Verdict.STALE),
+        (errno.ENOMEM, Verdict.STALE),
+    ],
+)
+def test_errors_of_one_instance(
+    agent: Agent, number: int, verdict: Verdict
+) -> None:
+    agent.helper.row[0] = number
+    found = agent.look(web={})["web"]
+    assert set(given_verdicts(found).values()) == {verdict}
+    assert found.trusted == {}
+
+
+def test_a_helper_that_fails_is_said_once(
+    agent: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    agent.helper.error = PermissionError("sudo says no")
+    for _ in range(2):
+        assert agent.look(web={}) == {}
+    agent.helper.error = None
+    agent.look(web={})
+    refused, again = [record.getMessage() for record in caplog.records]
+    assert "sudo says no" in refused
+    assert "sudoers" in refused
+    assert "read again" in again
+
+
+def test_a_command_without_privilege_says_so(host: Host) -> None:
+    own = Own(None, host.processes, Policy(), OwnPolicy(EVENTS))
+    agent = Agent(host)
+    agent.own = own
+    found = agent.look(web={})["web"]
+    assert set(given_verdicts(found).values()) == {Verdict.UNSEEN}
+    assert found.judged.withheld() == {}

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate of own counters: no growth passes that was none of the guest's."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ceilometer_perf.counters import verdicts
+from ceilometer_perf.counters.own_gate import OwnGate
+from ceilometer_perf.counters.trust import Judged, Policy
+from ceilometer_perf.counters.verdicts import Verdict
+from ceilometer_perf.host.counting import Count
+from ceilometer_perf.host.processes import Process
+
+SECOND = 1_000_000_000
+KEYS = ("perf.cpu_cycles", "perf.task_clock")
+
+
+def process(cpu: float) -> Process:
+    return Process(pid=7, started=100, threads=4, cpu_ns=int(cpu * SECOND))
+
+
+def count(
+    enabled: float, running: Sequence[float] | None = None, *, opened: int = 5
+) -> Count:
+    """In seconds; each event counts a thousandth of what it runs."""
+    on = [int(e * SECOND) for e in running or (enabled, enabled)]
+    return Count(
+        0, opened * SECOND, [each // 1000 for each in on],
+        [int(enabled * SECOND)] * len(KEYS), on,
+    )  # fmt: skip
+
+
+def judged(
+    gate: OwnGate, seen: Count, cpu: float, *, late: float = 0.0
+) -> Judged:
+    return gate.judge("web", seen, process(cpu), late)
+
+
+def given_verdicts(found: Judged) -> list[Verdict]:
+    return [found.judgements[key].verdict for key in KEYS]
+
+
+@pytest.fixture
+def gate() -> OwnGate:
+    return OwnGate(Policy(), KEYS)
+
+
+def test_the_first_reading_is_the_base(gate: OwnGate) -> None:
+    assert given_verdicts(judged(gate, count(0), 100)) == [Verdict.NEW] * 2
+    found = judged(gate, count(5), 105)
+    assert given_verdicts(found) == [Verdict.OK] * 2
+    assert found.coverage == pytest.approx(1)
+    assert found.share == 1
+    assert found.flags() == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "verdict"),
+    [
+        (4.4, Verdict.MISCOUNTED),
+        (4.55, Verdict.OK),
+        (5.45, Verdict.OK),
+        (5.6, Verdict.MISCOUNTED),
+    ],
+)
+def test_what_it_saw_is_held_against_the_cpu_time(
+    gate: OwnGate, seen: float, verdict: Verdict
+) -> None:
+    judged(gate, count(0), 100)
+    found = judged(gate, count(seen), 105)
+    assert given_verdicts(found) == [verdict] * 2
+    assert gate.is_wrong("web") == (verdict is Verdict.MISCOUNTED)
+    assert found.coverage == pytest.approx(seen / 5)
+
+
+def test_once_wrong_it_stays_so_until_it_is_opened_again(
+    gate: OwnGate,
+) -> None:
+    judged(gate, count(0), 100)
+    judged(gate, count(1), 105)
+    assert (
+        given_verdicts(judged(gate, count(1), 105)) == [Verdict.MISCOUNTED] * 2
+    )
+    again = judged(gate, count(0, opened=6), 105)
+    assert given_verdicts(again) == [Verdict.NEW] * 2
+    assert not gate.is_wrong("web")
+    assert (
+        given_verdicts(judged(gate, count(5, opened=6), 110))
+        == [Verdict.OK] * 2
+    )
+
+
+def test_since_is_when_they_were_opened(gate: OwnGate) -> None:
+    first = judged(gate, count(0), 100)
+    assert judged(gate, count(5), 105).since == first.since
+    assert judged(gate, count(0, opened=6), 105).since > first.since
+
+
+def test_little_use_is_no_evidence() -> None:
+    for in_doubt, verdict in (False, Verdict.OK), (True, Verdict.IN_DOUBT):
+        gate = OwnGate(Policy(withhold_in_doubt=in_doubt), KEYS)
+        judged(gate, count(0), 100)
+        found = judged(gate, count(0.4), 100.9)
+        assert found.coverage is None
+        assert given_verdicts(found) == [verdict] * 2
+
+
+def test_a_share_is_published_and_said(gate: OwnGate) -> None:
+    judged(gate, count(0), 100)
+    found = judged(gate, count(10, [4, 10]), 110)
+    assert given_verdicts(found) == [Verdict.OK] * 2
+    assert found.share == pytest.approx(0.4)
+    assert found.flags() == ["multiplexed"]
+
+
+def test_too_small_a_share_is_withheld(gate: OwnGate) -> None:
+    judged(gate, count(0), 100)
+    found = judged(gate, count(10, [1.9, 10]), 110)
+    assert given_verdicts(found) == [Verdict.MULTIPLEXED, Verdict.OK]
+    assert found.share == 1
+    # It counts again, but for less than a fifth of all since it was seen.
+    found = judged(gate, count(11, [2.1, 11]), 111)
+    assert given_verdicts(found) == [Verdict.MULTIPLEXED, Verdict.OK]
+    found = judged(gate, count(12, [3.1, 12]), 112)
+    assert given_verdicts(found) == [Verdict.OK, Verdict.OK]
+    assert found.share == pytest.approx(3.1 / 12)
+    found = judged(gate, count(22, [13.1, 22]), 122)
+    assert found.share == 1
+
+
+def test_who_is_gone_is_forgotten(gate: OwnGate) -> None:
+    judged(gate, count(0), 100)
+    gate.forget_all_but({"web"})
+    assert given_verdicts(judged(gate, count(5), 105)) == [Verdict.OK] * 2
+    gate.forget_all_but(())
+    assert given_verdicts(judged(gate, count(5), 105)) == [Verdict.NEW] * 2
+
+
+@dataclasses.dataclass
+class World:
+    """A guest, and the helper that counts it with some fault or none.
+
+    ``seen`` is the part of the CPU time that its counters see: less where a
+    thread was missed, more where one is counted twice.
+    """
+
+    cpu: float = 50.0
+    opened: int = 1
+    enabled: float = 0.0
+    running: float = 0.0
+    seen: float = 1.0
+    share: float = 1.0
+    gate: OwnGate = dataclasses.field(
+        default_factory=lambda: OwnGate(Policy(), KEYS)
+    )
+
+    def open(self, seen: float) -> None:
+        self.opened += 1
+        self.enabled = self.running = 0.0
+        self.seen = seen
+
+    def use(self, seconds: float) -> None:
+        self.cpu += seconds
+        self.enabled += seconds * self.seen
+        self.running += seconds * self.seen * self.share
+
+    def look(self) -> Judged:
+        found = count(
+            self.enabled, [self.running, self.enabled], opened=self.opened
+        )
+        judged = self.gate.judge("web", found, process(self.cpu), 0.0)
+        if self.gate.is_wrong("web"):
+            self.open(1.0)
+        return judged
+
+    def fault(self, seen: float) -> None:
+        """Without anybody's opening them again."""
+        self.seen = seen
+
+    def turns(self, share: float) -> None:
+        self.share = share
+
+    def restart(self, seen: float) -> None:
+        """The agent, and its helper with it."""
+        self.gate = OwnGate(Policy(), KEYS)
+        self.open(seen)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("use"), st.floats(0.01, 30)),
+        st.tuples(
+            st.sampled_from(["open", "fault", "restart"]),
+            st.sampled_from([0.3, 0.85, 1.0, 1.2, 2.0]),
+        ),
+        st.tuples(st.just("turns"), st.sampled_from([0.0, 0.1, 0.5, 1.0])),
+    ),
+    max_size=30,
+)
+
+
+@given(STEPS)
+def test_no_untrue_growth_passes(steps: list[tuple[str, float]]) -> None:
+    """Beyond two floors of CPU time, in which nothing can be measured."""
+    world = World()
+    last: tuple[float, float] | None = None
+    for what, amount in steps:
+        getattr(world, what)(amount)
+        enabled, cpu = world.enabled, world.cpu
+        found = world.look()
+        cycles, clock = (found.judgements[key] for key in KEYS)
+        if cycles is verdicts.OK:
+            assert found.share >= Policy().min_running
+        if clock is verdicts.OK and last is not None:
+            used = cpu - last[1]
+            assert abs(enabled - last[0] - used) <= 0.1 * used + 2
+        if clock in (verdicts.NEW, verdicts.OK):
+            last = (enabled, cpu)
