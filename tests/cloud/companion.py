@@ -3,7 +3,6 @@
 
 import json
 import subprocess
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -114,7 +113,14 @@ def status_agrees(story: Story, done: float) -> None:
             "-f", "json",
         )
     )  # fmt: skip
-    own = [r for r in json.loads(said) if story.uuid in json.dumps(r)]
-    assert own, said
-    Path("/tmp/b_status.json").write_text(said)
-    story.row.published = f"{len(sent)} counters"
+    (own,) = (
+        i for i in json.loads(said)["instances"] if i["id"] == story.uuid
+    )
+    verdicts = own["verdicts"]
+    ok = {
+        name
+        for name, judgement in verdicts.items()
+        if name in COUNTERS and judgement["verdict"] == "ok"
+    }
+    story.row.published = f"{len(sent)} counters, and as many ok"
+    assert ok == sent, f"ok, or published, alone: {sorted(ok ^ sent)}"
