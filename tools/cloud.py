@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.chain.errors import ChainError
-from tests.cloud import keep
-from tests.cloud.cloud import CLOUDS, STATE, remove
+from tests.cloud.folder import CLOUDS, FAILED, PID, READY, STATE, remove
 from tests.lab import locks
-from tools import cloud_demo
 from tools.progress import stderr, steps
 from tools.usage import cloud as usage
 
+KEEPER = "tests.cloud.keep"  # a module
+MEMORY = 3 << 30  # bytes
 ENDING = 60.0  # seconds
 WIDTH = 132  # where stdout is no terminal
 
@@ -41,37 +41,43 @@ def main() -> int:
 
 
 def _keeper(folder: Path) -> int | None:
-    return locks.holder(folder / keep.PID)
+    return locks.holder(folder / PID)
 
 
 def _up(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.folder.absolute()
     if _keeper(folder) is not None:
         raise ChainError(f"a cloud is up in {folder} already: cloud.sh down")
-    if (folder / keep.PID).exists():
+    if (folder / PID).exists():
         remove(folder)  # of a keeper that was killed
+    available = psutil.virtual_memory().available
+    if available < MEMORY:
+        raise ChainError(
+            f"it needs {MEMORY >> 30} GiB of memory, and "
+            f"{available / (1 << 30):.1f} GiB are available"
+        )
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
         raise ChainError(
             f"--folder {folder}: it exists, and is no cloud's; name a new one"
         ) from None
-    folder.chmod(0o755)
     with steps() as step:
         for line in _start(folder, arguments):
-            if line.startswith(keep.FAILED):
-                raise ChainError(line.removeprefix(keep.FAILED))
-            if line == keep.READY:
+            if line.startswith(FAILED):
+                raise ChainError(line.removeprefix(FAILED))
+            if line == READY:
                 _say_what_to_try(folder)
                 return 0
             step(line)
+    remove(folder)
     raise ChainError("the cloud's keeper was killed")
 
 
 def _start(folder: Path, arguments: argparse.Namespace) -> Iterator[str]:
     """The lines of a new keeper, as they come."""
     keeper = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", keep.__name__, folder,
+        [sys.executable, "-W", "ignore", "-m", KEEPER, folder,
          "--computes", str(arguments.computes),
          "--interval", str(arguments.interval), "--owner", str(os.getpid())],
         stdin=subprocess.DEVNULL,
@@ -109,7 +115,7 @@ def _down(arguments: argparse.Namespace) -> int:
             # All that it has started ends with it.
             keeper.kill()
             keeper.wait(ENDING)
-    there = (folder / keep.PID).exists() or pid is not None
+    there = (folder / PID).exists() or pid is not None
     if there:
         remove(folder)
     print("the cloud is down" if there else f"no cloud in {folder}")
@@ -169,6 +175,8 @@ def _print_servers(state: dict[str, Any]) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    from tools import cloud_demo  # takes seconds, which others need not
+
     folder = arguments.folder.absolute()
     return cloud_demo.run(folder, _state(folder), as_json=arguments.json)
 

@@ -19,8 +19,8 @@ from rich.table import Table
 from ceilometer_perf.meters import METERS
 from tests.chain.errors import ChainError
 from tests.cloud import image
-from tests.cloud.cloud import CLOUDS
 from tests.cloud.flavors import FLAVORS
+from tests.cloud.folder import CLOUDS
 from tests.cloud.site import ADMIN, DEMO
 from tools.progress import Step, stderr, steps
 

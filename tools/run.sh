@@ -11,11 +11,6 @@ fi
 tools/install.sh
 name=$1
 shift
-# Keystone and the others are only for who wants a cloud.
-if [ "$name" = cloud ] && [ ! -x .venv/bin/keystone-manage ]; then
-    echo "Installing the cloud's services (about a minute, once)" >&2
-    .venv/bin/pip install --quiet --constraint test-constraints.txt \
-        --editable '.[cloud]'
-fi
+[ "$name" != cloud ] || . tools/cloud_extra.sh
 # Ceilometer brings warnings for its own developers.
 exec .venv/bin/python -W ignore -m "tools.$name" "$@"

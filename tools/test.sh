@@ -10,6 +10,7 @@ case "${1-}" in -h | --help) sed -n '3,6s/^# //p' "$0"; exit 0 ;; esac
 quick=
 [ "${1-}" != --quick ] || { quick=1; shift; }
 tools/install.sh
+[ -n "$quick" ] || . tools/cloud_extra.sh
 
 began=$SECONDS
 logs=$(mktemp -d)

@@ -18,12 +18,11 @@ from tests.chain.rabbitmq import RabbitMQ
 from tests.chain.server import Server, free_ports, run
 from tests.cloud import prepared, services
 from tests.cloud.compute import Compute
+from tests.cloud.folder import CLOUDS, STATE
 from tests.cloud.identity import Identity
 from tests.cloud.prepared import Prepared
 from tests.cloud.site import ADMIN, BIN, CATALOG, DEMO, Site, ini
 
-STATE = "cloud.json"
-CLOUDS = "clouds.yaml"
 PATIENCE = 180.0  # seconds; a loaded machine takes long to import it all
 
 
@@ -37,11 +36,13 @@ class Cloud:
         computes: int = 1,
         interval: int = 5,
         options: Mapping[str, str] | None = None,
+        record: bool = False,
         step: Callable[[str], None] = lambda text: None,
     ) -> None:
         """``computes``: hosts; ``interval``: of polling, in seconds.
 
-        ``options``: of ``[libvirt]`` in nova.conf of the hosts.
+        ``options``: of ``[libvirt]`` in nova.conf of the hosts; ``record``:
+        keep all that their agents send.
         """
         self.folder = folder
         self._step = step
@@ -50,7 +51,7 @@ class Cloud:
         ports = dict(zip(CATALOG, free_ports(len(CATALOG)), strict=True))
         self.site = Site(folder, ports, self.rabbitmq.url, interval)
         self.computes = [
-            Compute(self.site, number, options or {})
+            Compute(self.site, number, options or {}, record=record)
             for number in range(1, computes + 1)
         ]
         self.identity = Identity(self.site)
@@ -73,6 +74,7 @@ class Cloud:
         databases = prepared.databases()
         self._step("Starting PostgreSQL, RabbitMQ and Keystone")
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o755)  # agents have no privilege
         services.configure(self.site)
         self._start_ground(databases)
         self._start(*(services.api(self.site, n) for n in services.APIS))
@@ -200,8 +202,3 @@ class Cloud:
             },
             "urls": {name: self.site.url(name) for name in CATALOG},
         }
-
-
-def remove(folder: Path) -> None:
-    """The folder of a cloud that has ended."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from tests.chain.agents import ETC as CEILOMETER
-from tests.chain.agents import MESSAGING
+from tests.chain.agents import MESSAGING, RECORDER
 from tests.chain.server import LOOPBACK, Server, free_ports, listens
 from tests.cloud import services
 from tests.cloud.site import BIN, Site, ini
@@ -37,14 +37,25 @@ PORTS = 64  # of each host, for migrations that come
 class Compute:
     """One host; its number is its address, 127.0.0.1N."""
 
-    def __init__(self, site: Site, number: int, options: Mapping[str, str]):
-        """``options``: of ``[libvirt]``, besides those that it has anyway."""
+    def __init__(
+        self,
+        site: Site,
+        number: int,
+        options: Mapping[str, str],
+        *,
+        record: bool = False,
+    ) -> None:
+        """``options``: of ``[libvirt]``, besides those that it has anyway.
+
+        ``record``: keep what the agent sends, in the file of that name.
+        """
         self.name = NAMES[number - 1]
         self.address = f"127.0.0.1{number}"
         self._site = site
         self._number = number
         self._options = dict(options)
         self._folder = site.at(self.name)
+        self.record = self._folder / "agent" / "sent" if record else None
         self.lab = Lab(
             fake_pmu=True,
             resctrl=INTEL,
@@ -55,6 +66,8 @@ class Compute:
         )
         (exporter,) = free_ports(1)
         self.exporter = f"{LOOPBACK}:{exporter}"
+        #: What its agent reads.
+        self.ceilometer_conf: Path
         self.compute: Server
         self.polling: Server
 
@@ -102,9 +115,13 @@ class Compute:
             "shutdown_timeout": 0,
             "flat_injected": False,
             "update_resources_interval": 10,
+            "cpu_allocation_ratio": 16,
         }
         sections["libvirt"] = {
             "virt_type": services.virt_type(),
+            "wait_soft_reboot_seconds": 1,
+            # Else the whole disk is sent, holes and all.
+            "snapshot_image_format": "qcow2",
             "cpu_mode": "none",
             "images_type": "flat",
             "inject_partition": -2,
@@ -127,7 +144,7 @@ class Compute:
         log = self._folder / "nova-compute.log"
         self.compute = Server(
             f"nova-compute on {self.name}",
-            self._inside(
+            self.inside(
                 BIN / "nova-compute", "--config-file", self.nova_conf,
             ),
             log,
@@ -144,7 +161,7 @@ class Compute:
         inside = {"PGHOST": "", "PATH": path}
         return {**self._site.environment, **inside}
 
-    def _inside(self, *command: object) -> list[object]:
+    def inside(self, *command: object) -> list[object]:
         """What runs a command in this host's mount namespace."""
         keeper = cleaning.keeper_pid(self.lab.folder)
         spaces = f"/proc/{keeper}/ns"
@@ -157,6 +174,7 @@ class Compute:
         folder = self._folder / "agent"
         folder.mkdir()
         node = Node(self._folder / "node")
+        self.ceilometer_conf = node.config
         polling = yaml.safe_load((CEILOMETER / "polling.yaml").read_text())
         for source in polling["sources"]:
             source["interval"] = self._site.interval
@@ -167,7 +185,7 @@ class Compute:
         port = int(self.exporter.rpartition(":")[2])
         return Server(
             f"ceilometer-polling on {self.name}",
-            self._inside(
+            self.inside(
                 *node.command(
                     "/usr/bin/ceilometer-polling", "--polling-namespaces",
                     "compute", "--config-file", CONFIG,
@@ -176,12 +194,17 @@ class Compute:
             ),
             self._folder / "ceilometer-polling.log",
             ready=lambda: listens(port),
-            environment={"PYTHONWARNINGS": "ignore"},
+            environment={"PYTHONWARNINGS": "ignore", **self._recorder()},
             end=signal.SIGKILL,
         )  # fmt: skip
 
+    def _recorder(self) -> dict[str, str]:
+        if self.record is None:
+            return {}
+        return {"PYTHONPATH": str(RECORDER), "RECORD": str(self.record)}
+
     def _ceilometer(self, polling: Path) -> dict[str, dict[str, object]]:
-        return {
+        sections: dict[str, dict[str, object]] = {
             "DEFAULT": {
                 "host": self.name,
                 "transport_url": self._site.transport,
@@ -192,7 +215,12 @@ class Compute:
                 "enable_prometheus_exporter": True,
                 "prometheus_listen_addresses": self.exporter,
             },
+            # In proportion to the interval, which is shorter than anybody's.
+            "perf": {"coverage_floor": 0.2},
         }
+        if self.record is not None:
+            sections["publisher_notifier"] = {"telemetry_driver": "recorder"}
+        return sections
 
     def servers(self) -> list[Server]:
         """Those that run here, in the order in which they start."""

@@ -16,6 +16,11 @@ class Flavor:
     disk: int = 1  # GiB
     extra_specs: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def realtime(self) -> bool:
+        """Whether it has realtime vCPUs."""
+        return "hw:cpu_realtime" in self.extra_specs
+
     def create(self, admin: Any) -> None:
         """In Nova, by the administrator's connection."""
         made = admin.compute.create_flavor(
@@ -25,14 +30,36 @@ class Flavor:
             admin.compute.create_flavor_extra_specs(made, self.extra_specs)
 
 
-REALTIME = {
-    "hw:cpu_policy": "mixed",
-    "hw:cpu_realtime": "yes",
-    "hw:cpu_realtime_mask": "^0",
-}
+def _realtime(policy: str, **others: str) -> dict[str, str]:
+    specs = {"cpu_policy": policy, "cpu_realtime": "yes", **others}
+    return {f"hw:{name}": value for name, value in specs.items()}
+
+
+# As many as two CPUs, of which one is dedicated, can have.
 FLAVORS = (
     Flavor("perf.small"),
     Flavor("perf.large", ram=128),
     Flavor("perf.pmu", extra_specs={"hw:pmu": "true"}),
-    Flavor("perf.realtime", vcpus=2, extra_specs=REALTIME),
+    Flavor("perf.nopmu", extra_specs={"hw:pmu": "no"}),
+    Flavor(
+        "perf.realtime",
+        vcpus=2,
+        extra_specs=_realtime("mixed", cpu_realtime_mask="^0"),
+    ),
+    Flavor(
+        "perf.realtime.mask",
+        vcpus=2,
+        extra_specs=_realtime("mixed", cpu_realtime_mask="1"),
+    ),
+    Flavor(
+        "perf.realtime.share",
+        vcpus=2,
+        extra_specs=_realtime(
+            "mixed", cpu_realtime_mask="^0", emulator_threads_policy="share"
+        ),
+    ),
+    Flavor(
+        "perf.realtime.all",
+        extra_specs=_realtime("dedicated", emulator_threads_policy="share"),
+    ),
 )

@@ -9,6 +9,9 @@ SECTOR = 512
 SPIN = bytes.fromhex("fa eb fe")
 # sti; 1: hlt; jmp 1b
 IDLE = bytes.fromhex("fb f4 eb fd")
+# sti; 1: hlt; mov ecx, N; 2: loop 2b; jmp 1b: with the timer's interrupts,
+# 18 a second, a share of a CPU.
+BUSY = bytes.fromhex("fb f4 66 b9 00 00 20 00 67 e2 fd eb f4")
 # Glance looks for a partition where there is a boot sector's signature.
 PARTITION = bytes.fromhex("80 010100 83 fefffe 01000000 ff070000")
 TABLE = 446
@@ -23,7 +26,7 @@ def disk(code: bytes) -> bytes:
     return bytes(sector).ljust(SIZE, b"\0")
 
 
-IMAGES = {"spin": disk(SPIN), "idle": disk(IDLE)}
+IMAGES = {"spin": disk(SPIN), "idle": disk(IDLE), "busy": disk(BUSY)}
 
 
 def upload(admin: Any) -> dict[str, str]:

@@ -15,12 +15,9 @@ import threading
 from pathlib import Path
 
 from tests.chain.errors import ChainError
-from tests.cloud.cloud import Cloud, remove
+from tests.cloud.cloud import Cloud
+from tests.cloud.folder import FAILED, PID, READY, remove
 from tests.lab import LabError, locks
-
-READY = "ready"
-FAILED = "failed: "
-PID = "keeper.pid"
 
 
 def main() -> int:

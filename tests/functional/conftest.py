@@ -16,6 +16,7 @@ from tests.lab.resctrl import mount
 
 #: The longest, begun first: nobody waits for one of them at the end.
 LONG = (
+    "test_cloud",
     "test_chain",
     "test_gnocchi_dashboards",
     "test_soak",

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a cloud's agents published, and what its QEMUs have really used."""
+
+import bisect
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+
+from tests.cloud.compute import Compute
+
+TASK_CLOCK = "perf.sw.task_clock"
+LOOKS = 0.1  # seconds between two looks at the processes
+TICK = 1 / os.sysconf("SC_CLK_TCK")  # s
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A sample that a host's agent published."""
+
+    host: str
+    instance: str
+    meter: str
+    kind: str
+    volume: float
+    #: When its counters were read, by the monotonic clock.
+    at: float
+    since: str
+    metadata: dict[str, Any]
+
+
+class Samples:
+    """All that the agents have sent, each message read once."""
+
+    def __init__(self, computes: Sequence[Compute]) -> None:
+        self._computes = computes
+        self._read = dict.fromkeys((c.name for c in computes), 0)
+        self._seen: list[Seen] = []
+        self._lock = threading.Lock()
+
+    def after(self, at: float, **wanted: str) -> list[Seen]:
+        """Those that were read after a moment, oldest first.
+
+        ``wanted``: what their fields have to be.
+        """
+        with self._lock:
+            for compute in self._computes:
+                self._seen += self._new(compute)
+            found = [
+                each
+                for each in self._seen
+                if each.at > at
+                and all(getattr(each, k) == v for k, v in wanted.items())
+            ]
+        return sorted(found, key=lambda each: each.at)
+
+    def _new(self, compute: Compute) -> Iterator[Seen]:
+        assert compute.record is not None
+        if not compute.record.exists():
+            return
+        with compute.record.open("rb") as record:
+            record.seek(self._read[compute.name])
+            text = record.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read[compute.name] += len(whole)
+        for line in whole.splitlines():
+            for sample in json.loads(line)["samples"]:
+                metadata = sample["resource_metadata"]
+                yield Seen(
+                    compute.name,
+                    sample["resource_id"],
+                    sample["counter_name"],
+                    sample["counter_type"],
+                    sample["counter_volume"],
+                    sample["monotonic_time"],
+                    metadata["perf"].get("since", ""),
+                    metadata,
+                )
+
+
+@dataclass
+class Life:
+    """An instance's QEMU, from when it was seen first until it ended."""
+
+    host: str
+    instance: str
+    started: float  # seconds since 1970
+    looks: list[tuple[float, float]] = field(default_factory=list)
+
+    def bounds(self, at: float) -> tuple[float, float]:
+        """CPU time until then, in seconds: at least, and at most."""
+        after = bisect.bisect(self.looks, (at, 0.0))
+        least = self.looks[after - 1][1] if after else 0.0
+        if after < len(self.looks):
+            return least, self.looks[after][1]
+        return least, float("inf")
+
+
+class Witness:
+    """Looks at all QEMUs of all hosts, until its block ends."""
+
+    def __init__(self, computes: Sequence[Compute]) -> None:
+        self._folders = {c.name: c.lab.run_dir / "qemu" for c in computes}
+        self._lives: dict[tuple[str, int], Life] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def life(self, host: str, instance: str, at: float) -> Life | None:
+        """The one that a host had at this moment."""
+        found = None
+        for each in list(self._lives.values()):
+            if (each.host, each.instance) != (host, instance):
+                continue
+            first, last = each.looks[0][0], each.looks[-1][0]
+            if first - 2 * LOOKS <= at <= last + 2 * LOOKS + 1:
+                found = each
+        return found
+
+    def _watch(self) -> None:
+        while not self._stop.wait(LOOKS):
+            for host, folder in self._folders.items():
+                for path in folder.glob("instance-*.pid"):
+                    # It may end at any moment.
+                    with contextlib.suppress(
+                        OSError, ValueError, psutil.NoSuchProcess
+                    ):
+                        self._look(host, path)
+
+    def _look(self, host: str, path: Path) -> None:
+        pid = int(path.read_text())
+        # Before the CPU time is read: what was used by then.
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        at = time.monotonic()
+        fields = stat.rpartition(")")[2].split()
+        life = self._lives.get((host, pid))
+        if life is None:
+            process = psutil.Process(pid)
+            words = process.cmdline()
+            uuid = words[words.index("-uuid") + 1]
+            life = Life(host, uuid, process.create_time())
+            self._lives[host, pid] = life
+        life.looks.append((at, (int(fields[11]) + int(fields[12])) * TICK))
