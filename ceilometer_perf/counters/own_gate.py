@@ -139,9 +139,14 @@ def _age(opened: int) -> float:
 def _published(
     life: _Life, count: Count, shares: list[float], judgements: list[Judgement]
 ) -> Iterator[float]:
-    """The shares of the published events, which are remembered as such."""
+    """The shares of the published events, which are remembered as such.
+
+    Or those since the opening, if less: a total that was scaled once stays
+    an estimate.
+    """
     for number, judgement in enumerate(judgements):
         if judgement is verdicts.OK:
             life.enabled[number] = count.enabled[number]
             life.running[number] = count.running[number]
-            yield shares[number]
+            enabled, running = life.enabled[number], life.running[number]
+            yield min(shares[number], running / enabled if enabled else 1)
