@@ -74,6 +74,12 @@ INSTANCES = {
         blind=(5400, 5700),
         fresh_agent=True,
     ),
+    "libvirtd restarts, own counters since": Instance(
+        (OLD,), restarts=5400, own=5430
+    ),
+    "own counters, libvirtd restarts": Instance(
+        (OLD,), restarts=5400, own=-HOUR
+    ),
     "live migration": Instance(
         (BEFORE, Life(5530, FOREVER, host="b")), renamed=(5530,)
     ),
@@ -104,6 +110,10 @@ LOST = {
     "new, then deleted": 120,
     "libvirtd restarts, hard reboot": 60 + 3625 + 300,
     "libvirtd and agent restart": 60 + 3625 + 300,
+    # Our counters begin at nothing, as after a reboot.
+    "libvirtd restarts, own counters since": 60 + 120 + 300,
+    # Its own first value is not published; the restart costs nothing.
+    "own counters, libvirtd restarts": 60 + 60,
     "live migration": 60 + 300,
     "there and back": 60 + 2 * 300,
     "renamed at will": 60,
@@ -323,6 +333,14 @@ def test_cycles(cycles: Mapping[str, list[float]], name: str) -> None:
         billed += bill
         assert billed <= instance.used(number * PERIOD) + 1e-3
     assert billed >= instance.used(END) - LOST[name] - 1e-3
+
+
+def test_own_counters_bill_through_a_restart(
+    cycles: Mapping[str, list[float]],
+) -> None:
+    hour = slice(HOUR // PERIOD, 2 * HOUR // PERIOD)
+    bill = sum(cycles["own counters, libvirtd restarts"][hour])
+    assert bill == pytest.approx(HOUR, rel=0.01)
 
 
 def test_nobody_is_billed_while_off(
