@@ -16,7 +16,7 @@ from ceilometer.compute.pollsters import GenericComputePollster, util
 from ceilometer.compute.pollsters import instance_stats as core
 from ceilometer.compute.virt import inspector
 
-from ceilometer_perf import options
+from ceilometer_perf import options, privsep
 from ceilometer_perf.agent import pollsters
 from ceilometer_perf.agent.discovery import PerfInstances
 from ceilometer_perf.counters.gated import Gated
@@ -24,10 +24,13 @@ from ceilometer_perf.counters.libvirt import PerfSource
 from ceilometer_perf.counters.monitor import Monitor, Report
 from ceilometer_perf.counters.trust import Policy
 from ceilometer_perf.host.connection import Connection
+from ceilometer_perf.host.counting import Wanted, decoded
 from ceilometer_perf.host.inventory import Domains, Inventory
 from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.meters import METERS, RDT
+from tests.functional.helper import HELPER
 from tests.lab import EVENTS, Guest, Lab, LabError
+from tests.lab.lab import FAKE_PMU
 from tools import bench_rdt
 from tools.progress import stderr, steps
 from tools.usage import bench as usage
@@ -49,6 +52,7 @@ PERF_METERS = [meter for meter in METERS if meter not in RDT]
 
 RATIOS = (
     ("read", "raw"),
+    ("own", "raw"),
     ("core_read", "read"),
     ("core_make", "make"),
     ("core", "ours"),
@@ -108,7 +112,12 @@ def main() -> int:
                 bench_rdt.guests(number)
                 if arguments.rdt
                 else [
-                    Guest(f"paused-{n}", "paused", events=EVENT_SETS[events])
+                    Guest(
+                        f"paused-{n}",
+                        "paused",
+                        vcpus=arguments.vcpus,
+                        events=EVENT_SETS[events],
+                    )
                     for n in range(1, number + 1)
                 ]
             )
@@ -131,8 +140,7 @@ def main() -> int:
 
 
 def _bench(lab: Lab, guests: int, rounds: int) -> dict[str, Any]:
-    run_dir = lab.run_dir / "qemu"
-    found = measured(lab, rounds, lambda uri: _variants(uri, run_dir))
+    found = measured(lab, rounds, lambda uri: _variants(uri, lab))
     return {
         "guests": guests,
         "rounds": rounds,
@@ -143,7 +151,32 @@ def _bench(lab: Lab, guests: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def _variants(uri: str, run_dir: Path) -> dict[str, Variant]:
+def _own(lab: Lab, conf: Any, processes: Processes) -> Variant:
+    """Every instance by the helper, with the lab's emulated PMU."""
+    events = options.settings(conf).own_events
+    config = lab.folder / "helper.conf"
+    config.write_text(f"[perf]\nqemu_run_dir = {lab.run_dir}/qemu\n")
+    helper = privsep.Helper(
+        f"env LD_PRELOAD={lab.folder / FAKE_PMU} {HELPER} "
+        f"--config-file {config}"
+    )
+    wanted = [
+        Wanted(domain.name(), domain.UUIDString(), *process.identity, True)
+        for domain in lab.connection.listAllDomains()
+        if (process := processes.guest(domain.name())) is not None
+    ]
+
+    def read() -> None:
+        found = decoded(helper.count(wanted, events), len(events))
+        wrong = {count.error for count in found} - {0}
+        if wrong:
+            raise LabError(f"not every guest could be counted: {wrong}")
+
+    return Variant(read)
+
+
+def _variants(uri: str, lab: Lab) -> dict[str, Variant]:
+    run_dir = lab.run_dir / "qemu"
     conf = service.prepare_service(["bench"], config_files=[])
     conf.set_override("libvirt_uri", uri)
     options.register(conf)
@@ -174,6 +207,7 @@ def _variants(uri: str, run_dir: Path) -> dict[str, Variant]:
                 libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT,
             )
         ),
+        "own": _own(lab, conf, processes),
         "read": Variant(source.read),
         "look": Variant(monitor.look),
         "make": Variant(lambda: _cycle(makers, instances)),

@@ -282,9 +282,13 @@ def test_multiplexed(
         assert_true(truth, agent)
     hardware = hardware_samples(agent, guest)
     assert len({s["counter_name"] for s in hardware}) == HARDWARE
+    # In a short time one may be on a counter for all of it; it is exact then.
+    scaled = [s for s in hardware if "running" in about(s)]
+    assert len(scaled) >= len(hardware) / 2
     for sample in hardware:
-        assert about(sample)["flags"] == ["multiplexed"]
-        assert 0.2 <= about(sample)["running"] < 0.6
+        assert about(sample)["flags"] == ["multiplexed"] * (sample in scaled)
+    for sample in scaled:
+        assert 0.2 <= about(sample)["running"] < 1
     # Both of a pair counted at the same time, in phases of more and of less.
     ipc = samples(agent, guest, IPC)
     assert [s["counter_volume"] for s in ipc] == pytest.approx(

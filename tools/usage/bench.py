@@ -6,6 +6,8 @@ the machine affects them alike; figures are medians. Look at the ratios:
 seconds differ from machine to machine.
 
 raw        the bare bulk call for perf statistics, from Python
+own        our privileged helper's counters of the same guests, by default 10
+           events each: the call, its answer, and what the helper does
 read       our reading of every counter, without Sample objects
 look       read, and judge what was read
 make       our samples of what has been judged
@@ -61,6 +63,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--guests", type=at_least(1), default=100, metavar="N",
         help="paused guests, 16 MiB each (default: 100)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--vcpus", type=at_least(1), default=1, metavar="N",
+        help="of each guest (default: 1)",
     )  # fmt: skip
     parser.add_argument(
         "--rounds", type=at_least(1), default=15, metavar="N",
