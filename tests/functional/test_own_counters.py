@@ -379,3 +379,36 @@ def test_instances_that_go(lab: Lab, tmp_path: Path) -> None:
         )
         assert agent.errors() == []
     assert said(agent) == []
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def test_nothing_stays_open(lab: Lab, tmp_path: Path) -> None:
+    """Of twenty instances that come and go."""
+    staying = lab.start(Guest("staying", "busy", events=()))
+    with polled(tmp_path, lab) as agent:
+        wait_for_counted(agent, staying)
+        (helper,) = helpers(tmp_path, COUNTING)
+        events, files = counters_open(helper), descriptors(helper)
+        for batch in range(4):
+            guests = [
+                Guest(f"lived-{batch}-{n}", "paused", events=())
+                for n in range(5)
+            ]
+            lab.start_all(guests)
+            for guest in guests:
+                wait_for_counted(agent, guest, count=1)
+            assert counters_open(helper) > events + EVENTS * len(guests)
+            for guest in guests:
+                lab.remove(guest)
+            wait_for(
+                lambda: counters_open(helper) == events,
+                20,
+                "only the other's counters are open",
+            )
+        assert descriptors(helper) <= files
+        assert helpers(tmp_path, COUNTING) == [helper]
+        assert len(sinces(counted(agent, staying, "own"))) == 1
+        assert agent.errors() == []
