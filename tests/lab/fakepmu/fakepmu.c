@@ -211,10 +211,13 @@ static int runs(int leader, uint64_t turn)
 }
 
 /* What counts in some of a turn's time is more in one phase than in the next,
- * and comes to the time itself in the end. */
+ * and comes to the time itself in the end, whoever's turn it is: there are 35
+ * turns in all phases, which is no multiple of the number of groups. */
 static uint64_t phased(uint64_t turn, uint64_t time)
 {
-    return turn / PHASE % 2 ? time / 2 : time + time / 2;
+    static const int halves[] = {3, 1, 2, 1, 3};
+
+    return time * halves[turn / PHASE % LENGTH(halves)] / 2;
 }
 
 /* Has a group run for this long; returns how much of it counts. */
