@@ -306,9 +306,9 @@ def test_too_small_a_share(lab: Lab, tmp_path: Path) -> None:
         wait_for_counted(agent, guest, count=5)
         assert_true(truth, agent)
     assert "min_running" in line
-    # Over a short time one of them may have been on the counter for longer.
+    # Over a short time one of them may have been on the counter for all of it.
     for sample in hardware_samples(agent, guest):
-        assert about(sample)["running"] >= 0.2
+        assert about(sample).get("running", 1) >= 0.2
     withheld = samples(agent, guest, WITHHELD)
     assert {"multiplexed": HARDWARE} in [
         about(s)["verdicts"] for s in withheld
