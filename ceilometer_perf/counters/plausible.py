@@ -75,18 +75,15 @@ class Plausibility:
         lying = life.lying.keys() & answer.trusted.keys()
         if not lying:
             return answer
-        return dataclasses.replace(
-            answer,
-            trusted={
-                k: v for k, v in answer.trusted.items() if k not in lying
+        judged = dataclasses.replace(
+            answer.judged,
+            judgements={
+                **answer.judged.judgements,
+                **{key: life.lying[key] for key in lying},
             },
-            judged=dataclasses.replace(
-                answer.judged,
-                judgements={
-                    **answer.judged.judgements,
-                    **{key: life.lying[key] for key in lying},
-                },
-            ),
+        )
+        return dataclasses.replace(
+            answer, judged=judged, trusted=judged.trusted(answer.counters)
         )
 
     def forget_all_but(self, uuids: Container[str]) -> None:

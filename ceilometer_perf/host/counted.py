@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 from ceilometer_perf.events import TYPES, Event
 from ceilometer_perf.host.perf_event import open_event
-from ceilometer_perf.host.perf_groups import Group, layouts
+from ceilometer_perf.host.perf_groups import Group, Layout, layouts
 
 #: A thread may start while the others are being opened.
 _TRIES = 20
@@ -53,8 +53,12 @@ class Counted:
         self._groups: list[Group] = []
         #: Which of the layouts it got.
         self.layout = layout
-        last = len(layouts(usable)) - 1
-        while not self._fits(threads, usable, whole=self.layout == last):
+        choices = layouts(usable)
+        while not self._fits(
+            threads,
+            choices[self.layout],
+            whole=self.layout == len(choices) - 1,
+        ):
             self.layout += 1
         #: In ns of CLOCK_BOOTTIME.
         self.opened = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -90,15 +94,14 @@ class Counted:
         self._stack.close()
 
     def _fits(
-        self, threads: Callable[[], set[int]], events: Sequence[Event], *,
-        whole: bool,
-    ) -> bool:  # fmt: skip
+        self, threads: Callable[[], set[int]], layout: Layout, *, whole: bool
+    ) -> bool:
         """Whether the events could be opened in this layout.
 
         ``whole``: there is no other, so what is wrong is not their number.
         """
         try:
-            self._open(threads, layouts(events)[self.layout])
+            self._open(threads, layout)
         except OSError as exc:
             self.close()
             if whole or exc.errno not in _TOO_MANY:
@@ -106,11 +109,7 @@ class Counted:
             return False
         return True
 
-    def _open(
-        self,
-        threads: Callable[[], set[int]],
-        layout: Sequence[Sequence[Event]],
-    ) -> None:
+    def _open(self, threads: Callable[[], set[int]], layout: Layout) -> None:
         """Open all on all threads that there are.
 
         One that starts in the meantime has inherited from its creator, or has

@@ -77,7 +77,7 @@ class Counting:
 
         The answer is for :func:`decoded`.
 
-        :raises ValueError: there is no such event.
+        :raises ValueError: a name is not an event's.
         """
         asked = [_event(name) for name in events]
         with self._lock:
@@ -94,17 +94,16 @@ class Counting:
         Tried on a thread of this process: no instance is needed.
 
         :raises OSError: none can be, as EACCES or ENOSYS.
-        :raises ValueError: there is no such event.
+        :raises ValueError: a name is not an event's.
         """
         return [missing(_event(name)) for name in events]
 
     def _row(self, wanted: Wanted, events: Sequence[Event]) -> list[int]:
         try:
             counted, numbers = self._count(wanted, events)
-        except OSError as exc:
-            return [exc.errno or errno.EIO] + [0] * (1 + _EACH * len(events))
-        except ValueError:
-            return [errno.EINVAL] + [0] * (1 + _EACH * len(events))
+        except (OSError, ValueError) as exc:
+            number = exc.errno if isinstance(exc, OSError) else errno.EINVAL
+            return [number or errno.EIO] + [0] * (1 + _EACH * len(events))
         return [0, counted.opened, *numbers]
 
     def _count(

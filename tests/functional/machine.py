@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab's resctrl without a lab around it, and processes to put there."""
 
+import contextlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.functional.agent import wait_for
@@ -76,6 +78,14 @@ class Busy:
     def end(self) -> None:
         self._process.kill()
         self._process.communicate()
+
+
+@contextlib.contextmanager
+def passing_for_qemu(uuid: str) -> Iterator[Busy]:
+    """A process that has the command line of this instance's QEMU."""
+    process = Busy("-uuid", uuid)
+    yield process
+    process.end()
 
 
 def assign(group: Path, *tids: int) -> None:

@@ -21,7 +21,7 @@ from ceilometer_perf.host.counted import Counted
 from ceilometer_perf.host.counting import Count, Counting, Wanted, decoded
 from ceilometer_perf.host.qemus import Qemus
 from tests.functional.agent import wait_for
-from tests.functional.machine import Busy, open_to_all
+from tests.functional.machine import Busy, open_to_all, passing_for_qemu
 from tests.lab import pmu
 
 UUID = "c3f9d1f2-8a0e-4a57-9d0c-5e0b7c1a9f05"
@@ -67,10 +67,8 @@ while True:
 
 @pytest.fixture
 def guest() -> Iterator[Busy]:
-    """What passes for a QEMU."""
-    process = Busy("-uuid", UUID)
-    yield process
-    process.end()
+    with passing_for_qemu(UUID) as process:
+        yield process
 
 
 @pytest.fixture

@@ -14,7 +14,14 @@ from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.host.watching import Watching
 from tests.functional.agent import wait_for
 from tests.functional.helper import HELPER, Client, configuration
-from tests.functional.machine import QUICK, Busy, Machine, assign, tasks
+from tests.functional.machine import (
+    QUICK,
+    Busy,
+    Machine,
+    assign,
+    passing_for_qemu,
+    tasks,
+)
 from tests.lab import Guest, Hardware, Lab
 
 UUID = "6f1c1d0e-6a4f-4f0a-9a52-0d0c3d0b7a01"
@@ -22,10 +29,8 @@ UUID = "6f1c1d0e-6a4f-4f0a-9a52-0d0c3d0b7a01"
 
 @pytest.fixture
 def guest() -> Iterator[Busy]:
-    """What passes for a QEMU."""
-    process = Busy("-uuid", UUID)
-    yield process
-    process.end()
+    with passing_for_qemu(UUID) as process:
+        yield process
 
 
 @pytest.fixture
