@@ -115,6 +115,38 @@ RDT = (L3_CACHE, L3_CACHE_UTIL, BANDWIDTH_TOTAL, BANDWIDTH_LOCAL)
 Core's former names, under which dashboards and Watcher ask for them.
 """
 
+SCHED_DELAY = Meter(
+    name="perf.sched.delay",
+    type="cumulative",
+    unit="ns",
+    key="perf.sched.delay",
+    description="Time that the instance's vCPUs waited for a CPU",
+)
+SCHED_DELAY_RATIO = _computed(
+    "perf.sched.delay_ratio",
+    "ratio",
+    "Share of their time that its vCPUs waited for a CPU",
+)
+
+
+def _pressure(resource: str, what: str) -> Meter:
+    return _computed(
+        f"perf.psi.{resource}",
+        "%",
+        f"Share of a minute in which the instance waited for {what}",
+    )
+
+
+PRESSURES = {
+    "cpu": _pressure("cpu", "a CPU"),
+    "memory": _pressure("memory", "memory"),
+    "io": _pressure("io", "disks"),
+}
+"""Pressure stall information, by the kernel's names of what is short."""
+
+WAITING = (SCHED_DELAY, SCHED_DELAY_RATIO, *PRESSURES.values())
+"""What the kernel accounts for by itself."""
+
 METERS: tuple[Meter, ...] = (
     *(_counted(e) for e in EVENTS.values() if e.kind in _GROUPS),
     COVERAGE,
@@ -124,6 +156,7 @@ METERS: tuple[Meter, ...] = (
     BRANCH_MISS_RATIO,
     CACHE_MPKI,
     *RDT,
+    *WAITING,
 )
 
 PERF_KEYS = frozenset(e.key for e in EVENTS.values() if e.kind in _GROUPS)
@@ -136,6 +169,9 @@ HARDWARE_KEYS = frozenset(
 
 RDT_KEYS = frozenset(m.key for m in RDT)
 """The keys of what is read in the caches and at the memory."""
+
+WAITING_KEYS = frozenset(m.key for m in WAITING)
+"""The keys of what needs no counter at all."""
 
 RDT_NAMES = frozenset(m.name for m in RDT)
 """Their meters' names."""

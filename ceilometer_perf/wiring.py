@@ -32,6 +32,8 @@ from ceilometer_perf.host.probe import machine
 from ceilometer_perf.host.probe.machine import Machine
 from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.host.resctrl import Resctrl
+from ceilometer_perf.host.waits import Waits
+from ceilometer_perf.neighbours.waiting import Waiting, WaitingReport
 from ceilometer_perf.options import Settings
 from ceilometer_perf.rdt.choice import Choice
 from ceilometer_perf.rdt.groups import Groups
@@ -61,6 +63,7 @@ class Parts:
     resctrl: Resctrl
     monitor: Monitor
     rdt: Rdt
+    waiting: Waiting
 
     def look(self) -> Report:
         """Read and judge the perf counters, and derive from them."""
@@ -69,6 +72,10 @@ class Parts:
     def look_at_rdt(self, report: Report) -> RdtReport:
         """Read what is not a perf counter, of the same instances."""
         return self.rdt.look(report)
+
+    def look_at_waiting(self, report: Report) -> WaitingReport:
+        """Read for what these instances wait."""
+        return self.waiting.look(report)
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,10 @@ class Misconfigured:
     def look_at_rdt(self, report: Report) -> RdtReport:
         """An empty report: :meth:`look` has said what is wrong."""
         return RdtReport()
+
+    def look_at_waiting(self, report: Report) -> WaitingReport:
+        """As above."""
+        return WaitingReport()
 
 
 def agent(conf: cfg.ConfigOpts, uris: Uris) -> Parts | Misconfigured:
@@ -167,6 +178,7 @@ def _parts(uri: str, settings: Settings, is_agent: bool) -> Parts:
             policy,
         ),
         Rdt(choice, Caches(connection)),
+        Waiting(Waits(), processes),
     )
 
 

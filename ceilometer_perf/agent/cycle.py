@@ -2,15 +2,17 @@
 """One polling cycle: read once, for any number of meters and threads."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from oslo_log import log
 
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.counters.monitor import EMPTY, Report
+from ceilometer_perf.meters import RDT_KEYS, WAITING_KEYS
+from ceilometer_perf.neighbours.waiting import WaitingReport
 from ceilometer_perf.rdt.look import RdtReport
-from ceilometer_perf.reading import SourceUnavailableError
+from ceilometer_perf.reading import Published, SourceUnavailableError
 from ceilometer_perf.wiring import Misconfigured, Parts
 
 LOG = log.getLogger(__name__)
@@ -33,6 +35,15 @@ class Cycle:
         self._lock = threading.Lock()
         self._report: Report | None = None
         self._rdt: RdtReport | None = None
+        self._waiting: WaitingReport | None = None
+
+    def published(self, key: str) -> Mapping[str, Published]:
+        """What may be published, by instance UUID, of one meter's kind."""
+        if key in RDT_KEYS:
+            return self.rdt().published
+        if key in WAITING_KEYS:
+            return self.waiting().published
+        return self.report().published
 
     def report(self) -> Report:
         """The report of this cycle; an empty one if reading failed.
@@ -57,6 +68,18 @@ class Cycle:
                     RdtReport(),
                 )
             return self._rdt
+
+    def waiting(self) -> WaitingReport:
+        """What instances waited for; as :meth:`rdt`."""
+        with self._lock:
+            if self._waiting is None:
+                report = self._look()
+                self._waiting = _tried(
+                    "waiting times",
+                    lambda: self._parts.look_at_waiting(report),
+                    WaitingReport(),
+                )
+            return self._waiting
 
     def _look(self) -> Report:
         if self._report is None:

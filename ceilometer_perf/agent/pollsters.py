@@ -20,7 +20,7 @@ from oslo_log import log
 from ceilometer_perf import wiring
 from ceilometer_perf.agent import cycle
 from ceilometer_perf.changes import Changes
-from ceilometer_perf.meters import METERS, RDT_KEYS, Meter
+from ceilometer_perf.meters import METERS, Meter
 
 _changes = Changes(log.getLogger(__name__))
 
@@ -66,9 +66,9 @@ class PerfPollster(plugin_base.PollsterBase):  # type: ignore[misc]
         report = now.report()
         if report.guests:
             _changes.forget_all_but(report.guests)
-        found = now.rdt() if meter.key in RDT_KEYS else report
+        found = now.published(meter.key)
         for instance in resources:
-            published = found.published.get(instance.id)
+            published = found.get(instance.id)
             if published is None or meter.key not in published.values:
                 continue
             moment = published.moment

@@ -113,18 +113,8 @@ class Processes:
 
 def read(proc: Path, pid: int) -> Process | None:
     """The process with this number, as /proc has it; None if it has ended."""
-    # os.open, not open(): this runs for each guest in each cycle.
-    try:
-        file = os.open(f"{proc}/{pid}/stat", os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        stat = os.read(file, 1024)
-    except OSError:  # it ended in between
-        return None
-    finally:
-        os.close(file)
-    return _parse(pid, stat)
+    stat = files.peek(f"{proc}/{pid}/stat")
+    return None if stat is None else _parse(pid, stat)
 
 
 def _parse(pid: int, stat: bytes) -> Process | None:

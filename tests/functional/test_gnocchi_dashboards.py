@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from ceilometer_perf.meters import METERS
+from ceilometer_perf.meters import SCHED_DELAY
 from ceilometer_perf.panels.table import DASHBOARDS
 from ceilometer_perf.report.answers import Answers
 from tests import warm
@@ -54,7 +54,7 @@ def chain() -> Iterator[Chain]:
         uuid = chain.guests[0].uuid
         # The last of a cycle's samples.
         wait_for(
-            lambda: METERS[-1].name in known(chain, uuid), 180, "all meters"
+            lambda: SCHED_DELAY.name in known(chain, uuid), 180, "all meters"
         )
         yield chain
 

@@ -16,6 +16,7 @@ from ceilometer_perf.counters.gated import Gated
 from ceilometer_perf.counters.monitor import Report
 from ceilometer_perf.counters.trust import Policy
 from ceilometer_perf.host.processes import Processes
+from ceilometer_perf.neighbours.waiting import WaitingReport
 from ceilometer_perf.rdt.look import RdtReport
 from ceilometer_perf.reading import (
     Counters,
@@ -51,10 +52,12 @@ class _Answers(Generic[T]):
 
 
 class FakeParts(_Answers[Report], Misconfigured):
-    """``rdt``: what it says of caches and memory."""
+    """``rdt`` and ``waiting``: what it says besides of counters."""
 
     rdt: RdtReport | Exception = RdtReport()
     rdt_asked = 0
+    waiting: WaitingReport | Exception = WaitingReport()
+    waiting_asked = 0
 
     def look(self) -> Report:
         return self._next()
@@ -64,6 +67,12 @@ class FakeParts(_Answers[Report], Misconfigured):
         if isinstance(self.rdt, Exception):
             raise self.rdt
         return self.rdt
+
+    def look_at_waiting(self, report: Report) -> WaitingReport:
+        self.waiting_asked += 1
+        if isinstance(self.waiting, Exception):
+            raise self.waiting
+        return self.waiting
 
 
 class FakeSource(_Answers[Reading]):

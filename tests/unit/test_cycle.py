@@ -10,6 +10,7 @@ import pytest
 from ceilometer_perf.agent import cycle
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.counters.monitor import EMPTY
+from ceilometer_perf.meters import L3_CACHE, SCHED_DELAY, SCHED_DELAY_RATIO
 from tests.unit.fakes import FakeParts, report, unavailable
 
 REPORT = report(1.0, {"uuid": {"perf.cpu_clock": 1}})
@@ -60,25 +61,33 @@ def test_trouble_is_said_when_it_changes(
     ]
 
 
-def test_caches_and_memory_are_read_once_and_only_if_asked_for() -> None:
+@pytest.mark.parametrize(
+    ("key", "asked"),
+    [(L3_CACHE.key, (1, 0)), (SCHED_DELAY_RATIO.key, (0, 1))],
+)
+def test_the_others_are_read_once_and_only_if_asked_for(
+    key: str, asked: tuple[int, int]
+) -> None:
     monitor = FakeParts(REPORT)
     cache: dict[str, Any] = {}
     cycle.current(cache, monitor).report()
-    assert monitor.rdt_asked == 0
+    assert (monitor.rdt_asked, monitor.waiting_asked) == (0, 0)
     for _ in range(4):
-        cycle.current(cache, monitor).rdt()
-    assert (monitor.asked, monitor.rdt_asked) == (1, 1)
+        cycle.current(cache, monitor).published(key)
+    assert (monitor.rdt_asked, monitor.waiting_asked) == asked
+    assert monitor.asked == 1
 
 
 @pytest.mark.parametrize("error", [unavailable(), ValueError("a bug")])
 def test_that_those_fail_costs_no_counter(error: Exception) -> None:
     monitor = FakeParts(REPORT)
-    monitor.rdt = error
+    monitor.rdt = monitor.waiting = error
     cache: dict[str, Any] = {}
     for _ in range(4):
-        assert cycle.current(cache, monitor).rdt().published == {}
+        for key in (L3_CACHE.key, SCHED_DELAY.key):
+            assert cycle.current(cache, monitor).published(key) == {}
     assert cycle.current(cache, monitor).report() is REPORT
-    assert monitor.rdt_asked == 1
+    assert (monitor.rdt_asked, monitor.waiting_asked) == (1, 1)
 
 
 def test_changes_keeps_subjects_apart(

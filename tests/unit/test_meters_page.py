@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ceilometer_perf.counters.derived import FORMULAS
-from ceilometer_perf.meters import METERS, RDT, Meter
+from ceilometer_perf.meters import METERS, RDT, SCHED_DELAY_RATIO, Meter
 
 PAGE = Path(__file__).parents[2] / "doc" / "source" / "meters.rst"
 TERM = re.compile(
@@ -27,8 +27,10 @@ def test_each_has_all_its_parts(meter: Meter) -> None:
     assert (kind, unit) == (meter.type, meter.unit)
     assert "*Needs*" in text
     assert re.search(r"\*[Mm]ind\*", text)
-    computed = meter.name.startswith(("perf.derived.", "perf.coverage"))
-    assert ("*Formula*" in text) == (computed or meter is RDT[1])
+    computed = meter in (RDT[1], SCHED_DELAY_RATIO) or meter.name.startswith(
+        ("perf.derived.", "perf.coverage")
+    )
+    assert ("*Formula*" in text) == computed
 
 
 @pytest.mark.parametrize("formula", FORMULAS, ids=lambda f: f.meter.name)

@@ -13,10 +13,12 @@ from oslo_config import cfg
 from oslo_utils import uuidutils
 
 from ceilometer_perf.agent import pollsters
-from ceilometer_perf.meters import METERS, RDT_KEYS, Meter
-from ceilometer_perf.reading import Reading
+from ceilometer_perf.meters import METERS, RDT_KEYS, WAITING_KEYS, Meter
+from ceilometer_perf.neighbours.waiting import WaitingReport
+from ceilometer_perf.reading import Moment, Published, Reading
 from ceilometer_perf.wiring import Misconfigured
 from tests.unit.fakes import (
+    READ_AT,
     FakeParts,
     agent_conf,
     guest,
@@ -27,7 +29,10 @@ from tests.unit.fakes import (
 )
 
 VALUES = {meter.key: 100 + n for n, meter in enumerate(METERS)}
-COUNTERS = {key: n for key, n in VALUES.items() if key not in RDT_KEYS}
+COUNTERS = {
+    key: n for key, n in VALUES.items() if key not in RDT_KEYS | WAITING_KEYS
+}
+WAITS = {key: n for key, n in VALUES.items() if key in WAITING_KEYS}
 RDT = {key: n for key, n in VALUES.items() if key in RDT_KEYS}
 
 
@@ -52,6 +57,8 @@ def poll(
 def about(meter: Meter) -> dict[str, Any]:
     if meter.key in COUNTERS:
         return {"source": "libvirt"}
+    if meter.key in WAITS:
+        return {"source": "kernel"}
     banks = {"0": VALUES[meter.key], "4": 0}
     return {"source": "resctrl", "banks": banks}
 
@@ -60,6 +67,8 @@ def test_samples_equal_core_s_own(conf: cfg.ConfigOpts) -> None:
     server = instance()
     monitor = FakeParts(report(12.5, {server.id: COUNTERS}))
     monitor.rdt = rdt_report(12.75, {server.id: RDT})
+    waits = Published(WAITS, Moment(12.5, READ_AT), {"source": "kernel"})
+    monitor.waiting = WaitingReport({server.id: waits})
     samples = poll(conf, monitor, [server])
     assert (monitor.asked, monitor.rdt_asked) == (1, 1)
     assert len(samples) == len(METERS)
