@@ -19,7 +19,13 @@ from ceilometer_perf.cli import base, errors, looking, options
 from ceilometer_perf.cli.table import PIPE_WIDTH
 from ceilometer_perf.cli.values import printable
 from ceilometer_perf.doctor.status import Instance, Status, Watch
-from ceilometer_perf.meters import BANDWIDTH_TOTAL, IPC, L3_CACHE, Meter
+from ceilometer_perf.meters import (
+    BANDWIDTH_TOTAL,
+    IPC,
+    L3_CACHE,
+    SCHED_DELAY_RATIO,
+    Meter,
+)
 from ceilometer_perf.reading import SHORTEST
 
 #: Characters that stay on one line: of longer names, and of each verdict.
@@ -80,6 +86,7 @@ COLUMNS = {
     "ipc": Column("IPC", _level(IPC), ratio),
     "l3": Column("L3 B", _level(L3_CACHE), count),
     "memory": Column("mem B/s", _level(BANDWIDTH_TOTAL), count),
+    "waiting": Column("wait", _level(SCHED_DELAY_RATIO), ratio),
     "coverage": Column("cover", lambda x: x.instance.coverage, ratio),
     "verdict": Column(
         "counters", lambda x: looking.summary(x.instance.verdicts)

@@ -19,6 +19,7 @@ from ceilometer_perf.host import probe
 from ceilometer_perf.host.inventory import Domain
 from ceilometer_perf.host.probe import virt
 from ceilometer_perf.meters import METERS, PERF_KEYS, RDT, Meter
+from ceilometer_perf.neighbours.waiting import WaitingReport
 from ceilometer_perf.rdt.look import RdtReport
 from ceilometer_perf.reading import Published, SourceUnavailableError
 from ceilometer_perf.wiring import Parts
@@ -105,6 +106,7 @@ class Watch:
             domains = self._parts.inventory.refresh()
             report = self._parts.look()
             rdt = self._parts.look_at_rdt(report)
+            waiting = self._parts.look_at_waiting(report)
         except SourceUnavailableError as exc:
             if self._last is None:
                 raise
@@ -114,7 +116,7 @@ class Watch:
             tuple(
                 sorted(
                     (
-                        self._instance(domain, report, rdt)
+                        self._instance(domain, report, rdt, waiting)
                         for domain in domains.values()
                     ),
                     key=lambda instance: (instance.name, instance.id),
@@ -124,11 +126,12 @@ class Watch:
         return self._last
 
     def _instance(
-        self, domain: Domain, report: Report, rdt: RdtReport
-    ) -> Instance:
+        self, domain: Domain, report: Report, rdt: RdtReport,
+        waiting: WaitingReport,
+    ) -> Instance:  # fmt: skip
         judged = report.judged.get(domain.uuid)
         published = report.published.get(domain.uuid)
-        usage = rdt.published.get(domain.uuid)
+        others = (r.published.get(domain.uuid) for r in (rdt, waiting))
         name, events = _read(domain.xml)
         return Instance(
             id=domain.uuid,
@@ -141,7 +144,7 @@ class Watch:
             is_nova=name is not None,
             events=events,
             values=ChainMap(
-                *(dict(each.values) for each in (published, usage) if each)
+                *(dict(each.values) for each in (published, *others) if each)
             ),
             since=judged.since if judged else None,
             source=_source(published),

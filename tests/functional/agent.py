@@ -205,4 +205,10 @@ counters = libvirt
             ]
             return found if len(found) >= count else []
 
-        return wait_for(enough, seconds, f"{count} samples with {fields}")
+        try:
+            return wait_for(enough, seconds, f"{count} samples with {fields}")
+        except AssertionError as exc:
+            names = sorted({each["counter_name"] for each in self._samples()})
+            exc.add_note(f"it sent {', '.join(names) or 'nothing'}; its log:")
+            exc.add_note("\n".join(_lines(self.log)[-20:]))
+            raise

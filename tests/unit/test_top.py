@@ -22,7 +22,7 @@ from ceilometer_perf.counters.verdicts import (
 )
 from ceilometer_perf.doctor import agent_conf
 from ceilometer_perf.doctor.status import Instance, Status
-from ceilometer_perf.meters import IPC
+from ceilometer_perf.meters import IPC, SCHED_DELAY_RATIO
 from tests.unit.compute_host import ComputeHost, domain, host
 from tests.unit.shell import Ran, run
 
@@ -143,14 +143,24 @@ def test_readable_at_80_columns() -> None:
     verdicts = {"a": OK, "b": NOT_RUNNING, "c": NOT_ENABLED, "d": REALTIME}
     full = dataclasses.replace(
         instance(name), verdicts=verdicts, coverage=1.0,
-        values={IPC.key: 1.5},
+        values={IPC.key: 1.5, SCHED_DELAY_RATIO.key: 0.25},
     )  # fmt: skip
     line = top.Line(full, {CYCLES: 1e9, "perf.instructions": 9.99e8})
     text = drawn(top.Shot([line]), 80)
     assert max(map(len, text.splitlines())) <= 80
     assert name in text
     assert "\u2026" not in text
-    for word in ("cyc/s", "ins/s", "IPC", "cover", "counters", "1G", "999M"):
+    for word in (
+        "cyc/s",
+        "ins/s",
+        "IPC",
+        "wait",
+        "0.250",
+        "cover",
+        "counters",
+        "1G",
+        "999M",
+    ):
         assert word in text
     for word in ("L3", "mem", "miss"):
         assert word not in text
