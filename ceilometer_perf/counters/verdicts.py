@@ -6,6 +6,9 @@ import errno
 import os
 from dataclasses import dataclass
 
+from ceilometer_perf.host import resctrl
+from ceilometer_perf.host.probe import machine
+
 
 class Verdict(enum.StrEnum):
     """What the gate can say of a counter. All but ``OK`` withhold it."""
@@ -210,14 +213,18 @@ def not_mounted(root: object) -> Judgement:
     )
 
 
-def only_control(root: object) -> Judgement:
+def only_control(root: object, enable: str) -> Judgement:
     """It is mounted, and has no monitoring."""
     return Judgement(
         Verdict.HOST_LACKS,
         f"resctrl at {root} has no monitoring",
-        "if the CPUs can monitor, boot the kernel with "
-        "rdt=cmt,mbmtotal,mbmlocal",
+        f"if the CPUs can monitor, {enable}",
     )
+
+
+SPLIT_UNSEEN = Judgement(
+    Verdict.HOST_LACKS, resctrl.SPLIT_UNSEEN, resctrl.KNOW_OF_SPLITS
+)
 
 
 def no_rmid(in_use: int, rmids: int | None) -> Judgement:
@@ -267,11 +274,7 @@ MEDIATED = Judgement(
     "and the host can't count hardware events beside them",
     "load kvm_intel or kvm_amd with enable_mediated_pmu=0 to count them",
 )
-HYBRID = Judgement(
-    Verdict.HOST_LACKS,
-    "the CPUs are of several kinds with a PMU each, and a plain hardware "
-    "event counts on one kind only",
-)
+HYBRID = Judgement(Verdict.HOST_LACKS, machine.HYBRID)
 AGENT_COUNTS = Judgement(
     Verdict.UNSEEN,
     "the agent counts this instance itself if its helper is allowed, which "
@@ -293,6 +296,15 @@ def implausible(rate: str) -> Judgement:
         "look whether it counts at all (a VM's PMU may only seem to be there) "
         "and who else uses it; then hard reboot the instance, or restart the "
         "agent if it counts the instance itself",
+    )
+
+
+def beyond(what: str) -> Judgement:
+    """A monitor of caches or memory that leapt."""
+    return Judgement(
+        Verdict.IMPLAUSIBLE,
+        f"the monitors report {what}",
+        "wait for the next reading; if it happens often, update the kernel",
     )
 
 
