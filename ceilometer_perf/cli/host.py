@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``ceilometer-perf host``: what this host can count."""
+"""``ceilometer-perf host``: what this host can count, and keep free."""
 
 import argparse
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from ceilometer_perf.cli import base, options
+from ceilometer_perf.cli import base, errors, options, realtime_host
 from ceilometer_perf.cli.values import Value
 from ceilometer_perf.host import probe
 from ceilometer_perf.host.probe import advice, rdt
@@ -66,23 +66,46 @@ class Sources(Value):
 
 
 class Probe(base.ShowOne):
-    """Show what can be counted on this host, or print it for nova.conf."""
+    """Show what can be counted on this host, or print it for nova.conf.
+
+    With --realtime, show what realtime guests need of this host instead.
+    """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Where libvirt is, and what to print."""
         parser = super().get_parser(prog_name)
         parser.add_argument(
-            "--nova-conf",
+            "--realtime",
             action="store_true",
-            help="print the enabled_perf_events that are safe on this host",
+            help="show every condition that a realtime guest needs of its "
+            "host, and how to meet it",
+        )
+        options.add_nova_conf(
+            parser,
+            "without a PATH, print the enabled_perf_events that are safe on "
+            "this host; with --realtime, nova.conf of this host (default: "
+            "what nova-compute was started with)",
+            nargs="?",
+        )
+        parser.add_argument(
+            "--root",
+            type=options.path,
+            metavar="DIR",
+            help="with --realtime, the root folder of the host, or of a copy "
+            "of its /proc and /sys (default: /)",
         )
         options.add_connect(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
         """Everything that was found, or the lines for nova.conf."""
+        if parsed_args.realtime:
+            answers = realtime_host.examine(parsed_args)
+            self.code = realtime_host.code(answers)
+            return realtime_host.shown(answers)
+        _refuse_paths(parsed_args)
         self.report = probe.ask(parsed_args.uri)
-        if parsed_args.nova_conf:
+        if parsed_args.nova_conf is not None:
             return _nova_conf(self.report)
         return _all(self.report)
 
@@ -90,11 +113,30 @@ class Probe(base.ShowOne):
         self, parsed_args: argparse.Namespace, column_names: base.Names,
         data: Any,
     ) -> None:  # fmt: skip
-        """With --nova-conf, lines to paste instead of a table."""
-        if parsed_args.nova_conf:
+        """With --nova-conf or --realtime, lines instead of a table."""
+        if parsed_args.realtime:
+            chosen, selector = self._generate_columns_and_selector(
+                parsed_args, column_names
+            )
+            if selector:
+                data = self._compress_iterable(data, selector)
+            for line in realtime_host.lines(chosen, list(data)):
+                self.app.stdout.write(f"{line}\n")
+        elif parsed_args.nova_conf is not None:
             self.app.stdout.write(advice.nova_conf(self.report))
         else:
             super().show(parsed_args, column_names, data)
+
+
+def _refuse_paths(args: argparse.Namespace) -> None:
+    """Without --realtime, no other host's files are read."""
+    if args.nova_conf is not None and args.nova_conf.names:
+        raise errors.InputError(
+            f"{args.nova_conf}: without --realtime the option takes no "
+            "value: it prints lines for nova.conf"
+        )
+    if args.root is not None:
+        raise errors.InputError(f"--root {args.root} needs --realtime")
 
 
 def _nova_conf(report: probe.Probed) -> Shown:

@@ -76,19 +76,25 @@ class _Append(argparse.Action):
         option: str | None = None,
     ) -> None:
         before = getattr(namespace, self.dest)
-        names = (path,) if before is None else (*before.names, path)
+        names = () if before is None else before.names
+        names += () if path is None else (path,)
         found = NovaFiles(names, self.option_strings[0])
         setattr(namespace, self.dest, found)
 
 
 def add_nova_conf(
-    parser: argparse._ActionsContainer, what: str, *, required: bool = False
+    parser: argparse._ActionsContainer,
+    what: str,
+    *,
+    required: bool = False,
+    nargs: str | None = None,
 ) -> None:
-    """Where Nova's configuration is."""
+    """Where Nova's configuration is; with ``nargs="?"``, perhaps nowhere."""
     parser.add_argument(
         "--nova-conf",
         action=_Append,
         required=required,
+        nargs=nargs,
         type=path,
         metavar="PATH",
         help=f"{what}: a file, or a folder of *.conf files; may be repeated, "

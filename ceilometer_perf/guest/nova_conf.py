@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The four options of nova.conf that shape a guest's XML here.
+"""The options of nova.conf that shape a guest's XML, or its host, here.
 
 Names, groups, types and defaults are those of ``nova.conf.libvirt`` and
 ``nova.conf.compute``, so that an operator's files are read as Nova reads them.
@@ -20,6 +20,12 @@ LIBVIRT_OPTS = [
     # The limits are SCHED_FIFO's; Nova takes any number, and libvirt then
     # starts no such guest.
     cfg.IntOpt("realtime_scheduler_priority", default=1, min=1, max=99),
+    cfg.BoolOpt("cpu_power_management", default=False),
+    cfg.StrOpt(
+        "cpu_power_management_strategy",
+        choices=["cpu_state", "governor"],
+        default="cpu_state",
+    ),
 ]
 COMPUTE_OPTS = [
     cfg.StrOpt("cpu_dedicated_set"),
@@ -35,10 +41,12 @@ class NovaConf:
     realtime_priority: int = 1
     dedicated_cpus: frozenset[int] | None = None
     shared_cpus: frozenset[int] | None = None
+    #: How Nova saves power of dedicated CPUs without a guest; None: not.
+    power_management: str | None = None
 
 
 def read(where: NovaFiles) -> NovaConf:
-    """Read the four; everything else in the files is ignored."""
+    """Read these; everything else in the files is ignored."""
     with opened(
         where, {"libvirt": LIBVIRT_OPTS, "compute": COMPUTE_OPTS}
     ) as conf:
@@ -99,6 +107,9 @@ def _checked(conf: cfg.ConfigOpts) -> NovaConf:
         realtime_priority=conf.libvirt.realtime_scheduler_priority,
         dedicated_cpus=dedicated,
         shared_cpus=shared,
+        power_management=conf.libvirt.cpu_power_management_strategy
+        if conf.libvirt.cpu_power_management
+        else None,
     )
 
 

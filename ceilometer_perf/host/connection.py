@@ -45,6 +45,14 @@ class Session:
         """For people: ``9.0.0``."""
         return ".".join(map(str, self.version))
 
+    @property
+    def hypervisor(self) -> Version | None:
+        """QEMU's version; None where libvirt finds no QEMU."""
+        try:
+            return version_of(self.conn.getVersion())
+        except libvirt.libvirtError:
+            return None
+
     def listen(self) -> None:
         """Receive every change from now on, if possible.
 

@@ -198,6 +198,9 @@ class FakeVirConnect:
     def getLibVersion(self) -> int:  # noqa: N802
         return self.version
 
+    def getVersion(self) -> int:  # noqa: N802
+        return 7_002_000
+
     def getHostname(self) -> str:  # noqa: N802
         return "compute-1"
 

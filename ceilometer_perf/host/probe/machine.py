@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ceilometer_perf.host import resctrl
+from ceilometer_perf.host.kernel_files import number, text
 
 CPU_PMU = "4"  # PERF_TYPE_RAW, which x86 gives its CPUs' counters
 TYPE_BYTES = 10  # libvirt reads no more of intel_cqm's type
@@ -73,20 +74,21 @@ def read(root: Path = Path("/")) -> Machine:
     """The machine whose /proc and /sys are below ``root``."""
     kernel = root / "proc/sys/kernel"
     return Machine(
-        kernel=_text(kernel / "osrelease"),
-        paranoid=_number(kernel / "perf_event_paranoid"),
+        kernel=text(kernel / "osrelease"),
+        paranoid=number(kernel / "perf_event_paranoid"),
         pmus=_pmus(root / "sys"),
         mediated_pmu=mediated_pmu(root / "sys"),
         cqm_type=cqm_type(root / "sys"),
-        nmi_watchdog=_text(kernel / "nmi_watchdog") == "1",
+        nmi_watchdog=text(kernel / "nmi_watchdog") == "1",
         resctrl=_resctrl(root),
     )
 
 
 def cqm_type(sys_dir: Path) -> int | None:
     """The type of the PMU intel_cqm as libvirt would read it."""
-    text = _text(sys_dir / "devices/intel_cqm/type") or ""
-    return int(text) if text.isdecimal() and len(text) < TYPE_BYTES else None
+    found = text(sys_dir / "devices/intel_cqm/type") or ""
+    short = found.isdecimal() and len(found) < TYPE_BYTES
+    return int(found) if short else None
 
 
 def _pmus(sys_dir: Path) -> tuple[str, ...]:
@@ -97,7 +99,7 @@ def _pmus(sys_dir: Path) -> tuple[str, ...]:
         sorted(
             path.parent.name
             for path in found
-            if _text(path) == CPU_PMU or (path.parent / "cpus").exists()
+            if text(path) == CPU_PMU or (path.parent / "cpus").exists()
         )
     )
 
@@ -107,12 +109,12 @@ def mediated_pmu(sys_dir: Path) -> bool:
     switches = (sys_dir / "module").glob(
         "kvm_*/parameters/enable_mediated_pmu"
     )
-    return any(_text(path) in {"Y", "1"} for path in switches)
+    return any(text(path) in {"Y", "1"} for path in switches)
 
 
 def _resctrl(root: Path) -> ResctrlState:
-    known = (_text(root / "proc/filesystems") or "").split()
-    mounted = _mounted(_text(root / "proc/mounts") or "")
+    known = (text(root / "proc/filesystems") or "").split()
+    mounted = _mounted(text(root / "proc/mounts") or "")
     enable = resctrl.how_to_enable(root / "proc")
     if mounted is None:
         possible = resctrl.cpus_can_monitor(root / "proc")
@@ -132,18 +134,3 @@ def _resctrl(root: Path) -> ResctrlState:
 def _mounted(mounts: str) -> str | None:
     fields = (line.split() for line in mounts.splitlines())
     return next((f[1] for f in fields if f[2:3] == ["resctrl"]), None)
-
-
-def _text(path: Path) -> str | None:
-    """What a file says; None if it isn't there or can't be read."""
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return None
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(_text(path) or "")
-    except ValueError:
-        return None

@@ -39,6 +39,8 @@ class Virt:
     monitors: tuple[str, ...] = ()
     #: Why the daemon said nothing.
     error: str | None = None
+    #: QEMU's version; None if libvirt doesn't say.
+    hypervisor: Version | None = None
 
     @property
     def is_remote(self) -> bool:
@@ -59,15 +61,16 @@ def ask(uri: str) -> Virt:
     library = domains.library_version()
     try:
         with Connection(uri) as connection:
-            version, text = connection.call(_told)
+            version, text, hypervisor = connection.call(_told)
     except SourceUnavailableError as error:
         return Virt(uri, library, error=str(error))
     l3, monitors = caches(text)
-    return Virt(uri, library, version, l3, monitors)
+    return Virt(uri, library, version, l3, monitors, hypervisor=hypervisor)
 
 
-def _told(session: Session) -> tuple[Version, str]:
-    return session.version, str(session.conn.getCapabilities())
+def _told(session: Session) -> tuple[Version, str, Version | None]:
+    capabilities = str(session.conn.getCapabilities())
+    return session.version, capabilities, session.hypervisor
 
 
 def caches(
