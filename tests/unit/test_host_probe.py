@@ -15,6 +15,7 @@ from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import nova_conf
 from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.host import perf_event
+from ceilometer_perf.host.perf_event import Growth
 from ceilometer_perf.host.probe import Probed, advice, trials
 from ceilometer_perf.host.probe import machine as machines
 from ceilometer_perf.host.probe.counters import MOST
@@ -25,6 +26,7 @@ from tests.unit.probe_cases import (
     HARDWARE,
     HOSTS,
     ON_ITS_OWN,
+    SECOND,
     SOFTWARE,
     FakeKernel,
     probed,
@@ -174,6 +176,78 @@ def test_counters_to_spare_are_counted() -> None:
     report = probed("intel", FakeKernel(counters=12))
     assert report.counters.number == 13
     assert probed("amd", FakeKernel(counters=99)).counters.number == MOST
+
+
+# What opens and does not count
+
+
+STUCK = dict.fromkeys(HARDWARE, 0)
+
+
+def test_a_pmu_that_opens_and_never_counts() -> None:
+    """As that of a virtual machine may."""
+    report = probed("intel", FakeKernel(counts=STUCK, counters=ENOUGH))
+    assert report.safe() == SOFTWARE
+    left = advice.left_out(report)
+    assert left["cpu_cycles"] == left["cache_misses"]
+    assert left["cpu_cycles"] == (
+        "it opens, and counts what no CPU does: 0 cpu_cycles in a second of "
+        "CPU time"
+    )
+    assert report.counters.number == 0
+    assert not any("drop one" in note for note in advice.notes(report))
+
+
+def test_one_event_that_never_counts() -> None:
+    kernel = FakeKernel(counts={"instructions": 0}, counters=ENOUGH)
+    report = probed("intel", kernel)
+    assert set(HARDWARE) - set(report.safe()) == {"instructions"}
+
+
+def test_caches_may_rest() -> None:
+    kernel = FakeKernel(counts={"cache_misses": 0}, counters=ENOUGH)
+    assert set(HARDWARE) <= set(probed("intel", kernel).safe())
+
+
+def test_what_others_count_is_no_lie() -> None:
+    """Never on a counter: crowded out, if anything."""
+    kernel = FakeKernel(counts=STUCK, running=0, counters=ENOUGH)
+    assert probed("intel", kernel).lies == {}
+
+
+def test_a_lie_has_to_be_repeated() -> None:
+    """A hypervisor may have held up the CPU."""
+    for times, honest in (2, True), (3, False):
+        kernel = FakeKernel(counters=ENOUGH)
+        held_up = [
+            Growth(0, SECOND, SECOND) for _ in range(times * len(HARDWARE))
+        ]
+
+        def count(
+            event: Any, *, user_only: bool = False,
+            held_up: list[Growth] = held_up,
+        ) -> Growth:  # fmt: skip
+            return held_up.pop() if held_up else Growth(SECOND, SECOND, SECOND)
+
+        kernel.count = count  # type: ignore[method-assign]
+        assert (probed("intel", kernel).lies == {}) is honest
+
+
+def test_a_user_sees_it_too() -> None:
+    kernel = FakeKernel(counts=STUCK, forbids=errno.EACCES)
+    report = probed("intel", kernel, is_root=False)
+    assert set(report.lies) == set(HARDWARE)
+
+
+def test_this_kernel_counts_an_event_that_never_happens() -> None:
+    """PERF_COUNT_SW_DUMMY, the software event 9, is made for that."""
+    kernel = perf_event.Kernel()
+    found = kernel.count((1, 9), user_only=True)
+    assert found.count == 0
+    assert found.running
+    clock = (1, EVENTS["task_clock"].config)
+    grown = kernel.count(clock, user_only=True).count
+    assert grown >= 0.9e9 * perf_event.SECONDS
 
 
 # nova.conf

@@ -42,6 +42,13 @@ def reading(at: float, counters: Counters, **guests: Guest) -> Reading:
 def host(tmp_path: Path) -> Host:
     host = Host(tmp_path)
     host.start("driver", 1, started=10)
+    host.start("instance-1", 2, started=500)
+    return host
+
+
+@pytest.fixture
+def busy(host: Host) -> Host:
+    """Whose instance has used enough for its counters to be judged by."""
     host.start("instance-1", 2, started=500, utime=600)
     return host
 
@@ -60,12 +67,13 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_values_and_metadata(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    busy: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.monotonic", lambda: 60.0)
-    counters = {CYCLES: 100, INSTRUCTIONS: 100, CLOCK: 6_070_000_000}
-    more = {CYCLES: 300, INSTRUCTIONS: 200, CLOCK: 6_070_000_000}
-    look = monitor(host, reading(0, counters), reading(60, more)).look
+    used = 6_070_000_000
+    counters = {CYCLES: used, INSTRUCTIONS: used, CLOCK: used}
+    more = {CYCLES: used + 200, INSTRUCTIONS: used + 100, CLOCK: used}
+    look = monitor(busy, reading(0, counters), reading(60, more)).look
     look()
     report = look()
     published = report.published["web"]
@@ -76,7 +84,7 @@ def test_values_and_metadata(
         "perf.derived.ipc": 0.5,
     }
     assert published.about("perf.withheld")["verdicts"] == {}
-    booted = host.processes.booted_at("instance-1")
+    booted = busy.processes.booted_at("instance-1")
     assert booted is not None
     assert published.metadata == {
         "source": "libvirt",
@@ -93,11 +101,11 @@ def test_the_slice_is_said(host: Host) -> None:
 
 
 def test_detached_is_withheld_but_its_coverage_is_not(
-    host: Host, caplog: pytest.LogCaptureFixture,
+    busy: Host, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("time.monotonic", lambda: 0.0)
-    look = monitor(host, reading(0, {CYCLES: 5, CLOCK: 60_750_000})).look
+    look = monitor(busy, reading(0, {CYCLES: 5, CLOCK: 60_750_000})).look
     for _ in range(3):
         published = look().published["web"]
         assert published.values == {"perf.coverage": 0.01, "perf.withheld": 2}
@@ -126,6 +134,18 @@ def test_each_reason_is_told_with_its_counters(
         f"instance web (instance-1): perf.hw.cpu_cycles: {fell}; "
         f"perf.hw.instructions: {live}"
     )
+
+
+def test_a_pmu_that_does_not_count_is_never_published(busy: Host) -> None:
+    """The first reading, too."""
+    stuck = {CYCLES: 12_345_678, INSTRUCTIONS: 0, CLOCK: 6_070_000_000}
+    look = monitor(busy, reading(0, stuck), reading(60, stuck)).look
+    for _ in range(2):
+        published = look().published["web"]
+        assert published.values.keys() & stuck.keys() == {CLOCK}
+        assert published.about("perf.withheld")["verdicts"] == {
+            "implausible": 2
+        }
 
 
 def test_where_nothing_is_enabled_nothing_is_withheld(host: Host) -> None:
