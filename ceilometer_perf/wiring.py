@@ -154,6 +154,7 @@ def _parts(uri: str, settings: Settings, is_agent: bool) -> Parts:
         hardware_counters=settings.hardware_counters,
         withhold_multiplexed=settings.withhold_multiplexed,
         min_running=settings.min_running,
+        is_hybrid=machine.read().is_hybrid,
     )
     processes = Processes(Path(settings.qemu_run_dir))
     resctrl = Resctrl(Path(settings.resctrl_path))
@@ -204,7 +205,7 @@ def _no_hardware(host: Machine) -> Judgement | None:
     """Why own hardware events would count wrong, or do harm."""
     if host.mediated_pmu:
         return verdicts.MEDIATED
-    return verdicts.HYBRID if len(host.pmus) > 1 else None
+    return verdicts.HYBRID if host.is_hybrid else None
 
 
 def _helper(settings: Settings) -> "Helper":

@@ -6,6 +6,9 @@ import errno
 import os
 from dataclasses import dataclass
 
+from ceilometer_perf.host import resctrl
+from ceilometer_perf.host.probe import machine
+
 
 class Verdict(enum.StrEnum):
     """What the gate can say of a counter. All but ``OK`` withhold it."""
@@ -209,14 +212,18 @@ def not_mounted(root: object) -> Judgement:
     )
 
 
-def only_control(root: object) -> Judgement:
+def only_control(root: object, enable: str) -> Judgement:
     """It is mounted, and has no monitoring."""
     return Judgement(
         Verdict.HOST_LACKS,
         f"resctrl at {root} has no monitoring",
-        "if the CPUs can monitor, boot the kernel with "
-        "rdt=cmt,mbmtotal,mbmlocal",
+        f"if the CPUs can monitor, {enable}",
     )
+
+
+SPLIT_UNSEEN = Judgement(
+    Verdict.HOST_LACKS, resctrl.SPLIT_UNSEEN, resctrl.KNOW_OF_SPLITS
+)
 
 
 def no_rmid(in_use: int, rmids: int | None) -> Judgement:
@@ -266,11 +273,7 @@ MEDIATED = Judgement(
     "and the host can't count hardware events beside them",
     "load kvm_intel or kvm_amd with enable_mediated_pmu=0 to count them",
 )
-HYBRID = Judgement(
-    Verdict.HOST_LACKS,
-    "the CPUs are of several kinds with a PMU each, and a plain hardware "
-    "event counts on one kind only",
-)
+HYBRID = Judgement(Verdict.HOST_LACKS, machine.HYBRID)
 AGENT_COUNTS = Judgement(
     Verdict.UNSEEN,
     "the agent counts this instance itself if its helper is allowed, which "

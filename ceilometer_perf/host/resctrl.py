@@ -12,13 +12,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ceilometer_perf.guest import cpus
+
 PREFIX = "ceilometer-perf-"
 
 OCCUPANCY = "llc_occupancy"
 TOTAL = "mbm_total_bytes"
 LOCAL = "mbm_local_bytes"
 
-_BANK = "mon_L3_"
+SPLIT_UNSEEN = (
+    "NUMA nodes share an L3 cache (sub-NUMA clustering), which this kernel "
+    "doesn't know of: it counts one node's part for the whole"
+)
+KNOW_OF_SPLITS = (
+    "boot Linux 6.11 or newer, or turn sub-NUMA clustering off in the firmware"
+)
+
+#: Of the L3 caches, and of memory where that has monitors of its own (Arm).
+_BANK = re.compile("mon_(?:L3|MB)_([0-9]+)")
+#: A cache's part that belongs to one NUMA node (sub-NUMA clustering).
+_PARTS = "mon_sub_L3_*"
 _NOT_GROUPS = frozenset({"info", "mon_data", "mon_groups"})
 
 Banks = Mapping[int, int | None]
@@ -55,12 +68,43 @@ class Resctrl:
 
     def features(self) -> tuple[str, ...]:
         """What the CPUs monitor; nothing where they don't."""
-        path = self.root / "info/L3_MON/mon_features"
-        return tuple((_text(path) or "").split())
+        found = (_text(path / "mon_features") for path in self._pools())
+        return tuple(name for text in found for name in (text or "").split())
 
     def rmids(self) -> int | None:
-        """How many groups of any kind there can be at once."""
-        return _number(self.root / "info/L3_MON/num_rmids")
+        """How many groups of any kind there can be at once.
+
+        A group takes one of each pool, so the smallest counts.
+        """
+        found = (_number(path / "num_rmids") for path in self._pools())
+        return min((n for n in found if n is not None), default=None)
+
+    def _pools(self) -> list[Path]:
+        """Of what is monitored: caches, memory, packages."""
+        return sorted((self.root / "info").glob("*_MON"))
+
+    def is_split_unseen(self) -> bool:
+        """Whether NUMA nodes share a cache, and the kernel doesn't know.
+
+        With sub-NUMA clustering each node counts for itself. A kernel that
+        doesn't know of it reads one node's where it should add up all.
+        """
+        if next(self.root.glob(f"mon_data/mon_L3_*/{_PARTS}"), None):
+            return False
+        nodes = map(_cpus, self._devices.glob("node/node[0-9]*/cpulist"))
+        return any(
+            node and self._sharing_l3(min(node)) - node for node in nodes
+        )
+
+    @property
+    def _devices(self) -> Path:
+        """The system's, in the sysfs that this is mounted in."""
+        return self.root.parent.parent / "devices/system"
+
+    def _sharing_l3(self, cpu: int) -> frozenset[int]:
+        """All CPUs with the L3 cache of this one."""
+        caches = self._devices / f"cpu/cpu{cpu}/cache"
+        return _cpus(caches / "index3/shared_cpu_list")
 
     def in_use(self) -> int:
         """How many groups there are, each of which has an RMID."""
@@ -99,6 +143,16 @@ def cpus_can_monitor(proc: Path = Path("/proc")) -> bool:
     return flags is None or "cqm" in flags[1].split()
 
 
+def how_to_enable(proc: Path = Path("/proc")) -> str:
+    """What has the kernel monitor, if the CPUs can."""
+    if "CPU implementer" in (_text(proc / "cpuinfo") or ""):  # Arm
+        return (
+            "boot a kernel with CONFIG_ARM64_MPAM, on firmware that "
+            "describes MPAM"
+        )
+    return "boot the kernel with rdt=cmt,mbmtotal,mbmlocal"
+
+
 _FLAGS = re.compile(r"^flags\s*:(.*)$", re.MULTILINE)
 
 
@@ -121,19 +175,40 @@ def count(group: Path) -> Count | None:
         return None
     banks: dict[str, dict[int, int | None]] = {}
     for folder in _folders(group / "mon_data"):
-        bank = _bank_id(folder.name)
+        bank = _BANK.fullmatch(folder.name)
         if bank is None:
             continue
-        for feature in (OCCUPANCY, TOTAL, LOCAL):
-            text = _text(folder / feature)
-            if text is not None:  # the CPUs have the feature
-                banks.setdefault(feature, {})[bank] = _parse(text)
+        for feature, number in _counts(folder).items():
+            banks.setdefault(feature, {})[int(bank[1])] = number
     return Count(identity, banks)
 
 
-def _bank_id(name: str) -> int | None:
-    """65 of ``mon_L3_65``, 8 of ``mon_L3_08``: they are decimal."""
-    return _parse(name.removeprefix(_BANK)) if _BANK in name else None
+def _counts(folder: Path) -> Mapping[str, int | None]:
+    """By feature that the CPUs have; None where there is no number.
+
+    The kernel adds up the parts of a cache, and leaves some out if CPUs are
+    offline. A part is read before the whole, which then can't be less, except
+    that an occupancy may fall a little in between.
+    """
+    parts = [_numbers(path) for path in sorted(folder.glob(_PARTS))]
+    whole = dict(_numbers(folder))
+    for feature, number in whole.items():
+        least = sum(part.get(feature) or 0 for part in parts)
+        if feature == OCCUPANCY:
+            least //= 2
+        if number is not None and number < least:
+            whole[feature] = None
+    return whole
+
+
+def _numbers(folder: Path) -> Mapping[str, int | None]:
+    texts = {f: _text(folder / f) for f in (OCCUPANCY, TOTAL, LOCAL)}
+    return {f: _parse(text) for f, text in texts.items() if text is not None}
+
+
+def _cpus(path: Path) -> frozenset[int]:
+    """Those of a list in sysfs; none if it isn't there."""
+    return cpus.parse(_text(path) or "")
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -21,6 +21,8 @@ from ceilometer_perf.reading import (
 Answers = Mapping[str, Usage | Judgement]
 """By instance UUID: what it uses, or why that isn't known."""
 
+Reader = Callable[[Mapping[str, Guest]], Answers]
+
 Judgements = Mapping[str, Mapping[str, Judgement]]
 """The gate's, by instance UUID and by counter."""
 
@@ -46,13 +48,9 @@ class Choice:
         """Of the instances that were judged; ``NOT_ENABLED`` without any."""
         left = {uuid: reading.guests[uuid] for uuid in judged}
         found: dict[str, Usage | Judgement] = {}
-        readers: dict[Origin, Callable[[Mapping[str, Guest]], Answers]] = {
+        readers: dict[Origin, Reader] = {
             "perf": functools.partial(_by_perf, reading, judged),
-            "libvirt": self._by_monitors,
-            # Even if there are none: then no group is kept.
-            "resctrl": functools.partial(
-                self._groups.read, keep=_missed(reading, judged)
-            ),
+            **self._by_resctrl(_missed(reading, judged)),
         }
         for origin, read in readers.items():
             if self._only in (None, origin):
@@ -61,6 +59,18 @@ class Choice:
                     u: guest for u, guest in left.items() if u not in found
                 }
         return found | dict.fromkeys(left, verdicts.NO_RDT_SOURCE)
+
+    def _by_resctrl(self, missed: set[str]) -> Mapping[Origin, Reader]:
+        """Those who read what the kernel's resctrl counts."""
+        wrong = self._groups.why_wrong()
+        if wrong is None:
+            # Even if there are none: then no group is kept.
+            groups = functools.partial(self._groups.read, keep=missed)
+            return {"libvirt": self._by_monitors, "resctrl": groups}
+        self._groups.read({})  # those of an earlier agent
+        return dict.fromkeys(
+            ("libvirt", "resctrl"), lambda guests: dict.fromkeys(guests, wrong)
+        )
 
     def _by_monitors(self, guests: Mapping[str, Guest]) -> Answers:
         having = {u: g for u, g in guests.items() if tune.has_monitors(g.xml)}

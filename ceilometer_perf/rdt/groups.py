@@ -75,9 +75,17 @@ class Groups:
             for uuid in guests
         }
 
+    def why_wrong(self) -> Judgement | None:
+        """Why no number of resctrl's is right, whoever reads it."""
+        if self._resctrl.is_split_unseen():
+            return verdicts.SPLIT_UNSEEN
+        return None
+
     def _why_none(self) -> Judgement:
         if self._resctrl.mounted:
-            return verdicts.only_control(self._resctrl.root)
+            return verdicts.only_control(
+                self._resctrl.root, resctrl.how_to_enable()
+            )
         if resctrl.cpus_can_monitor():
             return verdicts.not_mounted(self._resctrl.root)
         return verdicts.NO_MONITORING

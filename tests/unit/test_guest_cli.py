@@ -92,6 +92,26 @@ def test_an_old_kernel_is_seen_in_sysfs(tmp_path: pathlib.Path) -> None:
     assert ran.err == ""
 
 
+@pytest.mark.parametrize("switch", ["Y", "N"])
+def test_what_hardware_events_do_where_guests_take_the_pmu(
+    tmp_path: pathlib.Path, switch: str
+) -> None:
+    path = tmp_path / "module/kvm_intel/parameters/enable_mediated_pmu"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{switch}\n")
+    document = tmp_path / "domain.xml"
+    document.write_text(
+        "<domain><perf><event name='cpu_cycles' enabled='yes'/>"
+        "<event name='task_clock' enabled='yes'/></perf></domain>"
+    )
+    ran = run(
+        "check", "--xml", str(document), "--vcpus", "1", "--flavor",
+        "hw:pmu=true", "--sys", str(tmp_path),
+    )  # fmt: skip
+    assert ("cpu_cycles: KVM gives the PMU" in ran.err) is (switch == "Y")
+    assert "task_clock" not in ran.err
+
+
 @pytest.mark.parametrize(
     ("words", "name"),
     [

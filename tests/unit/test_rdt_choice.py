@@ -33,6 +33,10 @@ class Groups(groups.Groups):
     def __init__(self) -> None:
         self.asked: list[set[str]] = []
         self.kept: set[str] = set()
+        self.wrong: Judgement | None = None
+
+    def why_wrong(self) -> Judgement | None:
+        return self.wrong
 
     def read(
         self, guests: Mapping[str, Guest], keep: Collection[str] = ()
@@ -121,6 +125,22 @@ def test_libvirt_that_hangs_costs_its_own_only() -> None:
         "xml": Verdict.STALE,
         "new": "resctrl",
     }
+
+
+@pytest.mark.parametrize("only", [None, "libvirt", "resctrl"])
+def test_what_the_kernel_counts_wrong_nobody_reads_right(
+    only: Origin | None,
+) -> None:
+    groups = Groups()
+    groups.wrong = verdicts.SPLIT_UNSEEN
+    libvirt = Libvirt(xml=STATS)
+    found = read(Choice(libvirt, groups, only))
+    lacks = dict.fromkeys(("xml", "new"), Verdict.HOST_LACKS.value)
+    assert found == {
+        "old": Verdict.HOST_LACKS.value if only else "perf", **lacks,
+    }  # fmt: skip
+    assert libvirt.asked == []
+    assert groups.asked == [set()]  # and so keeps none
 
 
 def test_monitor_that_can_not_be_read() -> None:

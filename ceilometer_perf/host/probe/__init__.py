@@ -2,7 +2,7 @@
 """What this host can count, found by opening each event."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,8 +33,8 @@ class Probed:
     is_root: bool
     trials: tuple[Trial, ...]
     counters: Counters
-    #: Events that open, by name, and what they count that no CPU does.
-    lies: Mapping[str, str] = field(default_factory=dict)
+    #: Events that open, by name, and why libvirt should not open them.
+    unfit: Mapping[str, str] = field(default_factory=dict)
 
     def rdt_sources(self) -> tuple[rdt.RdtSource, ...]:
         """Where L3 occupancy and memory bandwidth could come from."""
@@ -46,7 +46,7 @@ class Probed:
             trial.event.name
             for trial in self.trials
             if trial.works
-            and trial.event.name not in self.lies
+            and trial.event.name not in self.unfit
             and not self.crowded_out(trial.event)
         )
 
@@ -68,10 +68,25 @@ def probe(
     is_root = os.geteuid() == 0 if is_root is None else is_root
     asker = Asker(perf, here, is_root, libvirt.daemon or libvirt.library)
     found = tuple(trials.judge(event, asker) for event in EVENTS.values())
-    lies = counts.lies(found, perf)
-    honest = [trial for trial in found if trial.event.name not in lies]
-    room = counters.measure(honest, perf)
-    return Probed(here, libvirt, is_root, found, room, lies)
+    unfit = _unfit(here, found, perf)
+    room = counters.measure(
+        [trial for trial in found if trial.event.name not in unfit], perf
+    )
+    return Probed(here, libvirt, is_root, found, room, unfit)
+
+
+def _unfit(
+    here: Machine, found: Sequence[Trial], perf: Kernel
+) -> Mapping[str, str]:
+    hardware = [
+        trial.event
+        for trial in found
+        if trial.works and trial.event.kind == "hardware"
+    ]
+    why = here.why_no_hardware()
+    if why is not None:
+        return {event.name: why for event in hardware}
+    return counts.lies(hardware, perf)
 
 
 def cannot_work(names: Iterable[str]) -> list[Trial]:

@@ -31,10 +31,8 @@ def left_out(report: Probed) -> Mapping[str, str]:
 
 
 def _of_no_use(event: Event, report: Probed) -> str:
-    if event.name in report.lies:
-        return (
-            f"it opens, and counts what no CPU does: {report.lies[event.name]}"
-        )
+    if event.name in report.unfit:
+        return report.unfit[event.name]
     return (
         "works, but not together with the others: with more events than free "
         f"hardware counters ({report.counters.number}), all are counted too "
@@ -129,6 +127,6 @@ def _crowd(report: Probed) -> Iterator[str]:
 def _is_crowded_out(trial: Trial, report: Probed) -> bool:
     return (
         bool(trial.works)
-        and trial.event.name not in report.lies
+        and trial.event.name not in report.unfit
         and report.crowded_out(trial.event)
     )

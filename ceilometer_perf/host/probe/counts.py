@@ -9,25 +9,23 @@ from collections.abc import Mapping, Sequence
 from ceilometer_perf import bounds
 from ceilometer_perf.events import TYPES, Event
 from ceilometer_perf.host.perf_event import Growth, Kernel
-from ceilometer_perf.host.probe.trials import Trial
 
 #: A hypervisor may hold up the CPU in one of them.
 _TRIES = 3
 
 
-def lies(found: Sequence[Trial], perf: Kernel) -> Mapping[str, str]:
-    """By name, the events that work and can't be right, and why."""
-    hardware = [
-        trial.event
-        for trial in found
-        if trial.works and trial.event.kind == "hardware"
-    ]
+def lies(hardware: Sequence[Event], perf: Kernel) -> Mapping[str, str]:
+    """By name, those of these events that can't be right, and why."""
     told: dict[str, str] = {}
     for _ in range(_TRIES):
         told = dict(bounds.beyond(_rates(hardware, perf), 1.0))
         if not told:
             break
-    return {e.name: told[e.key] for e in hardware if e.key in told}
+    return {
+        event.name: f"it opens, and counts what no CPU does: {told[event.key]}"
+        for event in hardware
+        if event.key in told
+    }
 
 
 def _rates(events: Sequence[Event], perf: Kernel) -> Mapping[str, float]:
