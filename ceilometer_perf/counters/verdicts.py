@@ -298,6 +298,15 @@ def implausible(rate: str) -> Judgement:
     )
 
 
+def beyond(what: str) -> Judgement:
+    """A monitor of caches or memory that leapt."""
+    return Judgement(
+        Verdict.IMPLAUSIBLE,
+        f"the monitors report {what}",
+        "wait for the next reading; if it happens often, update the kernel",
+    )
+
+
 def miscounted(coverage: float) -> Judgement:
     """Own counters that saw more or less than there was."""
     return Judgement(

@@ -62,6 +62,7 @@ class Rdt:
                 {u: each.judgements for u, each in report.judged.items()},
             )
             now = Moment(time.monotonic(), utc_now())
+            told = dict(answers)
             published: dict[str, Published] = {}
             judged: dict[str, Mapping[str, Judgement]] = {}
             for uuid, answer in answers.items():
@@ -76,7 +77,9 @@ class Rdt:
                 judged[uuid] = {
                     key: _judge(key, answer, found, l3) for key in RDT_KEYS
                 }
-            self._tell(report, answers)
+                for why in found.beyond.values():
+                    told[uuid] = verdicts.beyond(why)
+            self._tell(report, told)
             self._rates.forget_all_but(report.guests)
             return RdtReport(published, judged)
 
@@ -134,6 +137,8 @@ def _by_bank(numbers: Mapping[int, float]) -> Mapping[str, float]:
 def _judge(key: str, usage: Usage, found: Figures, l3: Sizes) -> Judgement:
     if key in found.values:
         return verdicts.OK
+    if key in found.beyond:
+        return verdicts.beyond(found.beyond[key])
     if usage.sum(FEATURES[key]) is None:
         return verdicts.NO_NUMBER
     if key == L3_CACHE_UTIL.key and not sum(l3.values()):
