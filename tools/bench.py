@@ -163,7 +163,7 @@ def _own(lab: Lab, conf: Any, processes: Processes) -> Variant:
     wanted = [
         Wanted(domain.name(), domain.UUIDString(), *process.identity, True)
         for domain in lab.connection.listAllDomains()
-        if (process := processes.guest(domain.name())) is not None
+        if (process := processes.guest(domain.name(), domain.UUIDString()))
     ]
 
     def read() -> None:
@@ -191,7 +191,7 @@ def _variants(uri: str, lab: Lab) -> dict[str, Variant]:
     agents = [getattr(pollsters, m.pollster)(conf) for m in PERF_METERS]
     source, monitor = _after_discovery(conf)
     processes = Processes(run_dir)
-    names = [guest.name for guest in source.read().guests.values()]
+    guests = source.read().guests
     ours = _pollsters(conf, monitor)
     makers = _pollsters(conf, _Ready(monitor.look()))
     # Core keeps one inspector per process, for the first URI that it saw.
@@ -235,7 +235,7 @@ def _variants(uri: str, lab: Lab) -> dict[str, Variant]:
         "core": Variant(lambda: _cycle(theirs, instances)),
         "virsh": Variant(lambda: _virsh(uri)),
         "processes": Variant(
-            lambda: [processes.guest(name) for name in names]
+            lambda: [processes.guest(g.name, u) for u, g in guests.items()]
         ),
         "discovery": Variant(lambda: discoverer.discover(None)),
         "core_discovery": Variant(lambda: core_discoverer.discover(None)),

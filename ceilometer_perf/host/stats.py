@@ -7,7 +7,7 @@ from typing import Any
 
 import libvirt
 
-from ceilometer_perf.host.connection import Session
+from ceilometer_perf.host.connection import Session, is_broken
 from ceilometer_perf.reading import Counters
 
 _NOWAIT_SINCE = (4, 5, 0)
@@ -51,8 +51,8 @@ def monitor_stats(
     """
     try:
         return _monitor_stats(session, domains)
-    except libvirt.libvirtError:
-        if not session.conn.isAlive():
+    except libvirt.libvirtError as exc:
+        if is_broken(session.conn, exc):
             raise
     found: dict[str, Mapping[str, Any]] = {}
     for domain in domains:

@@ -114,7 +114,7 @@ class Groups:
         # order: otherwise series would be fragmented.
         for uuid in sorted(guests, key=lambda uuid: (uuid not in ours, uuid)):
             name = guests[uuid].name
-            process = self._processes.guest(name)
+            process = self._processes.guest(name, uuid)
             if process is None:
                 refused[uuid] = verdicts.UNSEEN
             elif self._is_inside(process, ours.get(uuid, ())):
