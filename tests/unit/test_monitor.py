@@ -191,6 +191,22 @@ def test_who_is_not_read_and_why(
     assert "poll_realtime_guests" in line
 
 
+def test_what_libvirt_can_not_read_is_stale(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the others are published."""
+    bad = {"bad": guest("instance-9")}
+    found = dataclasses.replace(
+        reading(0, {CYCLES: 5}, **bad), failed={"bad": "no such counter"}
+    )
+    report = monitor(host, found).look()
+    assert report.published["web"].values[CYCLES] == 5
+    assert report.unread["bad"].verdict is Verdict.STALE
+    (line,) = lines(caplog)
+    assert line.startswith("instance bad (instance-9): stale")
+    assert line.endswith("no such counter")
+
+
 def test_counters_of_the_process_before_are_not_the_new_one_s(
     host: Host,
 ) -> None:
