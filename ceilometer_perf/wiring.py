@@ -23,6 +23,7 @@ from ceilometer_perf.counters.monitor import Monitor, Report
 from ceilometer_perf.counters.own import Ask, Own, OwnPolicy
 from ceilometer_perf.counters.trust import Policy
 from ceilometer_perf.counters.verdicts import Judgement
+from ceilometer_perf.host import daemon
 from ceilometer_perf.host.caches import Caches
 from ceilometer_perf.host.connection import Connection
 from ceilometer_perf.host.counting import Counting
@@ -48,8 +49,8 @@ Uris = Mapping[str, str]
 """libvirt's URIs by ``[DEFAULT] libvirt_type``."""
 
 HINT = (
-    "; no perf samples until it answers (does libvirtd run, are [DEFAULT] "
-    "libvirt_uri and [perf] libvirt_timeout right?)"
+    f"; no perf samples until it answers (does {daemon.name()} run, are "
+    "[DEFAULT] libvirt_uri and [perf] libvirt_timeout right?)"
 )
 
 

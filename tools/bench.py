@@ -29,7 +29,10 @@ from ceilometer_perf.host.connection import Connection, Session
 from ceilometer_perf.host.counting import Wanted, decoded
 from ceilometer_perf.host.inventory import Domains, Inventory
 from ceilometer_perf.host.processes import Processes
-from ceilometer_perf.meters import METERS, RDT
+from ceilometer_perf.host.stats import Failures
+from ceilometer_perf.host.waits import Waits
+from ceilometer_perf.meters import METERS, RDT, WAITING
+from ceilometer_perf.neighbours.waiting import Waiting
 from ceilometer_perf.reading import Counters
 from tests.functional.helper import HELPER
 from tests.lab import EVENTS, Guest, Lab, LabError
@@ -51,7 +54,7 @@ EVENT_SETS = {
     "core": ("cpu_cycles", "instructions", "cache_references", "cache_misses"),
 }
 # The others are read apart; see bench_rdt.
-PERF_METERS = [meter for meter in METERS if meter not in RDT]
+PERF_METERS = [meter for meter in METERS if meter not in (*RDT, *WAITING)]
 
 RATIOS = (
     ("read", "raw"),
@@ -89,14 +92,14 @@ class _WithoutEvents(PerfSource):
 
     def _ask(
         self, session: Session, domains: list[Any]
-    ) -> Mapping[str, Counters]:
+    ) -> tuple[Mapping[str, Counters], Failures]:
         """As short a call."""
         stats = session.conn.domainListGetStats(
             domains,
             libvirt.VIR_DOMAIN_STATS_STATE,
             libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT,
         )
-        return {domain.UUIDString(): {} for domain, _ in stats}
+        return {domain.UUIDString(): {} for domain, _ in stats}, {}
 
 
 class _AfterDiscovery:
@@ -198,7 +201,7 @@ def _own(lab: Lab, conf: Any, ask: Ask, processes: Processes) -> Variant:
     wanted = [
         Wanted(domain.name(), domain.UUIDString(), *process.identity, True)
         for domain in lab.connection.listAllDomains()
-        if (process := processes.guest(domain.name())) is not None
+        if (process := processes.guest(domain.name(), domain.UUIDString()))
     ]
 
     def read() -> None:
@@ -227,7 +230,8 @@ def _variants(uri: str, lab: Lab) -> dict[str, Variant]:
     helper = _helper(lab)
     known = _AfterDiscovery(conf, helper.count)
     source, monitor, processes = known.source, known.libvirt, known.processes
-    names = [guest.name for guest in source.read().guests.values()]
+    guests = source.read().guests
+    waiting, report = Waiting(Waits(), processes), monitor.look()
     ours = _pollsters(conf, monitor)
     makers = _pollsters(conf, _Ready(monitor.look()))
     # Core keeps one inspector per process, for the first URI that it saw.
@@ -247,6 +251,7 @@ def _variants(uri: str, lab: Lab) -> dict[str, Variant]:
         "read": Variant(source.read),
         "look": Variant(monitor.look),
         "own_look": Variant(known.own.look),
+        "waiting": Variant(lambda: waiting.look(report)),
         "make": Variant(lambda: _cycle(makers, instances)),
         "ours": Variant(lambda: _cycle(ours, instances)),
         "core_read": Variant(
@@ -272,7 +277,7 @@ def _variants(uri: str, lab: Lab) -> dict[str, Variant]:
         "core": Variant(lambda: _cycle(theirs, instances)),
         "virsh": Variant(lambda: _virsh(uri)),
         "processes": Variant(
-            lambda: [processes.guest(name) for name in names]
+            lambda: [processes.guest(g.name, u) for u, g in guests.items()]
         ),
         "discovery": Variant(lambda: discoverer.discover(None)),
         "core_discovery": Variant(lambda: core_discoverer.discover(None)),

@@ -146,7 +146,7 @@ class Own:
             return self._nothing(count, moment)
         if count.error:
             return self._nothing(verdicts.not_counted(count.error), moment)
-        process = self._processes.guest(wanted.name)
+        process = self._processes.guest(wanted.name, wanted.uuid)
         if process is None or process.identity != (wanted.pid, wanted.started):
             return self._nothing(verdicts.MEANWHILE, moment)
         late = time.monotonic() - asked_at

@@ -98,14 +98,14 @@ def stale(why: str) -> Judgement:
 
 RESTARTED = Judgement(
     Verdict.DETACHED,
-    "libvirtd was restarted after the instance had booted, and its counters "
-    "no longer see the vCPUs",
+    "libvirt's daemon was restarted after the instance had booted, and its "
+    "counters no longer see the vCPUs",
     REOPEN,
 )
 FELL = Judgement(
     Verdict.DETACHED,
-    "a counter restarted in the same QEMU process (libvirtd was restarted, "
-    "or the event was enabled again) and no longer sees the vCPUs",
+    "a counter restarted in the same QEMU process (libvirt's daemon was "
+    "restarted, or the event was enabled again) and no longer sees the vCPUs",
     REOPEN,
 )
 ENABLED_LIVE = Judgement(
@@ -126,7 +126,8 @@ def uncovered(coverage: float) -> Judgement:
     return Judgement(
         Verdict.DETACHED,
         f"the counters saw {coverage:.1%} of the CPU time that the instance "
-        "used (enabled while it was running, or libvirtd was restarted)",
+        "used (enabled while it was running, or libvirt's daemon was "
+        "restarted)",
         REOPEN,
     )
 
@@ -153,7 +154,7 @@ IN_DOUBT = Judgement(
 MONITOR_UNREAD = Judgement(
     Verdict.STALE,
     "libvirt could not read the instance's cache and bandwidth monitors",
-    "see libvirtd's log; libvirt cannot read L3 caches 8 and 9",
+    "see its daemon's log; libvirt cannot read L3 caches 8 and 9",
 )
 PARTLY_MONITORED = Judgement(
     Verdict.NOT_ENABLED,

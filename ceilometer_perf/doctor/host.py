@@ -22,6 +22,7 @@ from ceilometer_perf.doctor.status import COUNTERS, Instance
 from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import enabled_events, errors
 from ceilometer_perf.guest import nova_conf as nova
+from ceilometer_perf.host import connection, daemon
 from ceilometer_perf.host.probe import machine
 from ceilometer_perf.plural import number_of
 from ceilometer_perf.reading import SourceUnavailableError
@@ -116,10 +117,15 @@ def libvirt(patient: Patient) -> Finding:
         status = patient.status
         version = patient.parts.connection.call(lambda s: s.version_text)
     except SourceUnavailableError as error:
+        remedy = (
+            connection.UNKNOWN_USER
+            if connection.is_of_unknown_user(str(error))
+            else f"start {daemon.name()}, let the agent's user read from its "
+            "socket, and set [DEFAULT] libvirt_uri in ceilometer.conf to its "
+            "URI"
+        )
         raise BrokenError(
-            f"as user {os.geteuid()}: {error}",
-            "start libvirtd, let the agent's user read from its socket, "
-            "and set [DEFAULT] libvirt_uri in ceilometer.conf to its URI",
+            f"as user {os.geteuid()}: {error}", remedy
         ) from error
     domains = number_of(len(status.instances), "domain")
     return fine(f"libvirt {version} has {domains}")
@@ -161,8 +167,8 @@ def xml(patient: Patient) -> Finding:
     if without and len(without) == len(patient.running):
         raise BrokenError(
             "no running instance has events in its XML: it was started "
-            "without, or libvirtd was restarted and turned off what it "
-            "could not reopen",
+            f"without, or {daemon.name()} was restarted and turned off what "
+            "it could not reopen",
             remedy,
         )
     if without:

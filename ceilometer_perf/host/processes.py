@@ -3,15 +3,22 @@
 
 libvirt's QEMU driver writes ``NAME.pid`` for each domain when it starts it,
 and ``driver.pid`` for itself, both readable for all, like ``/proc/PID/stat``
-(proc(5)). Nothing here can wait for a guest, or for libvirt.
+(proc(5)). Nothing here can wait for a guest, or for libvirt. In another PID
+namespace than libvirt's, as in a container, the number in the file is another
+process, so each is looked at before it is believed.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ceilometer_perf import files
+from ceilometer_perf.host import qemus
+
+#: What libvirt's QEMU driver runs in.
+DRIVERS = (b"libvirtd", b"virtqemud")
 
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # ns
 # Indexes in stat after the command's closing parenthesis; proc(5) counts
@@ -51,21 +58,20 @@ class Processes:
         self._proc = proc
         self._found: dict[str, tuple[int, int]] = {}  # name: identity
 
-    def guest(self, name: str) -> Process | None:
-        """The process of the domain with this name.
+    def guest(self, name: str, uuid: str) -> Process | None:
+        """The process of the instance whose domain has this name.
 
         None where there is none, or where its files can't be read.
         """
-        identity = self._found.get(name)
-        if identity is not None:
-            process = read(self._proc, identity[0])
-            if process is not None and process.identity == identity:
-                return process
-        return self._find(name)
+        return self._known(name) or self._find(
+            name, lambda pid: qemus.is_qemu_of(uuid, self._of(pid, "cmdline"))
+        )
 
     def driver(self) -> Process | None:
         """libvirtd, or virtqemud."""
-        return self.guest("driver")
+        return self._known("driver") or self._find(
+            "driver", lambda pid: self._of(pid, "comm").strip() in DRIVERS
+        )
 
     def runs(self, process: Process) -> bool:
         """Whether this process has not ended."""
@@ -99,16 +105,33 @@ class Processes:
     def _pid_file(self, name: str) -> Path:
         return self._run / f"{name}.pid"
 
-    def _find(self, name: str) -> Process | None:
+    def _known(self, name: str) -> Process | None:
+        """The process that was found before, if it still runs."""
+        identity = self._found.get(name)
+        if identity is None:
+            return None
+        process = read(self._proc, identity[0])
+        if process is None or process.identity != identity:
+            return None
+        return process
+
+    def _find(
+        self, name: str, is_right: Callable[[int], bool]
+    ) -> Process | None:
         self._found.pop(name, None)
         try:
             pid = int(files.read(self._pid_file(name)))
+            if not is_right(pid):
+                return None
         except (OSError, ValueError):
             return None
         process = read(self._proc, pid)
         if process is not None:
             self._found[name] = process.identity
         return process
+
+    def _of(self, pid: int, file: str) -> bytes:
+        return (self._proc / str(pid) / file).read_bytes()
 
 
 def read(proc: Path, pid: int) -> Process | None:

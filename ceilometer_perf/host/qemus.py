@@ -44,7 +44,7 @@ class Qemus:
             command = (self._proc / str(pid) / "cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             raise _not_running() from None
-        if ["-uuid", instance] not in _pairs(command):
+        if not is_qemu_of(instance, command):
             raise _not_running()
         return pid
 
@@ -68,9 +68,10 @@ def checked(instance: str) -> str:
     return str(uuid.UUID(instance))
 
 
-def _pairs(command: bytes) -> list[list[str]]:
+def is_qemu_of(instance: str, command: bytes) -> bool:
+    """Whether a command line, as /proc has it, is that of its QEMU."""
     words = command.decode(errors="replace").split("\0")
-    return [list(pair) for pair in itertools.pairwise(words)]
+    return ("-uuid", instance) in itertools.pairwise(words)
 
 
 def _not_running() -> OSError:

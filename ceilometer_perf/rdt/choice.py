@@ -102,8 +102,9 @@ def _monitored(
     guest: Guest, stats: libvirt_monitors.Stats
 ) -> Usage | Judgement:
     try:
-        usage = libvirt_monitors.usage(guest.id, stats)
-        whole = libvirt_monitors.covers(stats, tune.vcpus(guest.xml))
+        expected = tune.monitored(guest.xml)
+        usage = libvirt_monitors.usage(guest.id, stats, expected)
+        whole = libvirt_monitors.covers(expected, tune.vcpus(guest.xml))
     except (ValueError, TypeError, KeyError, errors.GuestError):
         return verdicts.MONITOR_UNREAD
     if usage is None:

@@ -91,7 +91,7 @@ class Groups:
             uuid
             for uuid, each in found.items()
             if isinstance(each, Usage)
-            and self._processes.guest(guests[uuid].name) is None
+            and self._processes.guest(guests[uuid].name, uuid) is None
         )
 
     def why_wrong(self) -> Judgement | None:
@@ -133,7 +133,7 @@ class Groups:
         # order: otherwise series would be fragmented.
         for uuid in sorted(guests, key=lambda uuid: (uuid not in ours, uuid)):
             name = guests[uuid].name
-            process = self._processes.guest(name)
+            process = self._processes.guest(name, uuid)
             if process is None:
                 refused[uuid] = verdicts.UNSEEN
             elif self._is_inside(process, ours.get(uuid, ())):

@@ -139,6 +139,8 @@ def _judge(key: str, usage: Usage, found: Figures, l3: Sizes) -> Judgement:
         return verdicts.OK
     if key in found.beyond:
         return verdicts.beyond(found.beyond[key])
+    if FEATURES[key] in usage.unread:
+        return verdicts.MONITOR_UNREAD
     if usage.sum(FEATURES[key]) is None:
         return verdicts.NO_NUMBER
     if key == L3_CACHE_UTIL.key and not sum(l3.values()):

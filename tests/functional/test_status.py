@@ -153,7 +153,7 @@ def test_status_of_each(wrecked: Lab, tmp_path: Path) -> None:
     assert verdicts(of("restarted")) == {"detached"}
     assert of("restarted")["coverage"] < 0.5
     task_clock = of("restarted")["verdicts"]["perf.sw.task_clock"]
-    assert "libvirtd was restarted" in task_clock["reason"]
+    assert "daemon was restarted" in task_clock["reason"]
     assert "hard reboot" in task_clock["remedy"]
     assert "live migrate" in task_clock["remedy"]
     live = of("live")["verdicts"]

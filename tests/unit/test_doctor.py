@@ -16,7 +16,7 @@ from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.doctor import agent, agent_conf, definitions, patient
 from ceilometer_perf.doctor.finding import BrokenError
 from ceilometer_perf.guest.nova_files import NovaFiles
-from ceilometer_perf.host import nova_compute, resctrl
+from ceilometer_perf.host import nova_compute, qemus, resctrl
 from tests.unit.compute_host import (
     GNOCCHI,
     PIPELINE,
@@ -393,6 +393,7 @@ def test_an_instance_that_the_agent_counts(
     own(host, monkeypatch, [0, 0])
     monkeypatch.setattr("os.geteuid", lambda: 0 if is_root else 1000)
     monkeypatch.setattr(wiring, "Counting", FakeCounting)
+    monkeypatch.setattr(qemus, "is_qemu_of", lambda *_: True)
     (host.folder / "instance-web.pid").write_text(f"{os.getpid()}\n")
     host.has(domain("web", ()))
     rows = walk(host)

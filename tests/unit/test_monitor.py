@@ -45,14 +45,14 @@ def reading(at: float, counters: Counters, **guests: Guest) -> Reading:
 def host(tmp_path: Path) -> Host:
     host = Host(tmp_path)
     host.start("driver", 1, started=10)
-    host.start("instance-1", 2, started=500)
+    host.start("instance-1", uuid="web", pid=2, started=500)
     return host
 
 
 @pytest.fixture
 def busy(host: Host) -> Host:
     """Whose instance has used enough for its counters to be judged by."""
-    host.start("instance-1", 2, started=500, utime=600)
+    host.start("instance-1", uuid="web", pid=2, started=500, utime=600)
     return host
 
 
@@ -166,7 +166,7 @@ def test_recovery_is_said(
     look()
     look()
     (host.proc / "2" / "stat").unlink()
-    host.start("instance-1", 3, started=900)
+    host.start("instance-1", uuid="web", pid=3, started=900)
     assert look().published["web"].values == {CYCLES: 6, "perf.withheld": 0}
     look()
     detached, fine = lines(caplog)
@@ -194,13 +194,29 @@ def test_who_is_not_read_and_why(
     assert "poll_realtime_guests" in line
 
 
+def test_what_libvirt_can_not_read_is_stale(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the others are published."""
+    bad = {"bad": guest("instance-9")}
+    found = dataclasses.replace(
+        reading(0, {CYCLES: 5}, **bad), failed={"bad": "no such counter"}
+    )
+    report = monitor(host, found).look()
+    assert report.published["web"].values[CYCLES] == 5
+    assert report.unread["bad"].verdict is Verdict.STALE
+    (line,) = lines(caplog)
+    assert line.startswith("instance bad (instance-9): stale")
+    assert line.endswith("no such counter")
+
+
 def test_counters_of_the_process_before_are_not_the_new_one_s(
     host: Host,
 ) -> None:
     """Booted between the reading of the counters and that of /proc."""
     old = reading(0, {CYCLES: 5_000})
     ticks = time.clock_gettime(time.CLOCK_BOOTTIME) * 100
-    host.start("instance-1", 3, started=int(ticks))
+    host.start("instance-1", uuid="web", pid=3, started=int(ticks))
     new = dataclasses.replace(
         reading(60, {CYCLES: 7}), asked_at=time.monotonic() + 60
     )
@@ -292,7 +308,7 @@ def both(host: Host, source: FakeSource, own: FakeOwn) -> Monitor:
 
 
 def test_own_counters_take_the_place_of_libvirt_s(host: Host) -> None:
-    own = FakeOwn({CYCLES: 7}, host.processes.guest("instance-1"))
+    own = FakeOwn({CYCLES: 7}, host.processes.guest("instance-1", "web"))
     report = both(host, FakeSource(reading(0, {CYCLES: 9})), own).look()
     published = report.published["web"]
     assert published.values == {
@@ -309,7 +325,7 @@ def test_nothing_is_published_of_who_ended_meanwhile(
     host: Host, why: Judgement
 ) -> None:
     """Not even that none of its counters is withheld."""
-    own = FakeOwn({CYCLES: 7}, host.processes.guest("instance-1"))
+    own = FakeOwn({CYCLES: 7}, host.processes.guest("instance-1", "web"))
     own.verdict = why
     report = both(host, FakeSource(reading(0, {})), own).look()
     assert report.published == {}
@@ -355,7 +371,9 @@ def test_no_ratio_spans_two_sources(host: Host) -> None:
     look = both(host, source, own).look
     ratios = []
     for counted in (False, False, True, False):
-        own.process = host.processes.guest("instance-1") if counted else None
+        own.process = (
+            host.processes.guest("instance-1", "web") if counted else None
+        )
         ratios.append(look().published["web"].values.get("perf.derived.ipc"))
     assert ratios == [None, 2, None, None]
 

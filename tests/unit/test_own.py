@@ -64,7 +64,7 @@ class Agent:
     def _answer(self, uuid: str, judged: Mapping[str, Judgement]) -> Answer:
         return Answer(
             "libvirt", Moment(1.0, READ_AT),
-            self.host.processes.guest(f"instance-{uuid}"), {}, {},
+            self.host.process(f"instance-{uuid}"), {}, {},
             Judged(judged, None, READ_AT),
         )  # fmt: skip
 
@@ -210,7 +210,6 @@ def test_wrong_ones_are_opened_again(agent: Agent, host: Host) -> None:
 
 def test_another_process_meanwhile(agent: Agent, host: Host) -> None:
     agent.look(web={})
-    real = host.processes.guest
 
     def asked(wanted: Sequence[Wanted], events: Sequence[str]) -> bytes:
         (host.proc / "2" / "stat").unlink()
@@ -224,7 +223,7 @@ def test_another_process_meanwhile(agent: Agent, host: Host) -> None:
     assert found.judged.coverage is None
     assert set(given_verdicts(found).values()) == {Verdict.NOT_RUNNING}
     agent.own._ask = agent.helper
-    assert real("instance-web") is not None
+    assert host.process("instance-web") is not None
     agent.look(web={})
     assert agent.helper.asked[-1][0].pid == 4
 

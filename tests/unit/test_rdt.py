@@ -110,6 +110,19 @@ def test_values_metadata_and_verdicts(
     assert banks == {"0": 10.0, "1": 20.0}
 
 
+def test_what_could_not_be_read_is_stale(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unread = Usage(
+        "libvirt", 1, {TOTAL: {0: 5}}, unread=frozenset({OCCUPANCY})
+    )
+    judged = Host({"web": unread}).look(monkeypatch).judged["web"]
+    assert judged["cpu_l3_cache"] is verdicts.MONITOR_UNREAD
+    assert judged["cpu_l3_cache.util"] is verdicts.MONITOR_UNREAD
+    assert judged["memory.bandwidth.total"].verdict is Verdict.NEW
+    assert judged["memory.bandwidth.local"] is verdicts.NO_NUMBER
+
+
 def test_a_counter_that_leaps(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

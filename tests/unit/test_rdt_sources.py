@@ -339,7 +339,7 @@ def test_a_process_without_threads_is_not_taken_for_one_in_its_group(
     agent: Agent, helper: Helper, host: Host
 ) -> None:
     agent.read("web")
-    process = host.processes.guest("instance-web")
+    process = host.process("instance-web")
     assert process is not None
     shutil.rmtree(host.proc / str(process.pid) / "task")
     helper.calls.clear()

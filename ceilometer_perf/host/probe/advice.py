@@ -67,8 +67,8 @@ def notes(report: Probed) -> Iterator[str]:
     """What an operator should know of the list as a whole."""
     if any(trial.works is None for trial in report.trials):
         yield (
-            "not run as root, as libvirtd is: events that this user can't "
-            "try are left out"
+            "not run as root, as libvirt's daemon is: events that this user "
+            "can't try are left out"
         )
     if report.virt.is_remote:
         yield (

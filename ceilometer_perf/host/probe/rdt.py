@@ -9,14 +9,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ceilometer_perf.host import resctrl
+from ceilometer_perf.host import daemon, resctrl
 from ceilometer_perf.host.probe.machine import Machine
 from ceilometer_perf.host.probe.trials import Trial
 from ceilometer_perf.host.probe.virt import Virt
 
 MOUNT = "mount -t resctrl resctrl /sys/fs/resctrl"
 SPLIT = resctrl.SPLIT_UNSEEN, resctrl.KNOW_OF_SPLITS
-RESTART = "restart libvirtd, which looks for resctrl only when it starts"
+RESTART = (
+    f"restart {daemon.name()}, which looks for resctrl only when it starts"
+)
 
 
 @dataclass(frozen=True, slots=True)
