@@ -127,16 +127,8 @@ class Notification:
         self.log = folder / "ceilometer.log"
         folder.mkdir()
         pipeline = yaml.safe_load((ETC / "pipeline.yaml").read_text())
-        # Its own project's samples it knows by Keystone, which isn't here.
-        options = urlencode(
-            {
-                "enable_filter_project": "false",
-                "resources_definition_file": str(resources),
-            },
-            safe="/",
-        )
         for sink in pipeline["sinks"]:
-            sink["publishers"] = [f"gnocchi://?{options}"]
+            sink["publishers"] = [self.publisher(resources)]
         (folder / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
         self.config.write_text(
             f"""\
@@ -160,6 +152,19 @@ endpoint = {gnocchi}
             folder / "out",
             ready=lambda: True,
         )  # fmt: skip
+
+    @staticmethod
+    def publisher(resources: Path) -> str:
+        """The URL of what publishes to Gnocchi, by such a file."""
+        # Its own project's samples it knows by Keystone, which isn't here.
+        options = urlencode(
+            {
+                "enable_filter_project": "false",
+                "resources_definition_file": str(resources),
+            },
+            safe="/",
+        )
+        return f"gnocchi://?{options}"
 
     @staticmethod
     def map_meters(path: Path) -> None:
