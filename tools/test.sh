@@ -38,9 +38,12 @@ step ruff .venv/bin/ruff check .
 step format .venv/bin/ruff format --check .
 step mypy .venv/bin/mypy
 if [ -z "$quick" ]; then
+    # Functional tests wait a third of the time.
+    count=3
     step sphinx .venv/bin/sphinx-build -q -W doc/source doc/build/html
     step reno .venv/bin/reno -q lint
 else
+    count=2
     set -- tests/unit "$@"
 fi
 clouds=tests/functional/test_cloud.py
@@ -50,8 +53,9 @@ else
     set -- --ignore "$clouds" "$@"
 fi
 
-# Two workers, each with modules of its own; the long ones begin.
-workers=(-n 2 --dist loadfile --no-loadscope-reorder)
+# Each worker has modules of its own; the long ones begin. Which belong together
+# tests/functional/conftest.py says.
+workers=(-n "$count" --dist loadscope --no-loadscope-reorder)
 [ ! -t 1 ] || workers+=(--color=yes)
 failed=()
 .venv/bin/pytest "${workers[@]}" "$@" | tee "$logs/pytest" || failed+=(pytest)

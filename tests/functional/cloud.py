@@ -44,6 +44,7 @@ class Cloud:
         self.conf = folder / "nova.conf"
         self.placement_conf = placement.nova_conf()
         self._flavors: Mapping[str, Mapping[str, str]] = {}
+        self._queries: dict[str, str] = {}
         self._slices: Mapping[str, str] = {}
         self._sessions = threading.local()
         self.tree = Tree(())
@@ -88,6 +89,7 @@ class Cloud:
             ]
             for spec in self.tree.specs.values()
         }
+        self._queries = {}
 
     def run(self, verb: str, *words: str) -> Ran:
         """A command of ours."""
@@ -105,6 +107,11 @@ class Cloud:
 
     def query(self, resource_class: str) -> str:
         """What Nova's scheduler asks Placement for a flavor of ours."""
+        if resource_class not in self._queries:
+            self._queries[resource_class] = self._query(resource_class)
+        return self._queries[resource_class]
+
+    def _query(self, resource_class: str) -> str:
         flavor = objects.Flavor(
             id=1,
             flavorid="1",
