@@ -2,6 +2,7 @@
 """Ceilometer's two agents, each a process of its own."""
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +22,21 @@ HOST = "chain"
 
 # As it is shipped: nothing that the broker took may be lost with it.
 MESSAGING = ETC / "messaging.conf"
+# Who waits for a broker looks for it each second, not after ever longer.
+IMPATIENT = "[oslo_messaging_rabbit]\nrabbit_interval_max = 1\n"
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A sample that the agent sent, and when, in seconds since 1970."""
+    """A sample that the agent sent, and when, in seconds since 1970.
+
+    It exports a sample once it has sent it, and before it sends another, which
+    was ``until`` then.
+    """
 
     sample: dict[str, Any]
     at: float
+    until: float = math.inf
 
 
 Series = Mapping[tuple[str, str], Sequence[Sent]]
@@ -89,7 +97,7 @@ coverage_floor = 0.2
 qemu_run_dir = {lab.run_dir}/qemu
 resctrl_path = {lab.resctrl_path}
 privsep_helper = {BIN}/privsep-helper --config-file {self._config}
-"""
+{IMPATIENT}"""
         )
         self.server = Server(
             "ceilometer-polling",
@@ -108,10 +116,13 @@ privsep_helper = {BIN}/privsep-helper --config-file {self._config}
         if not self._record.exists():
             return []
         lines = self._record.read_text().split("\n")[:-1]
-        messages = map(json.loads, lines)
+        messages = [json.loads(line) for line in lines]
+        times = [message["sent_at"] for message in messages]
         return [
-            Sent(sample, message["sent_at"])
-            for message in messages
+            Sent(sample, at, until)
+            for message, at, until in zip(
+                messages, times, [*times[1:], math.inf], strict=True
+            )
             for sample in message["samples"]
         ]
 
@@ -143,7 +154,7 @@ pipelines = meter
 auth_type = gnocchi-basic
 user = admin
 endpoint = {gnocchi}
-"""
+{IMPATIENT}"""
         )
         self.server = Server(
             "ceilometer-agent-notification",

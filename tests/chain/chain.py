@@ -23,7 +23,7 @@ from tests.lab.rpc import CountingProxy
 FOLDER = "chain"  # in the lab's
 IN_PROCESS = "kombu+memory://"  # a broker for nobody
 INTERVAL = 2  # seconds
-PATIENCE = 90.0  # seconds
+PATIENCE = 180.0  # seconds
 
 RDT_EVENTS = ("cmt", "mbmt", "mbml")
 LATE = "alignment_faults"
