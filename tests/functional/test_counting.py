@@ -47,7 +47,6 @@ for number in itertools.count():
 #: for how many ns; prints what it read each time.
 COUNT = """
 import json, sys, time
-from dataclasses import asdict
 from pathlib import Path
 from ceilometer_perf.host import processes
 from ceilometer_perf.host.counting import Counting, Wanted, decoded
@@ -58,7 +57,7 @@ counting = Counting(Path(run))
 enabled = 0
 while True:
     (count,) = decoded(counting.read([wanted], events), len(events))
-    print(json.dumps(asdict(count)))
+    print(json.dumps(count._asdict()))
     if count.error or max(count.enabled) >= int(until):
         break
     time.sleep(0.01)
@@ -139,7 +138,9 @@ def counts_right(pid: int, qemus: Qemus, cpu: Cpu) -> bool:
     except BlockingIOError:
         return False
     try:
-        least, most = coverages(cpu, lambda: counted.read()[1], 0.05)
+        least, most = coverages(
+            cpu, lambda: counted.read()[len(SOFTWARE)], 0.05
+        )
     except ChildProcessError:
         return False
     finally:

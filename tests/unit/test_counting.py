@@ -5,7 +5,7 @@ import contextlib
 import errno
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +69,14 @@ class FakeKernel:
         self.handles[self.opened] = (thread, event[1], leader)
         return self.opened
 
-    def readv(self, handle: int, buffers: Sequence[memoryview]) -> int:
+    def read(self, handle: int, size: int) -> bytes:
         thread = self.handles[handle][0]
-        size = len(buffers[0]) // 8
-        reading = self.readings.get(thread, (0,) * (size - 1))
+        width = size // 8
+        reading = self.readings.get(thread, (0,) * (width - 1))
         if isinstance(reading, int):
             raise OSError(reading, os.strerror(reading))
-        row = (size - 3, *reading)[:size]
-        buffers[0][:] = struct.pack(f"={size}Q", *row)
-        return size * 8
+        row = (width - 3, *reading)[:width]
+        return struct.pack(f"={width}Q", *row)
 
     def close(self, handle: int) -> None:
         del self.handles[handle]
@@ -88,18 +87,23 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     kernel = FakeKernel()
     for module in (counted, perf_groups):
         monkeypatch.setattr(module, "open_event", kernel.open_event)
-    monkeypatch.setattr("os.close", _closing(kernel))
-    monkeypatch.setattr("os.readv", kernel.readv)
+    for name, call in _calls(kernel).items():
+        monkeypatch.setattr(f"os.{name}", call)
     return kernel
 
 
-def _closing(kernel: FakeKernel) -> Any:
-    real = os.close
+def _calls(kernel: FakeKernel) -> dict[str, Any]:
+    """Of files, some of which are the kernel's events."""
 
-    def close(handle: int) -> None:
-        kernel.close(handle) if handle in kernel.handles else real(handle)
+    def calls(made_up: Any, real: Any) -> Any:
+        return lambda handle, *rest: (
+            made_up if handle in kernel.handles else real
+        )(handle, *rest)
 
-    return close
+    return {
+        "close": calls(kernel.close, os.close),
+        "read": calls(kernel.read, os.read),
+    }
 
 
 class Web:
@@ -362,8 +366,8 @@ def test_scaled_counts_never_fall(steps: list[tuple[int, float, int]]) -> None:
     kernel = FakeKernel()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(perf_groups, "open_event", kernel.open_event)
-        patch.setattr("os.close", _closing(kernel))
-        patch.setattr("os.readv", kernel.readv)
+        for name, call in _calls(kernel).items():
+            patch.setattr(f"os.{name}", call)
         with contextlib.ExitStack() as stack:
             group = perf_groups.Group([CYCLES], [7], stack)
             enabled = running = count = last = 0

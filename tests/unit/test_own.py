@@ -136,14 +136,14 @@ def test_always(host: Host) -> None:
     assert [(w.uuid, w.hardware) for w in agent.helper.asked[-1]] == [
         ("web", True), ("db", False),
     ]  # fmt: skip
-    agent.helper.row = [0, 5, -NOT_WANTED, 0, 0, 10, 10, 10]
+    agent.helper.row = [0, 5, -NOT_WANTED, 10, 0, 10, 0, 10]
     found = agent.look(db={CYCLES: OK})["db"]
     assert found.judged.judgements[CYCLES] == verdicts.COUNTED_BY_LIBVIRT
 
 
 def test_no_hardware_here(host: Host) -> None:
     agent = Agent(host, no_hardware=verdicts.MEDIATED)
-    agent.helper.row = [0, 5, -NOT_WANTED, 0, 0, 10, 10, 10]
+    agent.helper.row = [0, 5, -NOT_WANTED, 10, 0, 10, 0, 10]
     for _ in range(2):
         found = agent.look(web={})["web"]
     assert not agent.helper.asked[-1][0].hardware
@@ -154,7 +154,7 @@ def test_no_hardware_here(host: Host) -> None:
 
 
 def test_what_the_host_lacks_is_not_withheld(agent: Agent) -> None:
-    agent.helper.row = [0, 5, -errno.ENOENT, 0, 0, 10, 10, 10]
+    agent.helper.row = [0, 5, -errno.ENOENT, 10, 0, 10, 0, 10]
     for _ in range(2):
         found = agent.look(web={})["web"]
     assert given_verdicts(found) == {CLOCK: Verdict.OK}
