@@ -119,7 +119,7 @@ def read(proc: Path, pid: int) -> Process | None:
 
 def _parse(pid: int, stat: bytes) -> Process | None:
     # The command may contain anything, parentheses and blanks included.
-    fields = stat[stat.rfind(b")") + 2 :].split()
+    fields = stat[stat.rfind(b")") + 2 :].split(maxsplit=_STARTTIME + 1)
     try:
         return Process(
             pid=pid,

@@ -4,7 +4,8 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Container, Mapping
+from array import array
+from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import pytest
 
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.monitor import Monitor
+from ceilometer_perf.counters.own import Own, OwnPolicy
 from ceilometer_perf.counters.source import Answer
 from ceilometer_perf.counters.trust import Judged, Policy
 from ceilometer_perf.counters.verdicts import Verdict
+from ceilometer_perf.host.counting import Wanted
 from ceilometer_perf.host.processes import Process, Processes
 from ceilometer_perf.reading import (
     Counters,
@@ -278,6 +281,37 @@ def test_own_counters_take_the_place_of_libvirt_s(host: Host) -> None:
     assert published.metadata["since"] == own.opened.isoformat()
     assert published.moment.taken_at == 1
     assert report.reading.instances["web"] == {CYCLES: 7}
+
+
+def test_own_counters_begin_in_the_cycle_that_finds_libvirt_s_detached(
+    host: Host,
+) -> None:
+    """The next one publishes them: no more than one interval is lost."""
+    asked = []
+
+    def ask(wanted: Sequence[Wanted], events: Sequence[str]) -> bytes:
+        asked.append([each.uuid for each in wanted])
+        count, ns = 1000 * len(asked), 10**7 * len(asked)
+        row = [0, 5, count, ns, ns, ns, ns, ns]
+        return array("q", row * len(wanted)).tobytes()
+
+    events = OwnPolicy(("cpu_cycles", "task_clock"))
+    before = {CYCLES: 9, CLOCK: 6_070_000_000}
+    source = FakeSource(reading(0, before), reading(60, {CYCLES: 1, CLOCK: 1}))
+    watch = Monitor(
+        gated(source, host.processes),
+        Own(ask, host.processes, Policy(), events),
+        host.processes,
+        Policy(),
+    )
+    found = [watch.look().published["web"] for _ in range(3)]
+    assert asked == [["web"], ["web"]]
+    assert [each.metadata["source"] for each in found] == [
+        "libvirt", "own", "own",
+    ]  # fmt: skip
+    assert [each.values.get(CYCLES) for each in found] == [9, None, 2000]
+    since = [each.metadata["since"] for each in found]
+    assert since[0] != since[1] == since[2]
 
 
 def test_no_ratio_spans_two_sources(host: Host) -> None:
