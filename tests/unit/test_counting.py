@@ -49,6 +49,7 @@ class FakeKernel:
         self.most = 99  # events in a group
         #: (enabled, running, each count) by thread, or an error number.
         self.readings: dict[int, tuple[int, ...] | int] = {}
+        self.short: set[int] = set()  # threads whose row is not whole
         self.opened = 1_000_000
 
     def open_event(
@@ -76,7 +77,8 @@ class FakeKernel:
         if isinstance(reading, int):
             raise OSError(reading, os.strerror(reading))
         row = (width - 3, *reading)[:width]
-        return struct.pack(f"={width}Q", *row)
+        packed = struct.pack(f"={width}Q", *row)
+        return packed[:-8] if thread in self.short else packed
 
     def close(self, handle: int) -> None:
         del self.handles[handle]
@@ -276,6 +278,25 @@ def test_a_group_that_can_not_be_added_up(
     assert web.read().error == errno.EAGAIN
     kernel.readings = {}
     assert web.read().opened > first.opened
+
+
+def test_a_row_that_is_not_whole(web: Web, kernel: FakeKernel) -> None:
+    """Nothing of it is added to the others."""
+    for thread in (7, 9):
+        kernel.short = {thread}
+        assert web.read().error == errno.EAGAIN
+        assert kernel.handles == {}
+    kernel.short = set()
+    assert web.read().error == 0
+
+
+def test_large_counts_keep_to_their_columns(
+    web: Web, kernel: FakeKernel
+) -> None:
+    most = (1 << 62) - 1
+    kernel.readings = {7: (most,) * 5, 8: (1,) * 5}
+    found = web.read()
+    assert found.counts == found.enabled == found.running == [1 << 62] * 3
 
 
 def test_what_takes_turns_gets_smaller_groups(
