@@ -133,6 +133,22 @@ def test_too_small_a_share_is_withheld(gate: OwnGate) -> None:
     assert found.share == pytest.approx(13.1 / 22)
 
 
+def test_a_reading_that_came_late_changes_no_mind(gate: OwnGate) -> None:
+    """Its CPU time is not of the same moment."""
+    judged(gate, count(0), 100)
+    for seen, late in ((1, 0.0), (6, 2.0)):
+        found = judged(gate, count(seen), 105, late=late)
+        assert given_verdicts(found) == [Verdict.MISCOUNTED] * 2
+        assert found.coverage == pytest.approx(0.2)
+
+
+def test_a_share_is_that_since_it_was_published_last(gate: OwnGate) -> None:
+    judged(gate, count(0), 100)
+    judged(gate, count(10, [5, 10]), 110)
+    found = judged(gate, count(20, [5.5, 20]), 120)
+    assert given_verdicts(found) == [Verdict.MULTIPLEXED, Verdict.OK]
+
+
 def test_the_smallest_share_that_is_published(gate: OwnGate) -> None:
     judged(gate, count(0), 100)
     found = judged(gate, count(10, [2, 10]), 110)
