@@ -49,15 +49,17 @@ class Processes:
         """``run``: the driver's folder, usually /run/libvirt/qemu."""
         self._run = run
         self._proc = proc
-        self._found: dict[str, tuple[int, int]] = {}  # name: identity
+        # By name: its identity, and when it was started.
+        self._found: dict[str, tuple[tuple[int, int], datetime | None]] = {}
 
     def guest(self, name: str) -> Process | None:
         """The process of the domain with this name.
 
         None where there is none, or where its files can't be read.
         """
-        identity = self._found.get(name)
-        if identity is not None:
+        found = self._found.get(name)
+        if found is not None:
+            identity, _ = found
             process = read(self._proc, identity[0])
             if process is not None and process.identity == identity:
                 return process
@@ -74,11 +76,8 @@ class Processes:
 
     def booted_at(self, name: str) -> datetime | None:
         """When the domain's process was started; does not change later."""
-        try:
-            written = self._pid_file(name).stat().st_mtime_ns
-        except OSError:
-            return None
-        return datetime.fromtimestamp(written / 1e9, UTC)
+        found = self._found.get(name)
+        return self._written_at(name) if found is None else found[1]
 
     def threads(self, process: Process) -> frozenset[int]:
         """Thread ids; none of a process that has ended."""
@@ -99,6 +98,13 @@ class Processes:
     def _pid_file(self, name: str) -> Path:
         return self._run / f"{name}.pid"
 
+    def _written_at(self, name: str) -> datetime | None:
+        try:
+            written = self._pid_file(name).stat().st_mtime_ns
+        except OSError:
+            return None
+        return datetime.fromtimestamp(written / 1e9, UTC)
+
     def _find(self, name: str) -> Process | None:
         self._found.pop(name, None)
         try:
@@ -107,7 +113,7 @@ class Processes:
             return None
         process = read(self._proc, pid)
         if process is not None:
-            self._found[name] = process.identity
+            self._found[name] = process.identity, self._written_at(name)
         return process
 
 
