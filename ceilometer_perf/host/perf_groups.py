@@ -73,12 +73,10 @@ class Group:
             with suppress(ProcessLookupError):
                 self._leaders.append(_open(events, thread, stack))
         self._row = struct.Struct(f"={_COUNTS + len(events)}Q")
-        # What each thread had counted when it was scaled last, and what
-        # scaling has added to the sums; where it never shared counters,
-        # nothing.
-        self._before = [(0,) * (_COUNTS + len(events))] * len(self._leaders)
+        # What each thread had counted when it was scaled last, or was read
+        # last where it never shared counters; and what scaling has added.
+        self._before = [bytes(self._row.size)] * len(self._leaders)
         self._added = [0.0] * len(events)
-        self._scaled = False
 
     def read(self) -> list[int]:
         """The ns enabled and running, and the count of each event.
@@ -99,21 +97,20 @@ class Group:
         _, *sums = self._row.unpack(total.to_bytes(size, sys.byteorder))
         enabled, running, *counts = sums
         if running < enabled:
-            self._scale([*map(self._row.unpack, rows)])
-        if self._scaled:
+            self._scale(rows)
             sums[2:] = map(int.__add__, counts, map(round, self._added))
+        else:
+            self._before = rows
         return sums
 
-    def _scale(self, rows: list[tuple[int, ...]]) -> None:
+    def _scale(self, rows: list[bytes]) -> None:
         """Add what was missed since each thread's last reading.
 
         Growth is scaled and not the totals, which would fall whenever an
         event is on a counter for a larger share than before.
         """
-        self._scaled = True
-        for thread, (now, before) in enumerate(
-            zip(rows, self._before, strict=True)
-        ):
+        for thread, pair in enumerate(zip(rows, self._before, strict=True)):
+            now, before = map(self._row.unpack, pair)
             running = now[_RUNNING] - before[_RUNNING]
             if not running:
                 continue  # what it counts next stands for this time too
@@ -121,7 +118,7 @@ class Group:
             for number in range(len(self.events)):
                 column = _COUNTS + number
                 self._added[number] += (now[column] - before[column]) * missed
-            self._before[thread] = now
+            self._before[thread] = rows[thread]
 
 
 def _open(events: Sequence[Event], thread: int, stack: ExitStack) -> int:

@@ -56,7 +56,8 @@ class Processes:
         """``run``: the driver's folder, usually /run/libvirt/qemu."""
         self._run = run
         self._proc = proc
-        self._found: dict[str, tuple[int, int]] = {}  # name: identity
+        # By name: its identity, and when it was started.
+        self._found: dict[str, tuple[tuple[int, int], datetime | None]] = {}
 
     def guest(self, name: str, uuid: str) -> Process | None:
         """The process of the instance whose domain has this name.
@@ -80,11 +81,8 @@ class Processes:
 
     def booted_at(self, name: str) -> datetime | None:
         """When the domain's process was started; does not change later."""
-        try:
-            written = self._pid_file(name).stat().st_mtime_ns
-        except OSError:
-            return None
-        return datetime.fromtimestamp(written / 1e9, UTC)
+        found = self._found.get(name)
+        return self._written_at(name) if found is None else found[1]
 
     def threads(self, process: Process) -> frozenset[int]:
         """Thread ids; none of a process that has ended."""
@@ -105,11 +103,18 @@ class Processes:
     def _pid_file(self, name: str) -> Path:
         return self._run / f"{name}.pid"
 
+    def _written_at(self, name: str) -> datetime | None:
+        try:
+            written = self._pid_file(name).stat().st_mtime_ns
+        except OSError:
+            return None
+        return datetime.fromtimestamp(written / 1e9, UTC)
+
     def _known(self, name: str) -> Process | None:
         """The process that was found before, if it still runs."""
-        identity = self._found.get(name)
-        if identity is None:
+        if name not in self._found:
             return None
+        identity, _ = self._found[name]
         process = read(self._proc, identity[0])
         if process is None or process.identity != identity:
             return None
@@ -127,7 +132,7 @@ class Processes:
             return None
         process = read(self._proc, pid)
         if process is not None:
-            self._found[name] = process.identity
+            self._found[name] = process.identity, self._written_at(name)
         return process
 
     def _of(self, pid: int, file: str) -> bytes:

@@ -413,6 +413,21 @@ def test_each_thread_is_scaled_by_itself(kernel: FakeKernel) -> None:
         assert group.read() == [60, 30, 22, 34]
 
 
+def test_what_was_exact_says_nothing_of_what_is_missed(
+    kernel: FakeKernel,
+) -> None:
+    """That is taken from the growth since the last reading alone."""
+    with contextlib.ExitStack() as stack:
+        group = perf_groups.Group([CYCLES], [7], stack)
+        for enabled, running, count, scaled in (
+            (1000, 1000, 1000, 1000),
+            (1100, 1050, 1500, 2000),
+            (1200, 1150, 1600, 2100),
+        ):
+            kernel.readings = {7: (enabled, running, count)}
+            assert group.read() == [enabled, running, scaled]
+
+
 def test_a_steady_count_is_scaled_to_the_truth(kernel: FakeKernel) -> None:
     with contextlib.ExitStack() as stack:
         group = perf_groups.Group([CYCLES], [7], stack)
