@@ -26,8 +26,9 @@ from ceilometer_perf.guest import (
     xml,
 )
 from ceilometer_perf.guest.elements import perf
-from ceilometer_perf.host import domains, probe
+from ceilometer_perf.host import domains, probe, qemus
 from ceilometer_perf.host.probe import machine, virt
+from ceilometer_perf.host.realtime import running
 
 LOG = log.getLogger(__name__)
 
@@ -194,7 +195,11 @@ def _domain(
 
 
 class Check(base.Lister):
-    """List what is missing or wrong in the XML of a guest."""
+    """List what is missing or wrong in the XML of a guest.
+
+    Of a realtime guest that runs (--instance), also in its threads, its locked
+    memory, and in what shares its CPUs.
+    """
 
     nothing = "no findings"
 
@@ -211,6 +216,8 @@ class Check(base.Lister):
         document, asked = _domain(parsed_args)
         _warn_of_mediated(document, asked, parsed_args.sys)
         found = guest.check(document, asked)
+        if parsed_args.instance is not None and asked.realtime:
+            found += _running(parsed_args, asked)
         self.code = FINDINGS if found else 0
         rows: list[Row] = [(f.what, f.where, f.why, f.remedy) for f in found]
         return ("what", "where", "why", "remedy"), rows
@@ -228,6 +235,29 @@ def _warn_of_mediated(
     ]
     if hardware and machine.mediated_pmu(sys_dir):
         LOG.warning("%s: %s", ", ".join(hardware), machine.MEDIATED)
+
+
+def _running(
+    args: argparse.Namespace, requirements: guest.Requirements
+) -> list[guest.Finding]:
+    """What is wrong with a realtime guest as it runs; nothing if it doesn't.
+
+    The definition is what it boots next.
+    """
+    uuid = options.instance("--instance", args.instance)
+    document = domains.domain_xml(args.uri, uuid, inactive=False)
+    root = xml.parse(document).getroot()
+    if root.get("id") is None:
+        return []
+    pid = None if virt.is_remote(args.uri) else qemus.seen(uuid)
+    if pid is None:
+        LOG.warning(
+            "The guest runs, but its QEMU is not among the processes seen "
+            "here: only its definition was checked. Run this on its host, "
+            "in the host's PID namespace"
+        )
+        return []
+    return list(running.check(running.Running(pid, root, requirements)))
 
 
 class Apply(base.Text):

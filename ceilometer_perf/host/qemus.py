@@ -6,6 +6,7 @@ is the QEMU process in libvirt's PID file, if its command line has the
 instance's UUID.
 """
 
+import contextlib
 import errno
 import itertools
 import os
@@ -58,6 +59,19 @@ class Qemus:
             return {int(task.name) for task in tasks}
         except (FileNotFoundError, ProcessLookupError):
             raise _not_running() from None
+
+
+def seen(instance: str, proc: Path = Path("/proc")) -> int | None:
+    """The process of an instance (a UUID), by its command line alone.
+
+    For people: any user may run a process that looks like it. None if there
+    is none that this one sees.
+    """
+    for path in proc.glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it ended
+            if ["-uuid", instance] in _pairs(path.read_bytes()):
+                return int(path.parent.name)
+    return None
 
 
 def checked(instance: str) -> str:

@@ -98,15 +98,14 @@ def field(path: str | Path, name: str) -> str | None:
 
 
 def threads_on(proc: Path, cpus: CPUs) -> Iterator[Thread]:
-    """Threads that use some CPUs and are no vCPUs: each can delay one.
+    """Threads that use some CPUs: those that ran there last and may again.
 
-    Those that ran there last and may again. Kernel threads that nobody may
-    move are left out: what they do is started by others.
+    Kernel threads that nobody may move are left out: what they do is started
+    by others.
     """
     for thread in everyone(proc):
         if (
             thread.cpu in cpus
-            and thread.vcpu is None
             and not thread.is_bound
             and allowed(proc, thread) & cpus
         ):

@@ -25,7 +25,15 @@ from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.host.connection import Connection
 from ceilometer_perf.reading import SourceUnavailableError
 from tests.functional.agent import wait_for
-from tests.functional.companion import COMMAND, apply, define, on, run
+from tests.functional.companion import (
+    COMMAND,
+    apply,
+    define,
+    is_of_xml,
+    on,
+    run,
+    wheres,
+)
 from tests.lab import Guest, Lab
 from tests.lab.guests import EVENTS
 
@@ -220,12 +228,17 @@ def test_a_realtime_guest(lab: Lab, made: list[Guest]) -> None:
         with pytest.raises(libvirt.libvirtError, match="locked memory"):
             lab.reboot(guest)
         define(lab, text.replace("<locked/>", ""))
-        found = run("guest", "check", *on(lab, guest), "-f", "json")
-        assert [row["where"] for row in json.loads(found.out)] == [
+        assert [w for w in wheres(lab, guest) if is_of_xml(w)] == [
             "/domain/memoryBacking/locked"
         ]
+    pid = lab.qemu_pid(guest)
+    # As it runs, it is none yet.
+    assert f"/proc/{pid}/status" in wheres(lab, guest)
+    assert any(w.startswith(f"/proc/{pid}/task/") for w in wheres(lab, guest))
     lab.reboot(guest)
     pid = lab.qemu_pid(guest)
+    running = [w for w in wheres(lab, guest) if str(pid) in w]
+    assert running == [f"/proc/{pid}/status"] * (not may_raise_limits())
     threads = {
         (task / "comm").read_text().strip(): int(task.name)
         for task in Path(f"/proc/{pid}/task").iterdir()

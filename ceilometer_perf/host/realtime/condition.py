@@ -131,3 +131,11 @@ def listed(names: Iterable[str]) -> str:
     others = len(shown) - NAMED
     text = ", ".join(shown[:NAMED])
     return f"{text} and {number_of(others, 'other')}" if others > 0 else text
+
+
+def counted(what: str, named: Iterable[str]) -> str:
+    """How many there are, and a few of their names."""
+    names = list(named)
+    some = ", ".join([*dict.fromkeys(names)][:NAMED])
+    more = ", ..." if len(names) > NAMED else ""
+    return f"{number_of(len(names), what)}: {some}{more}"

@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which CPUs guests get, and whether everything else keeps off them."""
 
-from collections.abc import Iterable
-
 from ceilometer_perf.guest import cpus
 from ceilometer_perf.host import threads
 from ceilometer_perf.host.kernel_files import CPUs
 from ceilometer_perf.host.realtime.condition import (
-    NAMED,
     Condition,
     Found,
     State,
+    counted,
     covers,
     spares,
 )
 from ceilometer_perf.host.realtime.host import CPU, Host
-from ceilometer_perf.plural import number_of
 
 GRUB = (
     "add it to GRUB_CMDLINE_LINUX in /etc/default/grub, write GRUB's "
@@ -100,7 +97,7 @@ def _interrupts(host: Host) -> Found:
     if not found:
         return Found(True, "none")
     names = (f"{each.number} ({each.names[0]})" for each in found)
-    return Found(False, _counted("interrupt", names))
+    return Found(False, counted("interrupt", names))
 
 
 def _irqbalance(host: Host) -> Found:
@@ -126,18 +123,11 @@ def _workqueues(host: Host) -> Found:
 
 
 def _threads(host: Host) -> Found:
-    found = list(threads.threads_on(host.proc, host.cpus))
+    using = threads.threads_on(host.proc, host.cpus)
+    found = [thread for thread in using if thread.vcpu is None]
     if not found:
         return Found(True, "none")
-    return Found(False, _counted("thread", (each.name for each in found)))
-
-
-def _counted(what: str, named: Iterable[str]) -> str:
-    """How many there are, and a few of their names."""
-    names = list(named)
-    some = ", ".join([*dict.fromkeys(names)][:NAMED])
-    more = ", ..." if len(names) > NAMED else ""
-    return f"{number_of(len(names), what)}: {some}{more}"
+    return Found(False, counted("thread", (each.name for each in found)))
 
 
 CONDITIONS = (
