@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from ceilometer_perf import doctor, files, wiring
@@ -34,6 +35,7 @@ from tests.unit.compute_host import (
     domain,
     host,
 )
+from tests.unit.fakes import libvirt_error
 from tests.unit.shell import Ran, run
 
 __all__ = ["host"]
@@ -499,6 +501,23 @@ def test_what_ceilometer_s_own_file_asked_for(
     assert "perf.hw.*" in row["remedy"]
 
 
+# Who libvirt doesn't know
+
+
+def test_a_user_whom_the_host_does_not_know(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an agent's in a container."""
+    why = "Failed to find user record for uid '42405'"
+
+    def refuse(_uri: str) -> None:
+        raise libvirt_error(text=why)
+
+    monkeypatch.setattr(libvirt, "openReadOnly", refuse)
+    assert why in broken(healthy, "libvirt")
+    assert "useradd --system --uid" in walk(healthy)["libvirt"]["remedy"]
+
+
 # Files that libvirt's daemon has open
 
 
@@ -646,7 +665,7 @@ def test_what_is_elsewhere_is_no_fault(healthy: ComputeHost) -> None:
 
 
 @pytest.fixture
-def notifies(monkeypatch: pytest.MonkeyPatch) -> None:
+def notifies(healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "any_runs", lambda _name: True)
 
 
