@@ -21,13 +21,27 @@ from ceilometer_perf.doctor.finding import (
 )
 from ceilometer_perf.doctor.names import meant
 from ceilometer_perf.doctor.patient import Patient
-from ceilometer_perf.meters import METERS, RDT_NAMES
+from ceilometer_perf.meters import (
+    BANDWIDTH_LOCAL,
+    BANDWIDTH_TOTAL,
+    L3_CACHE,
+    METERS,
+    RDT_NAMES,
+)
 from ceilometer_perf.plural import number_of
 from ceilometer_perf.reading import SourceUnavailableError
 
 POLLSTERS = "ceilometer.poll.compute"
 DISCOVERY = "ceilometer.discover.compute"
 NO_COMPUTE_HOST = "not a compute host"
+#: What core's own polling.yaml asked for until its meters were removed.
+_STOCK = frozenset(
+    m.name for m in (L3_CACHE, BANDWIDTH_TOTAL, BANDWIDTH_LOCAL)
+)
+ASK = (
+    "add perf.hw.*, perf.sw.*, perf.coverage, perf.withheld and "
+    "perf.derived.* to a source, and restart the agent"
+)
 INSTALL = (
     "install ceilometer-perf into the Python that runs the agent "
     f"(this is {sys.executable})"
@@ -116,9 +130,13 @@ def polling(patient: Patient) -> Finding:
     asked = Counter(_asked(sources))
     if not asked:
         raise BrokenError(
-            f"{path} asks for none of ceilometer-perf's meters",
-            "add perf.hw.*, perf.sw.*, perf.coverage, perf.withheld and "
-            "perf.derived.* to a source, and restart the agent",
+            f"{path} asks for none of ceilometer-perf's meters", ASK
+        )
+    if _STOCK.issuperset(asked):
+        return warning(
+            f"{path} asks for {listed(asked)}, as Ceilometer's own file did "
+            "for years, and for nothing of perf.*",
+            ASK,
         )
     twice = [name for name, times in asked.items() if times > 1]
     if twice:

@@ -23,11 +23,15 @@ from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import enabled_events, errors
 from ceilometer_perf.guest import nova_conf as nova
 from ceilometer_perf.guest.nova_files import NovaFiles
-from ceilometer_perf.host import connection, daemon
+from ceilometer_perf.host import connection, daemon, descriptors
 from ceilometer_perf.host.probe import machine
+from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.plural import number_of
 from ceilometer_perf.reading import SourceUnavailableError
 from ceilometer_perf.slices.placement import compute_driver
+
+#: The share of them that libvirt's daemon may have in use without a warning.
+MOST_DESCRIPTORS = 0.8
 
 SAFE = (
     "use the output of 'ceilometer-perf host probe --nova-conf', restart "
@@ -228,7 +232,27 @@ def pmu(patient: Patient) -> Finding:
             "be counted here",
             SAFE,
         )
-    return _room(patient)
+    return _descriptors(patient) or _room(patient)
+
+
+def _descriptors(patient: Patient) -> Finding | None:
+    """Whether libvirt soon has no file left to open events with."""
+    run = Path(patient.parts.settings.qemu_run_dir)
+    driver = Processes(run).driver()
+    limit = None if driver is None else descriptors.limit(driver.pid)
+    if driver is None or limit is None:
+        return None
+    events = sum(len(each.events) for each in patient.running)
+    used = max(events, descriptors.in_use(driver.pid) or 0)
+    if used < MOST_DESCRIPTORS * limit:
+        return None
+    name = daemon.name()
+    return warning(
+        f"{name} has {used} of at most {limit} files open, {events} of them "
+        "for perf events: with none left, no instance starts",
+        f"raise LimitNOFILE of {name}.service and restart it, or enable fewer "
+        "events",
+    )
 
 
 def _room(patient: Patient) -> Finding:

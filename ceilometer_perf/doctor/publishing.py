@@ -63,6 +63,11 @@ def mapping(patient: Patient) -> Finding:
     for sink, publishers in sinks.items():
         into = [source for source in sources if sink in source.sinks]
         for asked, path in _mappings(patient, publishers):
+            if not patient.notifies and _is_core_s(path):
+                return fine(
+                    "the notification agent runs on another host: run this "
+                    "there, or name copies of its files in ceilometer.conf"
+                )
             metrics = _metrics(path)
             missing = [n for n in _through(into, names) if n not in metrics]
             checked.append(path)
@@ -128,9 +133,14 @@ def _mappings(
             )
 
 
+def _is_core_s(path: Path) -> bool:
+    """Whether nobody has written one for this host."""
+    return path == agent_conf.core(gnocchi_resources.CORE)
+
+
 def _command(asked: Path, path: Path) -> str:
     """What adds the meters; core's own file is left alone."""
-    if path == agent_conf.core(gnocchi_resources.CORE):
+    if _is_core_s(path):
         return f"ceilometer-perf gnocchi-resources > {asked}"
     return f"ceilometer-perf gnocchi-resources --in-place {path}"
 

@@ -139,6 +139,19 @@ class Processes:
         return (self._proc / str(pid) / file).read_bytes()
 
 
+def any_runs(command: str, proc: Path = Path("/proc")) -> bool:
+    """Whether a process of a command, or a script, is seen."""
+    for path in proc.glob("[0-9]*/cmdline"):
+        try:
+            # The first may be the interpreter. cotyledon makes it a title.
+            words = files.read(path).decode(errors="replace").split("\0")[:2]
+        except OSError:  # it ended, or is hidden
+            continue
+        if any(Path(w.partition(": ")[0]).name == command for w in words):
+            return True
+    return False
+
+
 def read(proc: Path, pid: int) -> Process | None:
     """The process with this number, as /proc has it; None if it has ended."""
     stat = files.peek(f"{proc}/{pid}/stat")

@@ -69,7 +69,7 @@ def seen(instance: str, proc: Path = Path("/proc")) -> int | None:
     """
     for path in proc.glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it ended
-            if ["-uuid", instance] in _pairs(path.read_bytes()):
+            if is_qemu_of(instance, path.read_bytes()):
                 return int(path.parent.name)
     return None
 

@@ -58,6 +58,16 @@ class Machine:
         memory = {pool.node for pool in self.memory if pool.node is not None}
         return tuple(sorted(memory | set(self.cpus.values())))
 
+    @property
+    def whole_nodes(self) -> tuple[int, ...]:
+        """Those with both CPUs and memory.
+
+        Others are of memory alone, as of CXL, or lack theirs.
+        """
+        with_memory = {pool.node for pool, kib in self.memory.items() if kib}
+        with_both = with_memory & set(self.cpus.values())
+        return tuple(node for node in self.nodes if node in with_both)
+
 
 def whole_devices(footprint: Footprint, machine: Machine) -> Footprint:
     """With the virtual functions of the physical ones that it takes.

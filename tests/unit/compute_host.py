@@ -7,7 +7,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from ceilometer_perf.host import connection, probe
+from ceilometer_perf.host import connection, probe, processes
 from ceilometer_perf.meters import METERS, PERF_KEYS, RDT
 from tests.unit.fakes import FakeVirConnect, FakeVirDomain, libvirt_error
 from tests.unit.probe_cases import FakeKernel
@@ -78,6 +78,8 @@ class ComputeHost:
         monkeypatch.setattr(libvirt, "openReadOnly", self._open)
         monkeypatch.setattr(connection, "loop_runs", lambda: True)
         monkeypatch.setattr(probe, "Kernel", lambda: FakeKernel((1,)))
+        # Whatever runs where the tests do.
+        monkeypatch.setattr(processes, "any_runs", lambda _command: False)
         self.write("polling.yaml", POLLING)
         self.write("pipeline.yaml", PIPELINE)
         self.write("gnocchi_resources.yaml", GNOCCHI)

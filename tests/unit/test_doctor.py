@@ -5,10 +5,12 @@ import importlib.metadata
 import json
 import os
 import re
+import resource
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from ceilometer_perf import doctor, files, wiring
@@ -16,7 +18,14 @@ from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.doctor import agent, agent_conf, definitions, patient
 from ceilometer_perf.doctor.finding import BrokenError
 from ceilometer_perf.guest.nova_files import NovaFiles
-from ceilometer_perf.host import nova_compute, qemus, resctrl
+from ceilometer_perf.host import (
+    descriptors,
+    nova_compute,
+    processes,
+    qemus,
+    resctrl,
+)
+from ceilometer_perf.host.processes import Process
 from ceilometer_perf.slices.placement import compute_driver
 from tests.unit.compute_host import (
     GNOCCHI,
@@ -27,6 +36,7 @@ from tests.unit.compute_host import (
     domain,
     host,
 )
+from tests.unit.fakes import libvirt_error
 from tests.unit.shell import Ran, run
 
 __all__ = ["host"]
@@ -344,6 +354,7 @@ def test_a_comment_is_no_event(healthy: ComputeHost) -> None:
     assert row["remedy"] == "put the comment on a line of its own"
 
 
+@pytest.mark.usefixtures("notifies")
 def test_no_file_of_the_package_is_to_be_written(
     healthy: ComputeHost,
 ) -> None:
@@ -519,6 +530,79 @@ def test_caches_that_can_be_read(healthy: ComputeHost) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "meters",
+    [
+        "[cpu, cpu_l3_cache, memory.usage]",
+        "[memory.bandwidth.total, memory.bandwidth.local]",
+    ],
+)
+def test_what_ceilometer_s_own_file_asked_for(
+    healthy: ComputeHost, meters: str
+) -> None:
+    healthy.write(
+        "polling.yaml",
+        f"sources: [{{name: a, interval: 9, meters: {meters}}}]",
+    )
+    row = walk(healthy)["polling.yaml"]
+    assert row["state"] == "warning"
+    assert "nothing of perf.*" in row["reason"]
+    assert "perf.hw.*" in row["remedy"]
+
+
+# Who libvirt doesn't know
+
+
+def test_a_user_whom_the_host_does_not_know(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an agent's in a container."""
+    why = "Failed to find user record for uid '42405'"
+
+    def refuse(_uri: str) -> None:
+        raise libvirt_error(text=why)
+
+    monkeypatch.setattr(libvirt, "openReadOnly", refuse)
+    assert why in broken(healthy, "libvirt")
+    assert "useradd --system --uid" in walk(healthy)["libvirt"]["remedy"]
+
+
+# Files that libvirt's daemon has open
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "warns"),
+    [(1000, 800, True), (1000, 799, False), (2, None, True),
+     (3, None, False), (None, 9999, False)],
+)  # fmt: skip
+def test_descriptors(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch,
+    limit: int | None, used: int | None, warns: bool,
+) -> None:  # fmt: skip
+    """Of which each event of each guest takes one: two here."""
+    driver = Process(7, 100, 1, 0)
+    monkeypatch.setattr(processes.Processes, "driver", lambda _: driver)
+    monkeypatch.setattr(descriptors, "limit", lambda _pid: limit)
+    monkeypatch.setattr(descriptors, "in_use", lambda _pid: used)
+    row = walk(healthy)["PMU"]
+    assert (row["state"] == "warning") is warns
+    if warns:
+        assert f"of at most {limit} files open, 2 of them" in row["reason"]
+        assert "LimitNOFILE" in row["remedy"]
+
+
+def test_descriptors_of_a_real_process(tmp_path: Path) -> None:
+    assert (
+        descriptors.limit(os.getpid())
+        == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    )
+    before = descriptors.in_use(os.getpid())
+    with (tmp_path / "file").open("w"):
+        assert descriptors.in_use(os.getpid()) == (before or 0) + 1
+    assert descriptors.limit(7, tmp_path) is None
+    assert descriptors.in_use(7, tmp_path) is None
+
+
 # Entry points
 
 
@@ -620,6 +704,21 @@ def test_named_elsewhere(healthy: ComputeHost) -> None:
 # pipeline.yaml and Gnocchi
 
 
+def test_what_is_elsewhere_is_no_fault(healthy: ComputeHost) -> None:
+    """A compute host whose samples are published from another one."""
+    (healthy.folder / "pipeline.yaml").unlink()
+    (healthy.folder / "gnocchi_resources.yaml").unlink()
+    row = walk(healthy)["Gnocchi"]
+    assert (row["state"], row["remedy"]) == ("ok", "")
+    assert "on another host" in row["reason"]
+
+
+@pytest.fixture
+def notifies(healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "any_runs", lambda _name: True)
+
+
+@pytest.mark.usefixtures("notifies")
 def test_cores_own_files(healthy: ComputeHost) -> None:
     (healthy.folder / "pipeline.yaml").unlink()
     (healthy.folder / "gnocchi_resources.yaml").unlink()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ceilometer_perf.host.processes import Process, Processes, read
+from ceilometer_perf.host.processes import Process, Processes, any_runs, read
 
 TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
@@ -179,6 +179,23 @@ def test_forgets_while_another_thread_finds_one(host: Host) -> None:
     host.process("b")
     host.processes.forget_all_but(Names({"b", "new"}))
     assert set(host.processes._found) == {"b", "new"}
+
+
+@pytest.mark.parametrize(
+    ("command", "runs"),
+    [
+        ("/usr/bin/python3\0/usr/bin/agent\0--debug\0", True),
+        ("/usr/bin/agent\0", True),
+        ("agent: master process [/usr/bin/agent]\0", True),
+        ("vi\0-R\0/usr/bin/agent\0", False),
+        ("", False),
+    ],
+)
+def test_a_command_that_runs(tmp_path: Path, command: str, runs: bool) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "8").mkdir()
+    (tmp_path / "8/cmdline").write_text(command)
+    assert any_runs("agent", tmp_path) is runs
 
 
 def test_the_real_proc() -> None:
