@@ -42,7 +42,7 @@ def read(where: NovaFiles) -> NovaConf:
     with opened(
         where, {"libvirt": LIBVIRT_OPTS, "compute": COMPUTE_OPTS}
     ) as conf:
-        return _checked(conf)
+        return of(conf)
 
 
 @contextlib.contextmanager
@@ -83,8 +83,8 @@ def _is_set(conf: cfg.ConfigOpts, group: str, option: str) -> bool:
     return found is not None and found.location is cfg.Locations.user
 
 
-def _checked(conf: cfg.ConfigOpts) -> NovaConf:
-    """Refuse what nova-compute refuses when it starts."""
+def of(conf: cfg.ConfigOpts) -> NovaConf:
+    """What has been loaded; refuse what nova-compute refuses at its start."""
     dedicated = _cpu_set("cpu_dedicated_set", conf.compute.cpu_dedicated_set)
     shared = _cpu_set("cpu_shared_set", conf.compute.cpu_shared_set)
     both = (dedicated or frozenset()) & (shared or frozenset())

@@ -18,6 +18,8 @@ import requests
 from nova import objects
 from nova.scheduler import utils
 
+from ceilometer_perf.slices.placement.compute_driver import NAME
+from ceilometer_perf.slices.placement.encoding import PLACE
 from ceilometer_perf.slices.tree import Tree
 from tests.lab.placement import LOCKED, TOKEN, Placement
 from tests.unit.shell import Ran, run
@@ -76,7 +78,10 @@ class Cloud:
     def configure(self, rows: Iterable[Row]) -> None:
         """Other slices in nova.conf."""
         self.tree = Tree(specs(rows))
-        default = f"host = {self.node}\nstate_path = {self.conf.parent}"
+        default = (
+            f"host = {self.node}\nstate_path = {self.conf.parent}\n"
+            f"compute_driver = {NAME}"
+        )
         write_nova_conf(self.conf, rows, default, self.placement_conf)
         flavors = json.loads(self.run("flavors", "-f", "json").out)
         classes = {each["name"]: each["properties"] for each in flavors}
@@ -193,8 +198,14 @@ class Cloud:
         assert answer.status_code == 204, answer.text
 
     def where(self, candidate: Candidate) -> dict[str, dict[str, int]]:
-        """Allocations by the slice of their provider."""
+        """Allocations by the slice of their provider.
+
+        Nova takes none that has nothing of the compute node's own.
+        """
+        allocations = dict(candidate["allocations"])
+        own = allocations.pop(self.node_uuid)
+        assert own == {"resources": {PLACE: 1}}
         return {
             self._slices[provider]: each["resources"]
-            for provider, each in candidate["allocations"].items()
+            for provider, each in allocations.items()
         }
