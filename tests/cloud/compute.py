@@ -53,9 +53,11 @@ class Compute:
         self.address = f"127.0.0.1{number}"
         self._site = site
         self._number = number
-        self._options = dict(options)
+        self.options = dict(options)
         self._folder = site.at(self.name)
         self.record = self._folder / "agent" / "sent" if record else None
+        #: ``compute_driver`` of nova.conf.
+        self.driver = "libvirt.LibvirtDriver"
         self.lab = Lab(
             fake_pmu=True,
             resctrl=INTEL,
@@ -98,7 +100,7 @@ class Compute:
 
     def configure(self, **options: str) -> None:
         """Write nova.conf, with other options of ``[libvirt]`` from now on."""
-        self._options |= options
+        self.options |= options
         self.nova_conf.write_text(ini(self._nova()))
 
     def _nova(self) -> dict[str, dict[str, object]]:
@@ -109,7 +111,7 @@ class Compute:
             "my_ip": self.address,
             "state_path": STATE,
             "instances_path": STATE / "instances",
-            "compute_driver": "libvirt.LibvirtDriver",
+            "compute_driver": self.driver,
             "use_cow_images": False,
             # Guests here take no notice of a power button.
             "shutdown_timeout": 0,
@@ -129,7 +131,7 @@ class Compute:
             "live_migration_inbound_addr": self.address,
             "live_migration_uri": "qemu+unix:///system?socket="
             f"{self._site.at('sockets')}/%s/libvirt-sock",
-            **self._options,
+            **self.options,
         }
         sections["compute"] = {
             "cpu_shared_set": "0",

@@ -85,6 +85,7 @@ def test_who_may_know_whom() -> None:
     assert importers("libvirt") == {"host"}
     assert importers("ceilometer") == {"agent"}
     assert importers("keystoneauth1") == {"openstack"}
+    assert importers("nova") == {"nova"}
 
 
 def test_the_tables_know_nobody_else() -> None:
