@@ -22,9 +22,11 @@ from ceilometer_perf.doctor.status import COUNTERS, Instance
 from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import enabled_events, errors
 from ceilometer_perf.guest import nova_conf as nova
+from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.host.probe import machine
 from ceilometer_perf.plural import number_of
 from ceilometer_perf.reading import SourceUnavailableError
+from ceilometer_perf.slices.placement import compute_driver
 
 SAFE = (
     "use the output of 'ceilometer-perf host probe --nova-conf', restart "
@@ -48,18 +50,39 @@ def nova_conf(patient: Patient) -> Finding:
                 "--nova-conf",
             )
         raise BrokenError(str(error), "fix it") from error
+    ours = compute_driver.configured(where) == compute_driver.NAME
+    if ours and compute_driver.is_missing():
+        return warning(
+            f"{where}: compute_driver is {compute_driver.NAME}, and the Nova "
+            f"of this Python has no {compute_driver.MODULE}",
+            "install ceilometer-perf[nova] beside the Nova of nova-compute; "
+            "the page 'Slices in Nova' says how",
+        )
     if not names and patient.counts_itself:
         return fine(f"{where} enables no event; the agent counts itself")
     if not names:
         raise BrokenError(
             f"{where}: [libvirt] enabled_perf_events is empty", SAFE
         )
-    _spelled(names)
+    if not ours:
+        _spelled(names)
+    return _enabled(patient, where, names, leaves_out=ours)
+
+
+def _enabled(
+    patient: Patient,
+    where: NovaFiles,
+    names: Sequence[str],
+    *,
+    leaves_out: bool,
+) -> Finding:
+    """``leaves_out``: the driver enables none that can't be counted."""
     facts = guest.HostFacts(
         intel_cqm=machine.cqm_type(Path("/sys")) is not None
     )
     chosen, ignored = enabled_events.choose(names, facts)
-    _possible(patient, chosen)
+    if not leaves_out:
+        _possible(patient, chosen)
     if not chosen:
         raise BrokenError("; ".join(ignored), SAFE)
     if ignored:

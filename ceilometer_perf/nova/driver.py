@@ -30,6 +30,7 @@ from ceilometer_perf.slices.errors import SliceError
 from ceilometer_perf.slices.placement.encoding import Resources
 from ceilometer_perf.slices.placement.flavors import asks_for_slice
 from ceilometer_perf.slices.placement.providers import Node
+from ceilometer_perf.slices.spec import SliceSpec
 
 LOG = log.getLogger(__name__)
 CONF = nova.conf.CONF
@@ -89,13 +90,16 @@ class SlicesDriver(driver.LibvirtDriver):  # type: ignore[misc]
         if not _in_slice(instance):
             return companion.fix(novas, self._requirements)
         with _refusals():
-            chosen = self._slices.choose(
-                self._node, instance.uuid, self._allocated, self._held
-            )
+            chosen = self._choose(instance)
             text = build.boot(chosen, novas, self._requirements)
         LOG.info("Slice %s", chosen.name, instance=instance)
         LOG.debug("Its XML: %s", text, instance=instance)
         return text
+
+    def _choose(self, instance: Any) -> SliceSpec:
+        return self._slices.choose(
+            self._node, instance.uuid, self._allocated, self._held
+        )
 
     @property
     def _node(self) -> Node:
@@ -143,6 +147,15 @@ class SlicesDriver(driver.LibvirtDriver):  # type: ignore[misc]
             with excutils.save_and_reraise_exception():
                 if _in_slice(instance):
                     self._slices.forget(self._node, instance.uuid)
+
+    def _hard_reboot(
+        self, context: Any, instance: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Refuse while the domain is still there."""
+        if _in_slice(instance):
+            with _refusals():
+                self._choose(instance)
+        super()._hard_reboot(context, instance, *args, **kwargs)
 
     def destroy(
         self, context: Any, instance: Any, *args: Any, **kwargs: Any

@@ -55,7 +55,8 @@ class HostSlices:
         if not self.tree:
             raise ChoiceError(
                 f"{consumer} has a flavor for a slice, and nova.conf of "
-                f"{node.name} has no [libvirt] {spec.OPTION}"
+                f"{node.name} has no [libvirt] {spec.OPTION}: add it, or "
+                "migrate the instance"
             )
         chooser = Chooser(allocations, node, self.tree, self.encoded)
         with records.locked(self.folder, node.uuid) as noted:

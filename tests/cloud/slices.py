@@ -4,12 +4,11 @@
 Two of the quarters share a CPU, as no machine must have more than two for it.
 """
 
-import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ceilometer_perf.slices.placement.compute_driver import NAME
+from ceilometer_perf.slices.placement import compute_driver
 from ceilometer_perf.slices.tree import Tree
 from tests.chain.errors import ChainError
 from tests.cloud.cloud import Cloud
@@ -90,11 +89,11 @@ def write(folder: Path) -> list[str]:
 
 def divide(cloud: Cloud, folder: Path) -> None:
     """Give all hosts of a cloud the slices, before it starts."""
-    if importlib.util.find_spec(f"nova.virt.{NAME.split('.')[0]}") is None:
+    if compute_driver.is_missing():
         raise ChainError("the driver is not installed: pip install -e . again")
     entries = write(folder)
     for compute in cloud.computes:
-        compute.driver = NAME
+        compute.driver = compute_driver.NAME
         compute.options["slice_spec"] = "\nslice_spec = ".join(entries)
 
 

@@ -17,6 +17,7 @@ from ceilometer_perf.doctor import agent, agent_conf, definitions, patient
 from ceilometer_perf.doctor.finding import BrokenError
 from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.host import nova_compute, resctrl
+from ceilometer_perf.slices.placement import compute_driver
 from tests.unit.compute_host import (
     GNOCCHI,
     PIPELINE,
@@ -111,6 +112,32 @@ def test_what_libvirt_counts_is_possible(host: ComputeHost) -> None:
 def test_nova_conf_that_is_none(healthy: ComputeHost) -> None:
     healthy.write("nova.conf", "[libvirt\n")
     assert "nova.conf" in broken(healthy, "nova.conf")
+
+
+OURS = "[DEFAULT]\ncompute_driver = ceilometer_perf.SlicesDriver\n"
+
+
+def test_our_driver_does_not_mind(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compute_driver, "is_missing", lambda: False)
+    names = "TASK_CLOCK, task_clock, page_faults"
+    text = f"[libvirt]\nenabled_perf_events = {names}\n"
+    healthy.write("nova.conf", OURS + text)
+    row = walk(healthy)["nova.conf"]
+    assert (row["state"], row["reason"][-16:]) == ("ok", "2 events enabled")
+    healthy.write("nova.conf", text)
+    assert "twice or in capitals" in broken(healthy, "nova.conf")
+
+
+def test_nova_does_not_find_our_driver(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compute_driver, "is_missing", lambda: True)
+    healthy.write("nova.conf", OURS)
+    row = walk(healthy)["nova.conf"]
+    assert row["state"] == "warning"
+    assert "has no nova.virt.ceilometer_perf" in row["reason"]
 
 
 def test_ignored_by_nova(healthy: ComputeHost) -> None:

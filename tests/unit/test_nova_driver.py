@@ -106,7 +106,7 @@ def novas(monkeypatch: pytest.MonkeyPatch) -> dict[str, mock.Mock]:
         name: mock.Mock(return_value=f"Nova's {name}")
         for name in (
             "spawn", "destroy", "check_can_live_migrate_destination",
-            "check_can_live_migrate_source",
+            "check_can_live_migrate_source", "_hard_reboot",
         )
     }  # fmt: skip
     made["_get_guest_xml"] = mock.Mock(return_value=NOVAS)
@@ -236,6 +236,18 @@ def test_a_reboot_keeps_the_slice(
     )
     compute.host.domains.clear()
     assert slice_metadata.name_in(built(compute, SLICED)) == "a-2"
+
+
+def test_a_reboot_is_refused_before_the_domain_goes(
+    bare: Compute, novas: dict[str, mock.Mock]
+) -> None:
+    with pytest.raises(exception.InternalError, match="slice_spec"):
+        bare.driver._hard_reboot("context", SLICED, "network")
+    novas["_hard_reboot"].assert_not_called()
+    bare.driver._hard_reboot("context", ORDINARY, "network", a="b")
+    novas["_hard_reboot"].assert_called_with(
+        "context", ORDINARY, "network", a="b"
+    )
 
 
 @pytest.mark.parametrize("what", [SLICED, ORDINARY])
