@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The four options of nova.conf that shape a guest's XML here.
+"""The options of nova.conf that shape a guest's XML here.
 
 Names, groups, types and defaults are those of ``nova.conf.libvirt`` and
 ``nova.conf.compute``, so that an operator's files are read as Nova reads them.
@@ -21,6 +21,11 @@ LIBVIRT_OPTS = [
     # starts no such guest.
     cfg.IntOpt("realtime_scheduler_priority", default=1, min=1, max=99),
 ]
+PCI_OPTS = [
+    cfg.MultiStrOpt(
+        "device_spec", default=[], deprecated_name="passthrough_whitelist"
+    ),
+]
 COMPUTE_OPTS = [
     cfg.StrOpt("cpu_dedicated_set"),
     cfg.StrOpt("cpu_shared_set"),
@@ -35,12 +40,19 @@ class NovaConf:
     realtime_priority: int = 1
     dedicated_cpus: frozenset[int] | None = None
     shared_cpus: frozenset[int] | None = None
+    #: As they are written: which devices any instance may get.
+    pci_device_specs: tuple[str, ...] = ()
 
 
 def read(where: NovaFiles) -> NovaConf:
-    """Read the four; everything else in the files is ignored."""
+    """Read these; everything else in the files is ignored."""
     with opened(
-        where, {"libvirt": LIBVIRT_OPTS, "compute": COMPUTE_OPTS}
+        where,
+        {
+            "libvirt": LIBVIRT_OPTS,
+            "compute": COMPUTE_OPTS,
+            "pci": PCI_OPTS,
+        },
     ) as conf:
         return of(conf)
 
@@ -99,6 +111,7 @@ def of(conf: cfg.ConfigOpts) -> NovaConf:
         realtime_priority=conf.libvirt.realtime_scheduler_priority,
         dedicated_cpus=dedicated,
         shared_cpus=shared,
+        pci_device_specs=tuple(conf.pci.device_spec),
     )
 
 
