@@ -45,13 +45,13 @@ class Instance(Story):
     def start(self, end: str, host: str | None = None) -> bool:
         """Whether it became active; the scheduler found no host otherwise."""
         self.boot(end, "busy", host)
-        self.until(self._settled, "it is active, or refused")
+        self.until(self.is_settled, "it is active, or refused")
         server = self.server()
         if server.status == "ERROR":
             assert "No valid host" in server.fault["message"], server.fault
         return bool(server.status == "ACTIVE")
 
-    def _settled(self) -> bool:
+    def is_settled(self) -> bool:
         server = self.server()
         settled = server.status in {"ACTIVE", "ERROR"}
         return settled and server.task_state is None
@@ -127,9 +127,9 @@ class Site:
         server.log.rename(server.log.with_suffix(".1"))
         server.start()
         server.wait(PATIENCE)
-        self.until(lambda: self._up(compute), "nova-compute is up")
+        self.until(lambda: self.is_up(compute), "nova-compute is up")
 
-    def _up(self, compute: Compute) -> bool:
+    def is_up(self, compute: Compute) -> bool:
         admin = self.world.cloud.identity.admin.compute
         (found,) = admin.services(binary="nova-compute", host=compute.name)
         return bool(found.state == "up" and found.status == "enabled")
@@ -433,6 +433,36 @@ def test_what_does_not_start_leaves_nothing(
         shutil.copy(saved, template)
     for _ in site.computes:
         site.start("WHOLE")
+
+
+def test_nova_compute_is_killed_in_the_middle(site: Site) -> None:
+    compute, _ = site.computes
+    halfway = site.instance()
+    site.held.append(halfway)
+    halfway.boot("WHOLE", "busy", compute.name)
+    halfway.until(
+        lambda: halfway.server().task_state in {"spawning", None},
+        "Nova makes it",
+    )
+    site.restart(compute, slice_spec=compute.options["slice_spec"])
+    halfway.until(halfway.is_settled, "Nova knows what became of it")
+    site.delete_all()
+    for each in site.computes:
+        assert each.lab.connection.listAllDomains() == []
+        site.start("WHOLE")
+
+
+def test_libvirtd_is_killed(site: Site) -> None:
+    half = site.start("HALF")
+    before = half.slice
+    compute = half.world.compute(half.host)
+    compute.lab.libvirtd.kill(signal.SIGKILL)
+    compute.lab.libvirtd.start()
+    site.until(lambda: site.is_up(compute), "nova-compute is enabled")
+    half.demo.reboot_server(half.uuid, "HARD")
+    half.until(lambda: half.server().task_state is None, "it is rebooted")
+    half.wait("ACTIVE")
+    assert half.slice == before
 
 
 def _specs(site: Site) -> list[Any]:
