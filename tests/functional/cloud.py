@@ -108,8 +108,11 @@ class Cloud:
         }
         return found
 
-    def query(self, resource_class: str) -> str:
-        """What Nova's scheduler asks Placement for a flavor of ours."""
+    def query(self, resource_class: str, *traits: str) -> str:
+        """What Nova's scheduler asks Placement for a flavor of ours.
+
+        ``traits``: that the image requires.
+        """
         flavor = objects.Flavor(
             id=1,
             flavorid="1",
@@ -123,7 +126,9 @@ class Cloud:
         )
         spec = objects.RequestSpec(
             flavor=flavor,
-            image=None,
+            image=objects.ImageMeta(
+                properties=objects.ImageMetaProps(traits_required=list(traits))
+            ),
             requested_resources=[],
             request_level_params=objects.RequestLevelParams(),
             is_bfv=False,
@@ -131,11 +136,10 @@ class Cloud:
         request = utils.ResourceRequest.from_request_spec(spec)
         return str(request.to_querystring())
 
-    def candidates(self, resource_class: str) -> list[Candidate]:
-        """What Placement offers for a flavor."""
-        answer = self.send(
-            "GET", f"/allocation_candidates?{self.query(resource_class)}"
-        )
+    def candidates(self, resource_class: str, *traits: str) -> list[Candidate]:
+        """What Placement offers for a flavor, and an image with traits."""
+        query = self.query(resource_class, *traits)
+        answer = self.send("GET", f"/allocation_candidates?{query}")
         answer.raise_for_status()
         found: list[Candidate] = answer.json()["allocation_requests"]
         return found
