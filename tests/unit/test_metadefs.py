@@ -51,7 +51,8 @@ def test_nova_reads_the_key(
     """Each value that is offered is taken, and they are not the same."""
     results = []
     for value in [None, *described.get("enum", ["2-3"])]:
-        flavor, image = dict(BASES[name]), {}
+        flavor = dict(BASES[name])
+        image: dict[str, str] = {}
         if value is not None:
             where = image if kind == "OS::Glance::Image" else flavor
             where[PREFIXES[kind] + name] = value
