@@ -33,7 +33,7 @@ class HostSlices:
         :raises SliceError: an entry can't be used.
         :raises GuestError: a file can't be read.
         """
-        names = (*conf.config_file, *(conf.config_dir or ()))
+        names = (*(conf.config_file or ()), *(conf.config_dir or ()))
         tree = Tree(spec.read(NovaFiles(tuple(map(Path, names)))))
         folder = Path(conf.state_path) / records.FOLDER
         return cls(tree, encode(tree), folder)

@@ -9,7 +9,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Cloud:
         self.conf = folder / "nova.conf"
         self.placement_conf = placement.nova_conf()
         self._flavors: Mapping[str, Mapping[str, str]] = {}
-        self._queries: dict[str, str] = {}
+        self._queries: dict[tuple[str, ...], str] = {}
         self._slices: Mapping[str, str] = {}
         self._sessions = threading.local()
         self.tree = Tree(())
@@ -110,13 +110,17 @@ class Cloud:
         }
         return found
 
-    def query(self, resource_class: str) -> str:
-        """What Nova's scheduler asks Placement for a flavor of ours."""
-        if resource_class not in self._queries:
-            self._queries[resource_class] = self._query(resource_class)
-        return self._queries[resource_class]
+    def query(self, resource_class: str, *traits: str) -> str:
+        """What Nova's scheduler asks Placement for a flavor of ours.
 
-    def _query(self, resource_class: str) -> str:
+        ``traits``: that the image requires.
+        """
+        key = (resource_class, *traits)
+        if key not in self._queries:
+            self._queries[key] = self._query(resource_class, traits)
+        return self._queries[key]
+
+    def _query(self, resource_class: str, traits: Sequence[str]) -> str:
         flavor = objects.Flavor(
             id=1,
             flavorid="1",
@@ -130,7 +134,9 @@ class Cloud:
         )
         spec = objects.RequestSpec(
             flavor=flavor,
-            image=None,
+            image=objects.ImageMeta(
+                properties=objects.ImageMetaProps(traits_required=list(traits))
+            ),
             requested_resources=[],
             request_level_params=objects.RequestLevelParams(),
             is_bfv=False,
@@ -138,11 +144,10 @@ class Cloud:
         request = utils.ResourceRequest.from_request_spec(spec)
         return str(request.to_querystring())
 
-    def candidates(self, resource_class: str) -> list[Candidate]:
-        """What Placement offers for a flavor."""
-        answer = self.send(
-            "GET", f"/allocation_candidates?{self.query(resource_class)}"
-        )
+    def candidates(self, resource_class: str, *traits: str) -> list[Candidate]:
+        """What Placement offers for a flavor, and an image with traits."""
+        query = self.query(resource_class, *traits)
+        answer = self.send("GET", f"/allocation_candidates?{query}")
         answer.raise_for_status()
         found: list[Candidate] = answer.json()["allocation_requests"]
         return found

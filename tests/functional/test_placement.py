@@ -63,6 +63,21 @@ def test_all_eight_then_two_halves_then_the_whole(cloud: Cloud) -> None:
             cloud.release(consumer)
 
 
+def test_an_image_that_requires_traits_of_the_host(cloud: Cloud) -> None:
+    cloud.configure(slice_trees.EIGHT)
+    cloud.sync()
+    path = f"/resource_providers/{cloud.node_uuid}"
+    generation = cloud.send("GET", path).json()["generation"]
+    body = {
+        "traits": ["COMPUTE_NODE"],
+        "resource_provider_generation": generation,
+    }
+    cloud.send("PUT", f"{path}/traits", body).raise_for_status()
+    for wanted in classes(cloud):
+        assert cloud.candidates(wanted, "COMPUTE_NODE")
+        assert not cloud.candidates(wanted, "HW_CPU_X86_VMX")
+
+
 class Claims(RuleBasedStateMachine):
     """Claims and releases; Placement and the oracle must agree."""
 

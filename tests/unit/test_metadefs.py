@@ -52,7 +52,7 @@ def test_nova_reads_the_key(
     results = []
     for value in [None, *described.get("enum", ["2-3"])]:
         flavor = dict(BASES[name])
-        image: dict[str, Any] = {}
+        image: dict[str, str] = {}
         if value is not None:
             where = image if kind == "OS::Glance::Image" else flavor
             where[PREFIXES[kind] + name] = value

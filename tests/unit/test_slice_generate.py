@@ -218,6 +218,8 @@ def test_no_rule_is_broken(tmp_path: pathlib.Path, builder: Builder) -> None:
         generate.propose(EIGHT, plan, folder), folder, builder, EIGHT
     )
     specs = spec.read(NovaFiles((folder / "nova.conf",)))
+    # Templates name that machine type.
+    assert "hw_machine_type = x86_64=q35" in (folder / "nova.conf").read_text()
     assert [s.conflict_parent for s in specs] == [None, "1of1_1", "1of1_1"]
     assert validate(specs, builder, EIGHT) == []
     assert sorted(path.name for path in folder.iterdir()) == [
