@@ -11,10 +11,10 @@ from oslo_log import log
 from ceilometer_perf.cli import base, options
 from ceilometer_perf.cli.slices import add_nova_conf, read_specs
 from ceilometer_perf.cli.values import Value
+from ceilometer_perf.guest import compute_driver
 from ceilometer_perf.host import slices as host
 from ceilometer_perf.slices.placement import (
     client,
-    compute_driver,
     encoding,
     providers,
     records,
@@ -46,7 +46,9 @@ def _tree(args: argparse.Namespace) -> Tree:
 
 
 def _warn_of_driver(args: argparse.Namespace, tree: Tree) -> None:
-    lack = compute_driver.lack(args.nova_conf) if tree else None
+    if not tree:
+        return
+    lack = compute_driver.lack(args.nova_conf, encoding.PLACE)
     if lack is not None:
         LOG.warning("%s", lack)
 

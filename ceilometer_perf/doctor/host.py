@@ -20,7 +20,7 @@ from ceilometer_perf.doctor.names import meant
 from ceilometer_perf.doctor.patient import Patient, counted
 from ceilometer_perf.doctor.status import COUNTERS, Instance
 from ceilometer_perf.events import EVENTS
-from ceilometer_perf.guest import enabled_events, errors
+from ceilometer_perf.guest import compute_driver, enabled_events, errors
 from ceilometer_perf.guest import nova_conf as nova
 from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.host import connection, daemon, descriptors
@@ -28,7 +28,6 @@ from ceilometer_perf.host.probe import machine
 from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.plural import number_of
 from ceilometer_perf.reading import SourceUnavailableError
-from ceilometer_perf.slices.placement import compute_driver
 
 #: The share of them that libvirt's daemon may have in use without a warning.
 MOST_DESCRIPTORS = 0.8

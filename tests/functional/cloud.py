@@ -18,7 +18,7 @@ import requests
 from nova import objects
 from nova.scheduler import utils
 
-from ceilometer_perf.slices.placement.compute_driver import NAME
+from ceilometer_perf.guest.compute_driver import NAME
 from ceilometer_perf.slices.placement.encoding import PLACE
 from ceilometer_perf.slices.tree import Tree
 from tests.lab.placement import LOCKED, TOKEN, Placement

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ceilometer_perf.slices.placement import compute_driver
+from ceilometer_perf.guest import compute_driver
 from tests.functional.cloud import Cloud
 from tests.functional.test_slices_page import ROOT, SHOWN, Shell, commands
 from tests.lab.placement import PlacementFixture

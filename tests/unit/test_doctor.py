@@ -17,6 +17,7 @@ from ceilometer_perf import doctor, files, wiring
 from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.doctor import agent, agent_conf, definitions, patient
 from ceilometer_perf.doctor.finding import BrokenError
+from ceilometer_perf.guest import compute_driver
 from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.host import (
     descriptors,
@@ -26,7 +27,6 @@ from ceilometer_perf.host import (
     resctrl,
 )
 from ceilometer_perf.host.processes import Process
-from ceilometer_perf.slices.placement import compute_driver
 from tests.unit.compute_host import (
     GNOCCHI,
     PIPELINE,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ceilometer_perf.slices.placement import compute_driver
+from ceilometer_perf.guest import compute_driver
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "ceilometer_perf"

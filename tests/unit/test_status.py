@@ -11,6 +11,7 @@ from typing import Any
 import libvirt
 import pytest
 
+from ceilometer_perf.host import qemus
 from tests.unit.compute_host import (
     NAMES,
     RDT_NAMES,
@@ -157,12 +158,15 @@ def test_for_people_each_remedy_is_there_once(host: ComputeHost) -> None:
     assert "\x1b" not in ran.out
 
 
-def test_no_rmid_is_left(host: ComputeHost) -> None:
+def test_no_rmid_is_left(
+    host: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host.has(domain("web", ()))
     info = host.folder / "resctrl" / "info" / "L3_MON"
     info.mkdir(parents=True)
     (host.folder / "resctrl" / "mon_groups").mkdir()
     (host.folder / "instance-web.pid").write_text(f"{os.getpid()}\n")
+    monkeypatch.setattr(qemus, "is_qemu_of", lambda *_: True)
     (info / "num_rmids").write_text("8\n")
     shown(host, code=0)
     (info / "num_rmids").write_text("1\n")

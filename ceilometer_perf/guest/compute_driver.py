@@ -7,7 +7,6 @@ from oslo_config import cfg
 
 from ceilometer_perf.guest import nova_conf
 from ceilometer_perf.guest.nova_files import NovaFiles
-from ceilometer_perf.slices.placement.encoding import PLACE
 
 #: ``[DEFAULT] compute_driver`` of a host with slices.
 NAME = "ceilometer_perf.SlicesDriver"
@@ -30,14 +29,17 @@ def is_missing() -> bool:
     return importlib.util.find_spec(MODULE) is None
 
 
-def lack(where: NovaFiles) -> str | None:
-    """What another driver can't do, in one line; None for ours."""
+def lack(where: NovaFiles, place: str) -> str | None:
+    """What another driver can't do, in one line; None for ours.
+
+    ``place``: the resource class that flavors of slices take of the node.
+    """
     found = configured(where)
     if found == NAME:
         return None
     return (
         f"{where}: [DEFAULT] compute_driver is {found or 'not set'}: that "
-        f"driver boots no slices, and removes {PLACE} from the compute node's "
+        f"driver boots no slices, and removes {place} from the compute node's "
         "inventory, without which Nova's scheduler finds no host for their "
         f"flavors; set it to {NAME}"
     )
