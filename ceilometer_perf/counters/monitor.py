@@ -89,6 +89,7 @@ class Monitor:
             answers = {
                 uuid: self._plausibility.judged(uuid, answer)
                 for uuid, answer in answers.items()
+                if not answer.judged.not_running
             }
             report = Report(
                 reading=dataclasses.replace(
@@ -172,7 +173,7 @@ def _why_unread(guest: Guest) -> Judgement:
         return verdicts.NOT_RUNNING
     if guest.realtime:
         return verdicts.REALTIME
-    return verdicts.STARTED_MEANWHILE
+    return verdicts.MEANWHILE
 
 
 def _summary(judgements: Mapping[str, Judgement]) -> str:

@@ -147,7 +147,7 @@ class Own:
             return self._nothing(verdicts.not_counted(count.error), moment)
         process = self._processes.guest(wanted.name)
         if process is None or process.identity != (wanted.pid, wanted.started):
-            return self._nothing(verdicts.STARTED_MEANWHILE, moment)
+            return self._nothing(verdicts.MEANWHILE, moment)
         late = time.monotonic() - asked_at
         judged = self._gate.judge(wanted.uuid, count, process, late)
         counts = dict(zip(self._keys, count.counts, strict=True))

@@ -123,6 +123,14 @@ class Judged:
     flagged: frozenset[Verdict] = frozenset()
     share: float = 1.0
 
+    @property
+    def not_running(self) -> bool:
+        """Whether it ended, or began, while it was being read."""
+        return any(
+            each.verdict is Verdict.NOT_RUNNING
+            for each in self.judgements.values()
+        )
+
     def trusted(self, counters: Counters) -> Counters:
         """Those that may be published."""
         good = self._good()

@@ -82,8 +82,9 @@ REALTIME = Judgement(
 )
 NOT_RUNNING = Judgement(Verdict.NOT_RUNNING, "the instance is not running")
 
-STARTED_MEANWHILE = Judgement(
-    Verdict.NOT_RUNNING, "the instance started while it was being read"
+MEANWHILE = Judgement(
+    Verdict.NOT_RUNNING,
+    "the instance started or ended while it was being read",
 )
 
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chooses a source for each instance: the first one that it has."""
 
+import dataclasses
 import functools
+import time
 from collections.abc import Callable, Mapping
 
 from ceilometer_perf.counters import verdicts
@@ -14,8 +16,10 @@ from ceilometer_perf.rdt.groups import Groups
 from ceilometer_perf.rdt.usage import Origin, Usage
 from ceilometer_perf.reading import (
     Guest,
+    Moment,
     Reading,
     SourceUnavailableError,
+    utc_now,
 )
 
 Answers = Mapping[str, Usage | Judgement]
@@ -70,10 +74,18 @@ class Choice:
             stats = self._libvirt.read(having)
         except SourceUnavailableError as exc:
             return dict.fromkeys(having, verdicts.stale(str(exc)))
+        # The helper may take long before the groups of others are read.
+        moment = Moment(time.monotonic(), utc_now())
         return {
-            uuid: _monitored(guest, stats.get(uuid, {}))
+            uuid: _read_at(moment, _monitored(guest, stats.get(uuid, {})))
             for uuid, guest in having.items()
         }
+
+
+def _read_at(moment: Moment, answer: Usage | Judgement) -> Usage | Judgement:
+    if isinstance(answer, Judgement):
+        return answer
+    return dataclasses.replace(answer, moment=moment)
 
 
 def _monitored(

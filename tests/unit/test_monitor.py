@@ -14,7 +14,7 @@ from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.monitor import Monitor
 from ceilometer_perf.counters.source import Answer
 from ceilometer_perf.counters.trust import Judged, Policy
-from ceilometer_perf.counters.verdicts import Verdict
+from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host.processes import Process, Processes
 from ceilometer_perf.reading import (
     Counters,
@@ -237,13 +237,14 @@ class FakeOwn:
     ) -> None:
         self.values = values
         self.process = process
+        self.verdict = verdicts.OK
         self.opened = datetime.now(UTC)
 
     def look(
         self, guests: Mapping[str, Guest], answers: Mapping[str, Answer]
     ) -> Mapping[str, Answer]:
-        fine = dict.fromkeys(self.values, verdicts.OK)
-        judged = Judged(fine, 1.0, self.opened)
+        judgements = dict.fromkeys(self.values, self.verdict)
+        judged = Judged(judgements, 1.0, self.opened)
         return {
             uuid: Answer(
                 "own", Moment(1.0, READ_AT), self.process, self.values,
@@ -278,6 +279,19 @@ def test_own_counters_take_the_place_of_libvirt_s(host: Host) -> None:
     assert published.metadata["since"] == own.opened.isoformat()
     assert published.moment.taken_at == 1
     assert report.reading.instances["web"] == {CYCLES: 7}
+
+
+@pytest.mark.parametrize("why", [verdicts.NOT_RUNNING, verdicts.MEANWHILE])
+def test_nothing_is_published_of_who_ended_meanwhile(
+    host: Host, why: Judgement
+) -> None:
+    """Not even that none of its counters is withheld."""
+    own = FakeOwn({CYCLES: 7}, host.processes.guest("instance-1"))
+    own.verdict = why
+    report = both(host, FakeSource(reading(0, {})), own).look()
+    assert report.published == {}
+    assert report.judged == {}
+    assert report.unread == {"web": verdicts.MEANWHILE}
 
 
 def test_no_ratio_spans_two_sources(host: Host) -> None:

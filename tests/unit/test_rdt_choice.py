@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each instance is read from one source, and a stuck one costs no other."""
 
+import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -39,6 +40,7 @@ class Groups(groups.Groups):
     ) -> dict[str, Any]:
         self.asked.append(set(guests))
         self.kept = set(keep)
+        self.began = time.monotonic()
         return {uuid: Usage("resctrl", 1) for uuid in guests}
 
 
@@ -111,6 +113,20 @@ def test_first_source_that_the_instance_has() -> None:
 def test_only_one_source(only: Origin, read_from_it: dict[str, str]) -> None:
     libvirt = Libvirt(old=STATS, xml=STATS)
     assert read(Choice(libvirt, Groups(), only)) == read_from_it
+
+
+def test_monitors_are_as_old_as_their_reading() -> None:
+    """However long the groups of others take."""
+    groups = Groups()
+    before = time.monotonic()
+    reading = Reading(0, 0, GUESTS, {"xml": {}, "new": {}})
+    answers = Choice(Libvirt(xml=STATS), groups).read(
+        reading, {"xml": {}, "new": {}}
+    )
+    monitored = answers["xml"]
+    assert isinstance(monitored, Usage)
+    assert monitored.moment is not None
+    assert before < monitored.moment.taken_at < groups.began
 
 
 def test_libvirt_that_hangs_costs_its_own_only() -> None:
