@@ -27,6 +27,7 @@ from ceilometer_perf.reading import SourceUnavailableError
 
 POLLSTERS = "ceilometer.poll.compute"
 DISCOVERY = "ceilometer.discover.compute"
+NO_COMPUTE_HOST = "not a compute host"
 INSTALL = (
     "install ceilometer-perf into the Python that runs the agent "
     f"(this is {sys.executable})"
@@ -138,11 +139,34 @@ def polled(patient: Patient) -> list[str]:
 
 def polls_perf(patient: Patient) -> bool:
     """Whether anything needs perf counters; true if unknown."""
-    try:
-        asked = polled(patient)
-    except BrokenError:
-        return True
+    asked = _polled(patient)
     return not asked or not RDT_NAMES.issuperset(asked)
+
+
+def why_no_compute_host(patient: Patient) -> str:
+    """Why nothing can be polled here, and nobody wants it; else empty."""
+    if _polled(patient):
+        return ""
+    try:
+        uri = patient.parts.connection.uri
+    except SourceUnavailableError:
+        return ""
+    try:
+        _ = patient.status
+    except SourceUnavailableError:
+        return (
+            f"{NO_COMPUTE_HOST}: libvirt at {uri} does not answer, and "
+            "polling.yaml asks for none of ceilometer-perf's meters"
+        )
+    return ""
+
+
+def _polled(patient: Patient) -> list[str]:
+    """None where polling.yaml can't be used."""
+    try:
+        return polled(patient)
+    except BrokenError:
+        return []
 
 
 def _path(patient: Patient) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ceilometer_perf.doctor import agent_conf, definitions
-from ceilometer_perf.doctor.agent import polled
+from ceilometer_perf.doctor.agent import polled, why_no_compute_host
 from ceilometer_perf.doctor.definitions import Source
 from ceilometer_perf.doctor.finding import (
     BrokenError,
@@ -21,6 +21,7 @@ from ceilometer_perf.doctor.finding import (
     warning,
 )
 from ceilometer_perf.doctor.patient import Patient
+from ceilometer_perf.meters import METERS
 from ceilometer_perf.report import gnocchi_resources
 
 LET_THROUGH = (
@@ -41,7 +42,7 @@ def pipeline(patient: Patient) -> Finding:
                 f"don't exist: {listed(dangling)}",
                 definitions.REMEDY,
             )
-    names = polled(patient)
+    names = _names(patient)
     through = set(_through(sources, names))
     if not through:
         raise BrokenError(f"{path} passes none of our meters",
@@ -56,7 +57,7 @@ def pipeline(patient: Patient) -> Finding:
 def mapping(patient: Patient) -> Finding:
     """Gnocchi's publisher knows our meters, where it is used."""
     sources, sinks = _read(_path(patient))
-    names = polled(patient)
+    names = _names(patient)
     lacking: dict[Path, tuple[Path, list[str]]] = {}
     checked: list[Path] = []
     for sink, publishers in sinks.items():
@@ -77,6 +78,13 @@ def mapping(patient: Patient) -> Finding:
     if not checked:
         return fine("nothing is published to Gnocchi")
     return fine(f"{listed(map(str, checked))} maps everything that is polled")
+
+
+def _names(patient: Patient) -> list[str]:
+    """What comes along here: on a controller, anything from anywhere."""
+    if why_no_compute_host(patient):
+        return [meter.name for meter in METERS]
+    return polled(patient)
 
 
 def _path(patient: Patient) -> Path:

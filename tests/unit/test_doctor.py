@@ -264,6 +264,28 @@ def test_each_link(
     assert says in broken(healthy, link)
 
 
+@pytest.mark.parametrize(
+    "polling", [POLLING.replace("perf.", "image."), "sources: [", None]
+)
+def test_a_controller_has_the_links_of_the_notification_agent(
+    host: ComputeHost, polling: str | None
+) -> None:
+    host.stop_libvirt()
+    path = host.folder / "polling.yaml"
+    path.unlink() if polling is None else path.write_text(polling)
+    rows = walk(host)
+    states = [row["state"] for row in rows.values()]
+    assert states == ["skipped"] * (len(LINKS) - 2) + ["ok", "ok"]
+    assert "libvirt at test://" in rows["nova.conf"]["reason"]
+    assert rows["gate"]["reason"] == "not a compute host"
+    host.write("gnocchi_resources.yaml", GNOCCHI.replace("perf.hw", "x"))
+    row = walk(host)["Gnocchi"]
+    assert row["state"] == "warning"
+    assert "perf.hw.cpu_cycles" in row["reason"]
+    no_pipeline(host)
+    assert walk(host)["pipeline.yaml"]["state"] == "broken"
+
+
 def test_only_realtime_instances_are_no_broken_link(
     host: ComputeHost,
 ) -> None:
