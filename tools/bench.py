@@ -262,7 +262,3 @@ def _virsh(uri: str) -> None:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
