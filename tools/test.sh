@@ -1,20 +1,19 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # The complete run: linters, types, docs, unit and functional tests.
-# Usage: tools/test.sh [--quick | --cloud] [PYTEST ARGUMENT]...
+# Usage: tools/test.sh [--quick] [PYTEST ARGUMENT]...
 # --quick, while you work: only linters, types and unit tests.
-# --cloud: instead, what becomes of instances in a whole OpenStack (8 minutes).
 # Arguments go to pytest: tools/test.sh -k connection, tools/test.sh tests/unit
 set -euo pipefail
 cd "$(dirname "$0")/.."
-case "${1-}" in -h | --help) sed -n '3,7s/^# //p' "$0"; exit 0 ;; esac
-quick='' cloud=''
-case "${1-}" in
---quick) quick=1; shift ;;
---cloud) cloud=1; shift ;;
-esac
+case "${1-}" in -h | --help) sed -n '3,6s/^# //p' "$0"; exit 0 ;; esac
+quick=''
+if [ "${1-}" = --quick ]; then
+    quick=1
+    shift
+fi
 tools/install.sh
-[ -z "$cloud" ] || . tools/cloud_extra.sh
+[ -n "$quick" ] || . tools/cloud_extra.sh
 
 began=$SECONDS
 logs=$(mktemp -d)
@@ -42,12 +41,6 @@ if [ -z "$quick" ]; then
     step reno .venv/bin/reno -q lint
 else
     set -- tests/unit "$@"
-fi
-clouds=tests/functional/test_cloud.py
-if [ -n "$cloud" ]; then
-    set -- "$clouds" "$@"
-else
-    set -- --ignore "$clouds" "$@"
 fi
 
 # Two workers, each with modules of its own; the long ones begin.
