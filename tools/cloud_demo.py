@@ -171,7 +171,8 @@ def _print(measures: list[Measure]) -> None:
     hosts = {m.name: m.host for m in measures}
     for name, host in hosts.items():
         console.print(f"{name} runs on {host}")
-    if UNREAD in INSTANCES and UNREAD not in hosts:
+    if UNREAD in INSTANCES and not _fewest(measures, UNREAD):
         console.print(
-            f"{UNREAD}: not read, as each reading would interrupt its vCPUs"
+            f"{UNREAD}: its counters are not read, as each reading would "
+            "interrupt its vCPUs"
         )
