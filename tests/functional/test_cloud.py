@@ -370,7 +370,11 @@ class Table:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._path.write_text("")
+        self._path.write_text(
+            f"{'began':<7}  {'instance':<10} {'event':<38} {'took':<7} "
+            f"{'checked':<7}  {'published':<40} {'coverage':<12} growth of "
+            "task_clock, within the CPU time of its QEMU\n"
+        )
         self.rows: list[Row] = []
 
     def add(self, row: Row) -> None:
