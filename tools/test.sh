@@ -1,28 +1,28 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # The complete run: linters, types, docs, unit and functional tests.
-# Usage: tools/test.sh [--quick | --cloud | --on RELEASE] [PYTEST ARGUMENT]...
+# Usage: tools/test.sh [--quick | --on RELEASE] [PYTEST ARGUMENT]...
 # --quick, while you work: only linters, types and unit tests.
-# --cloud: instead, what becomes of instances in a whole OpenStack (8 minutes).
 # --on trixie: on that release of Debian, in a root folder that is made once
 # (12 minutes, 2.3 GB); without arguments what depends on libvirt and QEMU.
 # Arguments go to pytest: tools/test.sh -k connection, tools/test.sh tests/unit
 set -euo pipefail
 cd "$(dirname "$0")/.."
-case "${1-}" in -h | --help) sed -n '3,9s/^# //p' "$0"; exit 0 ;; esac
+case "${1-}" in -h | --help) sed -n '3,8s/^# //p' "$0"; exit 0 ;; esac
 if [ "${1-}" = --on ]; then
     [ -n "${2-}" ] || { echo "test.sh: --on needs a release, such as trixie" >&2; exit 2; }
     . tools/on.sh
     on "${@:2}"
     exit
 fi
-quick='' cloud=''
-case "${1-}" in
---quick) quick=1; shift ;;
---cloud) cloud=1; shift ;;
-esac
+quick=''
+if [ "${1-}" = --quick ]; then
+    quick=1
+    shift
+fi
 tools/install.sh
-[ -z "$cloud" ] || . tools/cloud_extra.sh
+# What a part of the tests does without takes minutes to install.
+case "$quick$*" in '' | *cloud*) . tools/cloud_extra.sh ;; esac
 
 began=$SECONDS
 logs=$(mktemp -d)
@@ -53,12 +53,6 @@ if [ -z "$quick" ]; then
 else
     count=2
     set -- tests/unit "$@"
-fi
-clouds=tests/functional/test_cloud.py
-if [ -n "$cloud" ]; then
-    set -- "$clouds" "$@"
-else
-    set -- --ignore "$clouds" "$@"
 fi
 
 # Each worker has modules of its own; the long ones begin. Which belong together

@@ -178,15 +178,17 @@ endpoint = {gnocchi}
         return f"gnocchi://?{options}"
 
     @staticmethod
-    def map_meters(path: Path) -> None:
+    def map_meters(
+        path: Path, rate: str = "ceilometer-high-rate",
+        gauge: str = "ceilometer-high",
+    ) -> None:  # fmt: skip
         """Write core's gnocchi_resources.yaml with our meters in it.
 
-        They get core's policies that have spans of a second, too: nobody
-        wants to wait for the five minutes of the others.
+        They get policies that have spans of a second, as some of core's do:
+        nobody wants to wait for the five minutes of the others.
         """
         command = [BIN / "ceilometer-perf", "gnocchi-resources"]
-        command += ["--rate-policy", "ceilometer-high-rate"]
-        command += ["--gauge-policy", "ceilometer-high"]
+        command += ["--rate-policy", rate, "--gauge-policy", gauge]
         path.write_text(run("gnocchi-resources", command))
 
     def upgrade(self) -> None:

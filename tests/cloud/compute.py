@@ -16,6 +16,7 @@ from tests.chain.agents import ETC as CEILOMETER
 from tests.chain.agents import MESSAGING, RECORDER
 from tests.chain.server import LOOPBACK, Server, free_ports, listens
 from tests.cloud import services
+from tests.cloud.flavors import DEDICATED, SHARED
 from tests.cloud.site import BIN, Site, ini
 from tests.functional.node import CONFIG, Node
 from tests.lab import EVENTS, Lab, cleaning
@@ -133,10 +134,9 @@ class Compute:
             f"{self._site.at('sockets')}/%s/libvirt-sock",
             **self.options,
         }
-        sections["compute"] = {
-            "cpu_shared_set": "0",
-            "cpu_dedicated_set": "1",
-        }
+        sections["compute"] = {"cpu_shared_set": SHARED}
+        if DEDICATED:
+            sections["compute"]["cpu_dedicated_set"] = DEDICATED
         sections["workarounds"] = {"skip_cpu_compare_on_dest": True}
         sections |= {name: dict(helper) for name in HELPERS}
         return sections

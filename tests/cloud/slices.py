@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ceilometer_perf.slices.placement import compute_driver
+from ceilometer_perf.guest import compute_driver
 from ceilometer_perf.slices.tree import Tree
 from tests.chain.errors import ChainError
 from tests.cloud.cloud import Cloud

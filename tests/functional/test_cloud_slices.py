@@ -29,6 +29,8 @@ from ceilometer_perf.slices.placement.encoding import PLACE
 from tests.cloud import image, slices
 from tests.cloud.cloud import PATIENCE, Cloud
 from tests.cloud.compute import STATE, Compute
+from tests.cloud.identity import Identity
+from tests.cloud.servers import Servers
 from tests.cloud.slices import TREE
 from tests.cloud.story import Story, World
 from tests.cloud.witness import Samples, Witness
@@ -168,6 +170,7 @@ def site() -> Iterator[Site]:
                     dict(slices.create_flavors(cloud)),
                     image.upload(cloud.identity.admin),
                     frozenset(),
+                    Servers(Identity(cloud.site).admin.compute),
                 )
             )
 
