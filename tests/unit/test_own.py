@@ -219,6 +219,7 @@ def test_another_process_meanwhile(agent: Agent, host: Host) -> None:
     agent.own._ask = asked
     found = agent.look(web={})["web"]
     assert (found.process, found.counters, found.trusted) == (None, {}, {})
+    assert found.source == "own"
     assert found.judged.since == found.moment.at
     assert found.judged.coverage is None
     assert set(given_verdicts(found).values()) == {Verdict.NOT_RUNNING}
@@ -286,7 +287,7 @@ def test_a_helper_that_fails_is_said_once(
     agent.helper.error = None
     agent.look(web={})
     refused, again = [record.getMessage() for record in caplog.records]
-    assert "sudo says no" in refused
+    assert "PermissionError: sudo says no" in refused
     assert "sudoers" in refused
     assert "read again" in again
 
