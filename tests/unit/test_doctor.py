@@ -23,7 +23,6 @@ from ceilometer_perf.host import (
     descriptors,
     nova_compute,
     processes,
-    qemus,
     resctrl,
 )
 from ceilometer_perf.host.processes import Process
@@ -431,8 +430,7 @@ def test_an_instance_that_the_agent_counts(
     own(host, monkeypatch, [0, 0])
     monkeypatch.setattr("os.geteuid", lambda: 0 if is_root else 1000)
     monkeypatch.setattr(wiring, "Counting", FakeCounting)
-    monkeypatch.setattr(qemus, "is_qemu_of", lambda *_: True)
-    (host.folder / "instance-web.pid").write_text(f"{os.getpid()}\n")
+    host.runs("web")
     host.has(domain("web", ()))
     rows = walk(host)
     assert "itself counts 1 instance" in rows["XML"]["reason"]

@@ -4,14 +4,12 @@
 import csv
 import io
 import json
-import os
 import time
 from typing import Any
 
 import libvirt
 import pytest
 
-from ceilometer_perf.host import qemus
 from tests.unit.compute_host import (
     NAMES,
     RDT_NAMES,
@@ -158,15 +156,12 @@ def test_for_people_each_remedy_is_there_once(host: ComputeHost) -> None:
     assert "\x1b" not in ran.out
 
 
-def test_no_rmid_is_left(
-    host: ComputeHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_rmid_is_left(host: ComputeHost) -> None:
     host.has(domain("web", ()))
     info = host.folder / "resctrl" / "info" / "L3_MON"
     info.mkdir(parents=True)
     (host.folder / "resctrl" / "mon_groups").mkdir()
-    (host.folder / "instance-web.pid").write_text(f"{os.getpid()}\n")
-    monkeypatch.setattr(qemus, "is_qemu_of", lambda *_: True)
+    host.runs("web")
     (info / "num_rmids").write_text("8\n")
     shown(host, code=0)
     (info / "num_rmids").write_text("1\n")
