@@ -4,14 +4,24 @@
 Three vCPUs, of which 1 and 2 are realtime on the CPUs 2 and 3.
 """
 
+import functools
 import json
 import os
+import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
 
-from ceilometer_perf.guest import Finding, Realtime, Requirements, xml
+from ceilometer_perf.guest import (
+    Finding,
+    Realtime,
+    Requirements,
+    nova_metadata,
+    xml,
+)
 from ceilometer_perf.host import domains, qemus
+from ceilometer_perf.host.realtime import running
 from ceilometer_perf.host.realtime.running import Running, check
 from tests.unit.realtime_hosts import (
     BOUND,
@@ -210,6 +220,50 @@ def test_whose_process(tmp_path: Path) -> None:
 
 # The command
 
+PAGE = Path(__file__).parents[2] / "doc" / "source" / "realtime-guests.rst"
+
+
+def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        **GOOD,
+        **vcpu(1, 2, "2", OTHER, 0),
+        **thread(PID, "IO iothread1", 1, "1-3", tid=4250),
+        **status(0),
+        **thread(2000, "rsyslogd", 3, "0-7"),
+        "proc/irq/27/effective_affinity_list": "3",
+        "proc/irq/27/eth0-rx-3/.": "",
+    }
+    proc = write(tmp_path, files) / "proc"
+    noted = XML.replace("<vcpu ", f"{METADATA}<vcpu ")
+    monkeypatch.setattr(
+        domains, "domain_xml", lambda _uri, _uuid, inactive=True: noted
+    )
+    monkeypatch.setattr(qemus, "seen", lambda _uuid: PID)
+    monkeypatch.setattr(
+        running, "Running", functools.partial(Running, proc=proc)
+    )
+    page = textwrap.dedent(
+        PAGE.read_text().partition("the\nhost is not isolated:")[2]
+    )
+    line, _, rest = page.partition("$ ceilometer-perf ")[2].partition("\n")
+    output = textwrap.dedent(rest.partition("\n\n")[0])
+    ran = run(*shlex.split(line))
+    assert (ran.code, ran.err) == (1, "")
+    assert ran.out.strip() == output
+
+
+METADATA = f"""<metadata>
+  <nova:instance xmlns:nova="{nova_metadata.NAMESPACE}">
+    <nova:flavor name="realtime" id="1">
+      <nova:extraSpecs>
+        <nova:extraSpec name="hw:cpu_realtime">yes</nova:extraSpec>
+        <nova:extraSpec name="hw:cpu_realtime_mask">^0</nova:extraSpec>
+        <nova:extraSpec name="hw:cpu_policy">dedicated</nova:extraSpec>
+      </nova:extraSpecs>
+    </nova:flavor>
+    <nova:image uuid="2"><nova:properties/></nova:image>
+  </nova:instance>
+</metadata>"""
 FLAVOR = (
     "--flavor", "hw:cpu_realtime=yes", "hw:cpu_policy=dedicated",
     "hw:cpu_realtime_mask=^0",
