@@ -17,13 +17,18 @@ PREFIX = "ceilometer-perf-"
 OCCUPANCY = "llc_occupancy"
 TOTAL = "mbm_total_bytes"
 LOCAL = "mbm_local_bytes"
+CORE_ENERGY = "core_energy"  # J, with decimals
 
-_BANK = "mon_L3_"
+#: The folders of one kind, and what is counted in each.
+_KINDS = {
+    "mon_L3_": (OCCUPANCY, TOTAL, LOCAL),
+    "mon_PERF_PKG_": (CORE_ENERGY,),
+}
 _NOT_GROUPS = frozenset({"info", "mon_data", "mon_groups"})
 
-Banks = Mapping[int, int | None]
-"""A counter by the id of the L3 cache; None where the kernel had no number
-(``Unavailable``, ``Error``, ``Unassigned``)."""
+Banks = Mapping[int, int | float | None]
+"""A counter by the id of the L3 cache, energy by that of the package; None
+where the kernel had no number (``Unavailable``, ``Error``, ``Unassigned``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +60,14 @@ class Resctrl:
 
     def features(self) -> tuple[str, ...]:
         """What the CPUs monitor; nothing where they don't."""
-        path = self.root / "info/L3_MON/mon_features"
-        return tuple((_text(path) or "").split())
+        paths = sorted(self.root.glob("info/*_MON/mon_features"))
+        return tuple(f for path in paths for f in (_text(path) or "").split())
 
     def rmids(self) -> int | None:
         """How many groups of any kind there can be at once."""
-        return _number(self.root / "info/L3_MON/num_rmids")
+        paths = self.root.glob("info/*_MON/num_rmids")
+        pools = [n for n in map(_number, paths) if n is not None]
+        return min(pools, default=None)
 
     def in_use(self) -> int:
         """How many groups there are, each of which has an RMID."""
@@ -119,21 +126,27 @@ def count(group: Path) -> Count | None:
         identity = group.stat().st_ino
     except OSError:
         return None
-    banks: dict[str, dict[int, int | None]] = {}
+    banks: dict[str, dict[int, int | float | None]] = {}
     for folder in _folders(group / "mon_data"):
-        bank = _bank_id(folder.name)
+        kind, bank = _bank(folder.name)
         if bank is None:
             continue
-        for feature in (OCCUPANCY, TOTAL, LOCAL):
+        for feature in _KINDS[kind]:
             text = _text(folder / feature)
             if text is not None:  # the CPUs have the feature
-                banks.setdefault(feature, {})[bank] = _parse(text)
+                banks.setdefault(feature, {})[bank] = _value(text)
     return Count(identity, banks)
 
 
-def _bank_id(name: str) -> int | None:
+def _bank(name: str) -> tuple[str, int | None]:
     """65 of ``mon_L3_65``, 8 of ``mon_L3_08``: they are decimal."""
-    return _parse(name.removeprefix(_BANK)) if _BANK in name else None
+    kind = next((kind for kind in _KINDS if name.startswith(kind)), "")
+    return kind, _parse(name.removeprefix(kind)) if kind else None
+
+
+def _value(text: str) -> int | float | None:
+    """A number, with decimals or not."""
+    return float(text) if _DECIMAL.fullmatch(text) else _parse(text)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -160,3 +173,4 @@ def _parse(text: str) -> int | None:
 
 
 _NUMBER = re.compile("[0-9]{1,20}")
+_DECIMAL = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}")

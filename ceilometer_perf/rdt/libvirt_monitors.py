@@ -33,7 +33,7 @@ Stats = Mapping[str, Any]
 class _Monitor:
     name: str
     vcpus: frozenset[int]
-    banks: Mapping[str, Mapping[int, int | None]]
+    banks: Mapping[str, Mapping[int, float | None]]
 
 
 def usage(boot: int, stats: Stats) -> Usage | None:
@@ -71,7 +71,7 @@ def _monitors(
 ) -> Iterator[_Monitor]:
     for number in _numbered(stats, prefix):
         monitor = f"{prefix}.{number}"
-        banks: dict[str, dict[int, int | None]] = {f: {} for f in features}
+        banks: dict[str, dict[int, float | None]] = {f: {} for f in features}
         for n in _numbered(stats, f"{monitor}.{unit}"):
             bank = f"{monitor}.{unit}.{n}"
             for feature, key in features.items():
