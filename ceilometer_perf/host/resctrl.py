@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ceilometer_perf.host.kernel_files import text
+
 PREFIX = "ceilometer-perf-"
 
 OCCUPANCY = "llc_occupancy"
@@ -61,7 +63,7 @@ class Resctrl:
     def features(self) -> tuple[str, ...]:
         """What the CPUs monitor; nothing where they don't."""
         paths = sorted(self.root.glob("info/*_MON/mon_features"))
-        return tuple(f for path in paths for f in (_text(path) or "").split())
+        return tuple(f for path in paths for f in (text(path) or "").split())
 
     def rmids(self) -> int | None:
         """How many groups of any kind there can be at once."""
@@ -102,7 +104,7 @@ def cpus_can_monitor(proc: Path = Path("/proc")) -> bool:
 
     Only x86 has a flag for it.
     """
-    flags = _FLAGS.search(_text(proc / "cpuinfo") or "")
+    flags = _FLAGS.search(text(proc / "cpuinfo") or "")
     return flags is None or "cqm" in flags[1].split()
 
 
@@ -116,7 +118,7 @@ def monitors(control: Path) -> list[Path]:
 
 def threads(group: Path) -> frozenset[int]:
     """Those in a group; of a control group also those monitored in it."""
-    found = map(_parse, (_text(group / "tasks") or "").split())
+    found = map(_parse, (text(group / "tasks") or "").split())
     return frozenset(tid for tid in found if tid is not None)
 
 
@@ -132,9 +134,9 @@ def count(group: Path) -> Count | None:
         if bank is None:
             continue
         for feature in _KINDS[kind]:
-            text = _text(folder / feature)
-            if text is not None:  # the CPUs have the feature
-                banks.setdefault(feature, {})[bank] = _value(text)
+            said = text(folder / feature)
+            if said is not None:  # the CPUs have the feature
+                banks.setdefault(feature, {})[bank] = _value(said)
     return Count(identity, banks)
 
 
@@ -144,9 +146,9 @@ def _bank(name: str) -> tuple[str, int | None]:
     return kind, _parse(name.removeprefix(kind)) if kind else None
 
 
-def _value(text: str) -> int | float | None:
+def _value(said: str) -> int | float | None:
     """A number, with decimals or not."""
-    return float(text) if _DECIMAL.fullmatch(text) else _parse(text)
+    return float(said) if _DECIMAL.fullmatch(said) else _parse(said)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -156,20 +158,13 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return None
-
-
 def _number(path: Path) -> int | None:
-    return _parse(_text(path) or "")
+    return _parse(text(path) or "")
 
 
-def _parse(text: str) -> int | None:
+def _parse(said: str) -> int | None:
     """A number of the kernel's, which has 64 bits."""
-    return int(text) if _NUMBER.fullmatch(text) else None
+    return int(said) if _NUMBER.fullmatch(said) else None
 
 
 _NUMBER = re.compile("[0-9]{1,20}")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ceilometer_perf import files
-from ceilometer_perf.host import kernel_files
-from ceilometer_perf.host.kernel_files import CPUs
+from ceilometer_perf.host import cpu_sets
+from ceilometer_perf.host.cpu_sets import CPUs
 
 # Indexes in stat after the command's closing parenthesis; proc(5) counts
 # from 1, and the command is its field 2.
@@ -87,7 +87,7 @@ def allowed(proc: Path, thread: Thread) -> CPUs:
     """Where it may run; nowhere if it has ended."""
     path = f"{proc}/{thread.pid}/task/{thread.tid}/status"
     listed = field(path, "Cpus_allowed_list")
-    return kernel_files.parse_list(listed or "")
+    return cpu_sets.parse_list(listed or "")
 
 
 def field(path: str | Path, name: str) -> str | None:
@@ -119,9 +119,9 @@ def interrupts_on(proc: Path, cpus: CPUs) -> Iterator[Interrupt]:
     """
     for number in _numbers(proc / "irq"):
         folder = proc / "irq" / str(number)
-        theirs = kernel_files.cpu_list(folder / "effective_affinity_list")
+        theirs = cpu_sets.cpu_list(folder / "effective_affinity_list")
         if theirs is None:
-            theirs = kernel_files.cpu_list(folder / "smp_affinity_list")
+            theirs = cpu_sets.cpu_list(folder / "smp_affinity_list")
         names = tuple(_folders(folder))
         mine = any(name.startswith("vfio") for name in names)
         if names and not mine and theirs and theirs & cpus:

@@ -55,6 +55,7 @@ NOT_FIFO = (
     "realtime vCPU {} runs {} with priority {} instead of fifo with priority 1"
 )
 SHARED = "CPU 2-3 of its realtime vCPUs is used by 1 other thread: {}"
+OWN = "CPU {} of its realtime vCPUs may be used by {}"
 ASKED = Requirements(
     locked=True, realtime=Realtime(frozenset({1, 2}), frozenset({0}))
 )
@@ -130,11 +131,11 @@ def test_nothing_is_wrong(tmp_path: Path) -> None:
         ),
         (
             thread(PID, "IO iothread1", 1, "0-2", tid=4250),
-            "QEMU's thread IO iothread1 may run on CPU 2 of a realtime vCPU",
+            OWN.format(2, "1 QEMU thread: IO iothread1"),
         ),
         (
             thread(PID, "worker", 1, "0-7", tid=4260),
-            "QEMU's thread worker may run on CPU 2-3 of a realtime vCPU",
+            OWN.format("2-3", "1 QEMU thread: worker"),
         ),
         (status(0), "0 of 64 MiB of its memory are locked"),
         (status(65535), "63 of 64 MiB of its memory are locked"),
@@ -159,6 +160,19 @@ def test_one_thing_is_wrong(tmp_path: Path, files: Files, what: str) -> None:
     assert (tmp_path / found[0].where.lstrip("/")).exists()
     assert found[0].why
     assert found[0].remedy
+
+
+def test_qemus_threads_are_one_finding(tmp_path: Path) -> None:
+    """However many they are: usually one pin is missing."""
+    files = {
+        **thread(PID, "qemu-kvm", 1, "0-2"),
+        **thread(PID, "worker", 1, "0-3", tid=4260),
+        **thread(PID, "worker", 1, "0-3", tid=4261),
+    }
+    (found,) = findings(tmp_path, files)
+    text = "3 QEMU threads: qemu-kvm, worker"
+    assert found.what == OWN.format("2-3", text)
+    assert found.where == f"/proc/{PID}/task/{PID}"
 
 
 def test_huge_pages_count_as_locked(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from ceilometer_perf.cli import realtime_host
 from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.host import nova_compute
-from ceilometer_perf.host.kernel_files import parse_list
+from ceilometer_perf.host.cpu_sets import parse_list
 from ceilometer_perf.host.probe import virt
 from ceilometer_perf.host.realtime import CONDITIONS
 from tests.unit.realtime_hosts import (

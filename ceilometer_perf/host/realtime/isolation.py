@@ -3,7 +3,7 @@
 
 from ceilometer_perf.guest import cpus
 from ceilometer_perf.host import threads
-from ceilometer_perf.host.kernel_files import CPUs
+from ceilometer_perf.host.cpu_sets import CPUs
 from ceilometer_perf.host.realtime.condition import (
     Condition,
     Found,

@@ -14,7 +14,7 @@ from ceilometer_perf.guest import Finding, Requirements, cpus, domain, errors
 from ceilometer_perf.guest.realtime import Realtime
 from ceilometer_perf.guest.xml import Element
 from ceilometer_perf.host import threads
-from ceilometer_perf.host.kernel_files import CPUs
+from ceilometer_perf.host.cpu_sets import CPUs
 from ceilometer_perf.host.realtime.condition import counted
 from ceilometer_perf.host.threads import Thread
 
@@ -124,17 +124,23 @@ def _placement(guest: Running) -> Iterator[Finding]:
 
 def _own_threads(guest: Running) -> Iterator[Finding]:
     """QEMU's own: the emulator, I/O threads, workers, vhost."""
-    for thread in guest.threads:
-        taken = threads.allowed(guest.proc, thread) & guest.cpus
-        if thread.vcpu is None and taken:
-            yield Finding(
-                f"QEMU's thread {thread.name} may run on CPU "
-                f"{cpus.text(taken)} of a realtime vCPU",
-                guest.path(thread),
-                "QEMU's own threads must not delay the vCPUs of "
-                "hw:cpu_realtime, nor starve behind them",
-                AS_DEFINED,
-            )
+    taken = {
+        thread: threads.allowed(guest.proc, thread) & guest.cpus
+        for thread in guest.threads
+        if thread.vcpu is None
+    }
+    found = [thread for thread, shared in taken.items() if shared]
+    if found:
+        shared = frozenset().union(*taken.values())
+        names = (thread.name for thread in found)
+        yield Finding(
+            f"CPU {cpus.text(shared)} of its realtime vCPUs may be used by "
+            f"{counted('QEMU thread', names)}",
+            guest.path(found[0]),
+            "QEMU's own threads must not delay the vCPUs of "
+            "hw:cpu_realtime, nor starve behind them",
+            AS_DEFINED,
+        )
 
 
 def _memory(guest: Running) -> Iterator[Finding]:
