@@ -20,6 +20,10 @@ from ceilometer_perf.host.cpu_sets import CPUs
 _STATE, _FLAGS, _CPU, _PRIORITY, _POLICY = 0, 9 - 3, 39 - 3, 40 - 3, 41 - 3
 # Named so by QEMU with debug-threads=on, which libvirt always asks for.
 _VCPU = re.compile(r"CPU (\d+)/(?:KVM|TCG)")
+# Kernel threads of their own, before Linux 6.4.
+_SERVANT = re.compile(r"(?:vhost-|kvm-pit/|kvm-nx-lpage-recovery-)(\d+)")
+# With PREEMPT_RT each interrupt's handler has a thread.
+_VFIO = re.compile(r"irq/\d+-(?:s-)?vfio")
 
 _KERNEL = 0x00200000  # PF_KTHREAD in linux/sched.h
 _BOUND = 0x04000000  # PF_NO_SETAFFINITY
@@ -55,6 +59,12 @@ class Thread:
         return int(found[1]) if found else None
 
     @property
+    def serves(self) -> int | None:
+        """The guest's process that KVM or vhost started it for."""
+        found = _SERVANT.fullmatch(self.name)
+        return int(found[1]) if found else None
+
+    @property
     def is_bound(self) -> bool:
         """Whether it is a kernel thread that nobody may move."""
         return bool(self.flags & _KERNEL and self.flags & _BOUND)
@@ -83,6 +93,12 @@ def everyone(proc: Path) -> Iterator[Thread]:
         yield from of_process(proc, pid)
 
 
+def guests(proc: Path) -> frozenset[int]:
+    """The processes that have vCPUs."""
+    found = (t.pid for t in everyone(proc) if t.vcpu is not None)
+    return frozenset(found)
+
+
 def allowed(proc: Path, thread: Thread) -> CPUs:
     """Where it may run; nowhere if it has ended."""
     path = f"{proc}/{thread.pid}/task/{thread.tid}/status"
@@ -100,13 +116,14 @@ def field(path: str | Path, name: str) -> str | None:
 def threads_on(proc: Path, cpus: CPUs) -> Iterator[Thread]:
     """Threads that use some CPUs: those that ran there last and may again.
 
-    Kernel threads that nobody may move are left out: what they do is started
-    by others.
+    Kernel threads that nobody may move are left out, since what they do is
+    started by others, and those of interrupts that a guest has.
     """
     for thread in everyone(proc):
         if (
             thread.cpu in cpus
             and not thread.is_bound
+            and not _VFIO.match(thread.name)
             and allowed(proc, thread) & cpus
         ):
             yield thread

@@ -175,6 +175,24 @@ def test_qemus_threads_are_one_finding(tmp_path: Path) -> None:
     assert found.where == f"/proc/{PID}/task/{PID}"
 
 
+@pytest.mark.parametrize(
+    ("parameter", "number"), [("Y", 1), ("N", 0), ("never", 0)]
+)
+def test_kvms_thread_for_large_pages(
+    tmp_path: Path, parameter: str, number: int
+) -> None:
+    """It sleeps for ever where they are not split."""
+    files = {
+        "sys/module/kvm/parameters/nx_huge_pages": parameter,
+        **thread(PID, "kvm-nx-lpage-re", 2, "2", tid=4270),
+    }
+    found = findings(tmp_path, files)
+    assert [f.what for f in found] == number * [
+        OWN.format(2, "1 QEMU thread: kvm-nx-lpage-re")
+    ]
+    assert all("nx_huge_pages=never" in f.remedy for f in found)
+
+
 def test_huge_pages_count_as_locked(tmp_path: Path) -> None:
     assert whats(tmp_path, status(1000, 65536)) == []
 
