@@ -68,7 +68,8 @@ class Reading:
     It is between ``asked_at`` and ``taken_at``, in seconds of the monotonic
     clock; ``at`` is the latter by the wall clock, in UTC. ``guests`` has
     every instance of the host and ``instances`` the counters of those that
-    were read, each by instance UUID.
+    were read, each by instance UUID. ``failed`` says why libvirt could not
+    read one.
     """
 
     asked_at: float
@@ -76,6 +77,7 @@ class Reading:
     guests: Mapping[str, Guest]
     instances: Mapping[str, Counters]
     at: datetime = field(default_factory=utc_now)
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def moment(self) -> Moment:

@@ -23,6 +23,7 @@ from ceilometer_perf.counters.monitor import Monitor, Report
 from ceilometer_perf.counters.own import Ask, Own, OwnPolicy
 from ceilometer_perf.counters.trust import Policy
 from ceilometer_perf.counters.verdicts import Judgement
+from ceilometer_perf.host import daemon
 from ceilometer_perf.host.caches import Caches
 from ceilometer_perf.host.connection import Connection
 from ceilometer_perf.host.counting import Counting
@@ -48,8 +49,8 @@ Uris = Mapping[str, str]
 """libvirt's URIs by ``[DEFAULT] libvirt_type``."""
 
 HINT = (
-    "; no perf samples until it answers (does libvirtd run, are [DEFAULT] "
-    "libvirt_uri and [perf] libvirt_timeout right?)"
+    f"; no perf samples until it answers (does {daemon.name()} run, are "
+    "[DEFAULT] libvirt_uri and [perf] libvirt_timeout right?)"
 )
 
 
@@ -154,6 +155,7 @@ def _parts(uri: str, settings: Settings, is_agent: bool) -> Parts:
         hardware_counters=settings.hardware_counters,
         withhold_multiplexed=settings.withhold_multiplexed,
         min_running=settings.min_running,
+        is_hybrid=machine.read().is_hybrid,
     )
     processes = Processes(Path(settings.qemu_run_dir))
     resctrl = Resctrl(Path(settings.resctrl_path))
@@ -204,7 +206,7 @@ def _no_hardware(host: Machine) -> Judgement | None:
     """Why own hardware events would count wrong, or do harm."""
     if host.mediated_pmu:
         return verdicts.MEDIATED
-    return verdicts.HYBRID if len(host.pmus) > 1 else None
+    return verdicts.HYBRID if host.is_hybrid else None
 
 
 def _helper(settings: Settings) -> "Helper":

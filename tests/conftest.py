@@ -28,6 +28,10 @@ settings.load_profile("fixed")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Output without a buffer fails when it is written; most people's has one, and
+# fails when it is flushed.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 # pytest-xdist tells its workers how wide the terminal is; commands that tests
 # run write to a pipe.
 os.environ.pop("COLUMNS", None)

@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,17 @@ from ceilometer_perf.agent.discovery import PerfInstances
 from ceilometer_perf.counters.gated import Gated
 from ceilometer_perf.counters.libvirt import PerfSource
 from ceilometer_perf.counters.monitor import Monitor, Report
+from ceilometer_perf.counters.own import Ask, Own, OwnPolicy
 from ceilometer_perf.counters.trust import Policy
-from ceilometer_perf.host.connection import Connection
+from ceilometer_perf.host.connection import Connection, Session
 from ceilometer_perf.host.counting import Wanted, decoded
 from ceilometer_perf.host.inventory import Domains, Inventory
 from ceilometer_perf.host.processes import Processes
-from ceilometer_perf.meters import METERS, RDT
+from ceilometer_perf.host.stats import Failures
+from ceilometer_perf.host.waits import Waits
+from ceilometer_perf.meters import METERS, RDT, WAITING
+from ceilometer_perf.neighbours.waiting import Waiting
+from ceilometer_perf.reading import Counters
 from tests.functional.helper import HELPER
 from tests.lab import EVENTS, Guest, Lab, LabError
 from tests.lab.lab import FAKE_PMU
@@ -48,7 +54,7 @@ EVENT_SETS = {
     "core": ("cpu_cycles", "instructions", "cache_references", "cache_misses"),
 }
 # The others are read apart; see bench_rdt.
-PERF_METERS = [meter for meter in METERS if meter not in RDT]
+PERF_METERS = [meter for meter in METERS if meter not in (*RDT, *WAITING)]
 
 RATIOS = (
     ("read", "raw"),
@@ -81,15 +87,41 @@ class _Known(Inventory):
         return self.known
 
 
-def _after_discovery(conf: Any) -> tuple[PerfSource, Monitor]:
+class _WithoutEvents(PerfSource):
+    """Of instances that have no events in their XML."""
+
+    def _ask(
+        self, session: Session, domains: list[Any]
+    ) -> tuple[Mapping[str, Counters], Failures]:
+        """As short a call."""
+        stats = session.conn.domainListGetStats(
+            domains,
+            libvirt.VIR_DOMAIN_STATS_STATE,
+            libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT,
+        )
+        return {domain.UUIDString(): {} for domain, _ in stats}, {}
+
+
+class _AfterDiscovery:
     """What reads and judges, where discovery's part is done."""
-    settings = options.settings(conf)
-    connection = Connection(conf.libvirt_uri, settings.libvirt_timeout)
-    known = Inventory(connection, settings.inventory_interval).refresh()
-    source = PerfSource(connection, _Known(known))
-    processes = Processes(Path(settings.qemu_run_dir))
-    gated = Gated(source, processes, Policy())
-    return source, Monitor(gated, None, processes, Policy())
+
+    def __init__(self, conf: Any, ask: Ask) -> None:
+        """``ask``: the helper."""
+        settings = options.settings(conf)
+        connection = Connection(conf.libvirt_uri, settings.libvirt_timeout)
+        known = Inventory(connection, settings.inventory_interval).refresh()
+        self.processes = Processes(Path(settings.qemu_run_dir))
+        self.source = PerfSource(connection, _Known(known))
+        self.libvirt = self._monitor(self.source, None)
+        own = OwnPolicy(settings.own_events)
+        self.own = self._monitor(
+            _WithoutEvents(connection, _Known(known)),
+            Own(ask, self.processes, Policy(), own),
+        )
+
+    def _monitor(self, source: PerfSource, own: Own | None) -> Monitor:
+        gated = Gated(source, self.processes, Policy())
+        return Monitor(gated, own, self.processes, Policy())
 
 
 def _pollsters(conf: Any, monitor: Monitor | _Ready) -> list[Any]:
@@ -148,26 +180,32 @@ def _bench(lab: Lab, guests: int, rounds: int) -> dict[str, Any]:
         "us_per_guest": found["processes"]["wall_s"] / guests * 1e6,
         **found,
         **ratios(found, RATIOS),
+        "own_look_cpu_over_look_cpu": found["own_look"]["cpu_s"]
+        / found["look"]["cpu_s"],
     }
 
 
-def _own(lab: Lab, conf: Any, processes: Processes) -> Variant:
-    """Every instance by the helper, with the lab's emulated PMU."""
-    events = options.settings(conf).own_events
+def _helper(lab: Lab) -> privsep.Helper:
+    """The privileged one, with the lab's emulated PMU."""
     config = lab.folder / "helper.conf"
     config.write_text(f"[perf]\nqemu_run_dir = {lab.run_dir}/qemu\n")
-    helper = privsep.Helper(
+    return privsep.Helper(
         f"env LD_PRELOAD={lab.folder / FAKE_PMU} {HELPER} "
         f"--config-file {config}"
     )
+
+
+def _own(lab: Lab, conf: Any, ask: Ask, processes: Processes) -> Variant:
+    """Every instance by the helper."""
+    events = options.settings(conf).own_events
     wanted = [
         Wanted(domain.name(), domain.UUIDString(), *process.identity, True)
         for domain in lab.connection.listAllDomains()
-        if (process := processes.guest(domain.name())) is not None
+        if (process := processes.guest(domain.name(), domain.UUIDString()))
     ]
 
     def read() -> None:
-        found = decoded(helper.count(wanted, events), len(events))
+        found = decoded(ask(wanted, events), len(events))
         wrong = {count.error for count in found} - {0}
         if wrong:
             raise LabError(f"not every guest could be counted: {wrong}")
@@ -189,9 +227,11 @@ def _variants(uri: str, lab: Lab) -> dict[str, Variant]:
     core_discoverer = discovery.InstanceDiscovery(conf)
     instances = core_discoverer.discover(None)
     agents = [getattr(pollsters, m.pollster)(conf) for m in PERF_METERS]
-    source, monitor = _after_discovery(conf)
-    processes = Processes(run_dir)
-    names = [guest.name for guest in source.read().guests.values()]
+    helper = _helper(lab)
+    known = _AfterDiscovery(conf, helper.count)
+    source, monitor, processes = known.source, known.libvirt, known.processes
+    guests = source.read().guests
+    waiting, report = Waiting(Waits(), processes), monitor.look()
     ours = _pollsters(conf, monitor)
     makers = _pollsters(conf, _Ready(monitor.look()))
     # Core keeps one inspector per process, for the first URI that it saw.
@@ -207,9 +247,11 @@ def _variants(uri: str, lab: Lab) -> dict[str, Variant]:
                 libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT,
             )
         ),
-        "own": _own(lab, conf, processes),
+        "own": _own(lab, conf, helper.count, processes),
         "read": Variant(source.read),
         "look": Variant(monitor.look),
+        "own_look": Variant(known.own.look),
+        "waiting": Variant(lambda: waiting.look(report)),
         "make": Variant(lambda: _cycle(makers, instances)),
         "ours": Variant(lambda: _cycle(ours, instances)),
         "core_read": Variant(
@@ -235,7 +277,7 @@ def _variants(uri: str, lab: Lab) -> dict[str, Variant]:
         "core": Variant(lambda: _cycle(theirs, instances)),
         "virsh": Variant(lambda: _virsh(uri)),
         "processes": Variant(
-            lambda: [processes.guest(name) for name in names]
+            lambda: [processes.guest(g.name, u) for u, g in guests.items()]
         ),
         "discovery": Variant(lambda: discoverer.discover(None)),
         "core_discovery": Variant(lambda: core_discoverer.discover(None)),
@@ -262,7 +304,3 @@ def _virsh(uri: str) -> None:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

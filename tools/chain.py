@@ -35,9 +35,6 @@ def main() -> int:
     except (ChainError, LabError) as exc:
         stderr.print(f"chain.sh: {exc}", markup=False)
         return 2
-    except KeyboardInterrupt:
-        stderr.print("chain.sh: interrupted; everything is cleared away")
-        return 130
     absent = missing(rows)
     equal = not absent and all(row.equal for row in rows)
     if arguments.json:
@@ -119,7 +116,3 @@ def _number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3f}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

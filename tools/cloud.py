@@ -6,9 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psutil
 from rich import box
@@ -35,9 +34,6 @@ def main() -> int:
     except (ChainError, OSError) as error:
         stderr.print(f"cloud.sh: {error}", markup=False)
         return 2
-    except KeyboardInterrupt:
-        stderr.print("cloud.sh: interrupted")
-        return 130
 
 
 def _keeper(folder: Path) -> int | None:
@@ -46,6 +42,28 @@ def _keeper(folder: Path) -> int | None:
 
 def _up(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.folder.absolute()
+    _make(folder)
+    keeper = _start(folder, arguments)
+    try:
+        with steps() as step:
+            for line in keeper.stdout or ():
+                if line.startswith(FAILED):
+                    raise ChainError(line.removeprefix(FAILED).rstrip())
+                if line.rstrip() == READY:
+                    _say_what_to_try(folder)
+                    return 0
+                step(line.rstrip())
+    except KeyboardInterrupt:
+        keeper.terminate()
+        keeper.wait(ENDING)
+        remove(folder)
+        raise
+    remove(folder)
+    raise ChainError("the cloud's keeper was killed")
+
+
+def _make(folder: Path) -> None:
+    """The folder, if there can be a cloud in it."""
     if _keeper(folder) is not None:
         raise ChainError(f"a cloud is up in {folder} already: cloud.sh down")
     if (folder / PID).exists():
@@ -62,21 +80,13 @@ def _up(arguments: argparse.Namespace) -> int:
         raise ChainError(
             f"--folder {folder}: it exists, and is no cloud's; name a new one"
         ) from None
-    with steps() as step:
-        for line in _start(folder, arguments):
-            if line.startswith(FAILED):
-                raise ChainError(line.removeprefix(FAILED))
-            if line == READY:
-                _say_what_to_try(folder)
-                return 0
-            step(line)
-    remove(folder)
-    raise ChainError("the cloud's keeper was killed")
 
 
-def _start(folder: Path, arguments: argparse.Namespace) -> Iterator[str]:
-    """The lines of a new keeper, as they come."""
-    keeper = subprocess.Popen(
+def _start(
+    folder: Path, arguments: argparse.Namespace
+) -> subprocess.Popen[str]:
+    """A new keeper."""
+    return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", KEEPER, folder,
          "--computes", str(arguments.computes),
          "--interval", str(arguments.interval), "--owner", str(os.getpid())],
@@ -86,9 +96,6 @@ def _start(folder: Path, arguments: argparse.Namespace) -> Iterator[str]:
         text=True,
         start_new_session=True,
     )  # fmt: skip
-    lines: IO[str] = keeper.stdout  # type: ignore[assignment]
-    with lines:
-        yield from (line.rstrip("\n") for line in lines)
 
 
 def _say_what_to_try(folder: Path) -> None:
@@ -182,7 +189,3 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 COMMANDS = {"up": _up, "down": _down, "status": _status, "demo": _demo}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

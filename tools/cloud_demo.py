@@ -21,14 +21,19 @@ from tests.chain.errors import ChainError
 from tests.cloud import image
 from tests.cloud.flavors import FLAVORS
 from tests.cloud.folder import CLOUDS
+from tests.cloud.metric import Metric
 from tests.cloud.site import ADMIN, DEMO
 from tools.progress import Step, stderr, steps
 
 #: By instance: its flavor and its image.
 INSTANCES = {
-    "busy": ("perf.pmu", "spin"),
-    "idle": ("perf.small", "idle"),
-    "realtime": ("perf.realtime", "idle"),
+    name: (flavor, disk)
+    for name, flavor, disk in (
+        ("busy", "perf.pmu", "spin"),
+        ("idle", "perf.small", "idle"),
+        ("realtime", "perf.realtime", "idle"),
+    )
+    if flavor in {each.name for each in FLAVORS}
 }
 #: What an instance that is not polled lacks: see [perf] poll_realtime_guests.
 UNREAD = "realtime"
@@ -39,7 +44,7 @@ WIDTH = 110  # where stdout is no terminal
 
 @dataclass(frozen=True)
 class Measure:
-    """One of Gnocchi's, of the finest span that it keeps."""
+    """One of Gnocchi's, of a second."""
 
     instance: str
     name: str
@@ -137,40 +142,15 @@ def _fewest(measures: list[Measure], name: str) -> int:
 
 
 def _measures(demo: Any, servers: Mapping[str, str]) -> Iterator[Measure]:
-    gnocchi = openstack_metric(demo)
+    gnocchi = Metric(demo)
     for uuid, name in servers.items():
-        resource = gnocchi(f"/v1/resource/instance/{uuid}")
+        resource = gnocchi.instance(uuid)
         if resource is None:
             continue
-        for meter in METERS:
-            metric = resource["metrics"].get(meter.name)
-            if metric is None:
-                continue
-            path = f"/v1/metric/{metric}/measures?aggregation=mean"
-            rows = gnocchi(path) or ()
-            finest = min((span for _, span, _ in rows), default=0)
-            for at, span, value in rows:
-                if span > finest:
-                    continue
-                yield Measure(
-                    uuid, name, meter.name, at, value, resource["host"]
-                )
-
-
-def openstack_metric(connection: Any) -> Any:
-    """Asks Gnocchi as that user: a path gives JSON, or None if unknown."""
-    endpoint = connection.session.get_endpoint(
-        service_type="metric", interface="public"
-    )
-
-    def get(path: str) -> Any:
-        answer = connection.session.get(endpoint + path, raise_exc=False)
-        if answer.status_code == 404:
-            return None
-        answer.raise_for_status()
-        return answer.json()
-
-    return get
+        metrics = resource["metrics"]
+        for meter in (each.name for each in METERS if each.name in metrics):
+            for at, value in gnocchi.measures(metrics[meter]):
+                yield Measure(uuid, name, meter, at, value, resource["host"])
 
 
 def _print(measures: list[Measure]) -> None:
@@ -191,7 +171,8 @@ def _print(measures: list[Measure]) -> None:
     hosts = {m.name: m.host for m in measures}
     for name, host in hosts.items():
         console.print(f"{name} runs on {host}")
-    if UNREAD not in hosts:
+    if UNREAD in INSTANCES and not _fewest(measures, UNREAD):
         console.print(
-            f"{UNREAD}: not read, as each reading would interrupt its vCPUs"
+            f"{UNREAD}: its counters are not read, as each reading would "
+            "interrupt its vCPUs"
         )

@@ -44,9 +44,6 @@ def main() -> int:
     except LabError as exc:
         stderr.print(f"demo.sh: {exc}", markup=False)
         return 2
-    except KeyboardInterrupt:
-        stderr.print("demo.sh: interrupted; everything is cleared away")
-        return 130
     if arguments.json:
         _print_json(samples)
         for what in emulated:
@@ -191,7 +188,3 @@ def _explain(log: Path) -> None:
     stderr.print("demo.sh: no sample came. The end of Ceilometer's log:")
     lines = log.read_text().splitlines()[-20:] if log.exists() else []
     stderr.print("\n".join(lines), markup=False)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

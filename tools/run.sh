@@ -13,4 +13,4 @@ name=$1
 shift
 [ "$name" != cloud ] || . tools/cloud_extra.sh
 # Ceilometer brings warnings for its own developers.
-exec .venv/bin/python -W ignore -m "tools.$name" "$@"
+exec .venv/bin/python -W ignore -m tools.start "$name" "$@"

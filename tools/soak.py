@@ -85,7 +85,3 @@ def _cells(row: Row) -> list[Any]:
         f"{before.descriptors} → {after.descriptors}",
         row.how,
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

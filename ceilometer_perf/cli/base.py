@@ -40,8 +40,8 @@ class _Base:
         except BrokenPipeError:
             raise  # the reader has closed the pipe; cliff handles it
         except Exception as error:
-            if self.app.options.debug:
-                raise
+            if self.app.options.debug or errors.is_output(error):
+                raise  # who started us says it, whoever writes
             if self.extra and isinstance(error, ModuleNotFoundError):
                 error = errors.lacks(error.name, self.extra)
             as_json = getattr(parsed_args, "formatter", None) == "json"

@@ -35,19 +35,24 @@ def line(error: Exception, *, as_json: bool = False) -> str:
 
 
 def _told(error: Exception) -> str:
-    """What happened; an error without a file name is standard output's."""
-    if (
-        isinstance(error, OSError)
-        and error.errno in _FULL
-        and error.filename is None
-    ):
-        return f"standard output: {error.strerror}"
+    """What happened."""
+    if is_output(error):
+        return f"standard output: {error.args[1]}"
     if isinstance(error, UnicodeEncodeError):
         return (
             f"standard output cannot encode {error.object[error.start]!a} "
             f"in {error.encoding}: set PYTHONIOENCODING=utf-8 or use -f json"
         )
     return str(error) or type(error).__name__
+
+
+def is_output(error: object) -> bool:
+    """Whether standard output is full: an error without a file's name."""
+    return (
+        isinstance(error, OSError)
+        and error.errno in _FULL
+        and error.filename is None
+    )
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})

@@ -16,6 +16,7 @@ from oslo_log import log
 from ceilometer_perf import guest
 from ceilometer_perf.cli import base, errors, options
 from ceilometer_perf.cli.values import Value
+from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import (
     cpus,
     domain,
@@ -24,6 +25,7 @@ from ceilometer_perf.guest import (
     nova_metadata,
     xml,
 )
+from ceilometer_perf.guest.elements import perf
 from ceilometer_perf.host import domains, probe, qemus
 from ceilometer_perf.host.probe import machine, virt
 from ceilometer_perf.host.realtime import running
@@ -211,13 +213,28 @@ class Check(base.Lister):
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], list[Row]]:
         """A row for each finding."""
-        document, requirements = _domain(parsed_args)
-        found = guest.check(document, requirements)
-        if parsed_args.instance is not None and requirements.realtime:
-            found += _running(parsed_args, requirements)
+        document, asked = _domain(parsed_args)
+        _warn_of_mediated(document, asked, parsed_args.sys)
+        found = guest.check(document, asked)
+        if parsed_args.instance is not None and asked.realtime:
+            found += _running(parsed_args, asked)
         self.code = FINDINGS if found else 0
         rows: list[Row] = [(f.what, f.where, f.why, f.remedy) for f in found]
         return ("what", "where", "why", "remedy"), rows
+
+
+def _warn_of_mediated(
+    document: str | bytes, asked: guest.Requirements, sys_dir: pathlib.Path
+) -> None:
+    """What keeps this guest, or others, from starting."""
+    enabled = perf.enabled(xml.parse(document).getroot())
+    hardware = [
+        name
+        for name in dict.fromkeys((*enabled, *asked.perf_events))
+        if name in EVENTS and EVENTS[name].kind == "hardware"
+    ]
+    if hardware and machine.mediated_pmu(sys_dir):
+        LOG.warning("%s: %s", ", ".join(hardware), machine.MEDIATED)
 
 
 def _running(

@@ -30,6 +30,7 @@ def watch(parts: Parts, lacks: Lacks | None = None) -> Watch:
 #: The lowest level that is shown. The table itself shows what these warn of.
 _SHOWN = {
     "ceilometer_perf": logging.WARNING,
+    "ceilometer_perf.counters.gated": logging.ERROR,
     "ceilometer_perf.counters.monitor": logging.ERROR,
     "ceilometer_perf.rdt.look": logging.ERROR,
 }

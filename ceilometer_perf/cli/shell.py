@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command ``ceilometer-perf``: what all of its commands share."""
 
+import contextlib
 import importlib.metadata
 import logging
 import os
@@ -12,6 +13,8 @@ from cliff.commandmanager import CommandManager
 
 from ceilometer_perf.cli import errors
 from ceilometer_perf.cli.values import printable
+
+SIGPIPE_EXIT = 141  # as cliff and shells have it
 
 
 class _Commands(CommandManager):
@@ -27,6 +30,9 @@ class _Commands(CommandManager):
 class CeilometerPerf(App):
     """Commands are entry points of ``ceilometer_perf.cli``."""
 
+    #: Why standard output could not be written.
+    full: BaseException | None = None
+
     def __init__(self) -> None:
         super().__init__(
             description="Hardware counters of instances: meters, hosts, "
@@ -35,6 +41,13 @@ class CeilometerPerf(App):
             command_manager=_Commands("ceilometer_perf.cli"),
             deferred_help=True,
         )
+
+    def clean_up(
+        self, cmd: object, result: int, err: BaseException | None
+    ) -> None:
+        """Keep what cliff would only log."""
+        if errors.is_output(err):
+            self.full = err
 
     def configure_logging(self) -> None:
         """One line per message, without control characters."""
@@ -52,6 +65,8 @@ class CeilometerPerf(App):
 
 
 def _fit(record: logging.LogRecord) -> bool:
+    if errors.is_output(record.msg):
+        return False  # _run raises it
     record.msg, record.args = printable(record.getMessage()), ()
     return True
 
@@ -69,8 +84,29 @@ def run(argv: list[str] | None = None) -> int:
     # Before options are read, cliff would log failures with a traceback.
     CeilometerPerf.LOG.addHandler(logging.NullHandler())
     try:
-        # Without arguments, cliff would open an interactive shell.
-        return int(CeilometerPerf().run(arguments or ["help"]))
+        return _run(arguments)
+    except BrokenPipeError:
+        _write_no_more()
+        return SIGPIPE_EXIT
     except OSError as error:
+        _write_no_more()
         sys.stderr.write(errors.line(error) + "\n")
         return errors.BAD_INPUT
+
+
+def _run(arguments: list[str]) -> int:
+    app = CeilometerPerf()
+    try:
+        # Without arguments, cliff would open an interactive shell.
+        code = int(app.run(arguments or ["help"]))
+    finally:  # argparse exits after --version and --help
+        sys.stdout.flush()
+    if app.full is not None:
+        raise app.full
+    return code
+
+
+def _write_no_more() -> None:
+    """Or Python would flush again what can't be written, and complain."""
+    with contextlib.suppress(OSError, ValueError):  # it may be no real file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,13 +2,16 @@
 """``ceilometer-perf slice``: slices in Placement."""
 
 import argparse
+import functools
 from typing import Any
 
 from cliff.columns import FormattableColumn
+from oslo_log import log
 
 from ceilometer_perf.cli import base, options
 from ceilometer_perf.cli.slices import add_nova_conf, read_specs
 from ceilometer_perf.cli.values import Value
+from ceilometer_perf.guest import compute_driver
 from ceilometer_perf.host import slices as host
 from ceilometer_perf.slices.placement import (
     client,
@@ -17,10 +20,12 @@ from ceilometer_perf.slices.placement import (
     records,
 )
 from ceilometer_perf.slices.placement.choice import Chooser
-from ceilometer_perf.slices.placement.flavors import flavors
+from ceilometer_perf.slices.placement.flavors import DISK, flavors
 from ceilometer_perf.slices.placement.sizes import sizes
 from ceilometer_perf.slices.placement.sync import Provider, State, Synced, sync
 from ceilometer_perf.slices.tree import Tree
+
+LOG = log.getLogger(__name__)
 
 
 def _add_node(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +43,14 @@ def _node(args: argparse.Namespace) -> str:
 
 def _tree(args: argparse.Namespace) -> Tree:
     return Tree(read_specs(args.nova_conf))
+
+
+def _warn_of_driver(args: argparse.Namespace, tree: Tree) -> None:
+    if not tree:
+        return
+    lack = compute_driver.lack(args.nova_conf, encoding.PLACE)
+    if lack is not None:
+        LOG.warning("%s", lack)
 
 
 class _Providers(FormattableColumn[Any]):
@@ -120,13 +133,16 @@ class Sync(base.ShowOne):
 
     @staticmethod
     def _sync(args: argparse.Namespace) -> Synced:
-        encoded = encoding.encode(_tree(args))
-        return sync(
+        tree = _tree(args)
+        encoded = encoding.encode(tree)
+        done = sync(
             client.connect(args.nova_conf),
             _node(args),
             encoded,
             dry_run=args.dry_run,
         )
+        _warn_of_driver(args, tree)
+        return done
 
 
 class Flavors(base.Text):
@@ -135,26 +151,49 @@ class Flavors(base.Text):
     extra = "slices"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """The host."""
+        """The host, and what users are to see of a disk."""
         parser = super().get_parser(prog_name)
         add_nova_conf(parser)
+        parser.add_argument(
+            "--disk",
+            type=_gib,
+            default=DISK,
+            metavar="GIB",
+            help="disk of the flavors, at least that of the largest image; "
+            f"only administrators may boot from an image with 0 (default: "
+            f"{DISK})",
+        )
         return parser
 
     def answer(self, parsed_args: argparse.Namespace) -> tuple[str, Any]:
         """The commands; for programs, what is in them."""
         tree = _tree(parsed_args)
         encoded = encoding.encode(tree)
-        found = flavors(encoded, sizes(tree.specs.values()))
+        known = sizes(tree.specs.values())
+        found = flavors(encoded, known, parsed_args.disk)
+        _warn_of_driver(parsed_args, tree)
         lines = (f"{line}\n" for each in found for line in each.commands())
         return "".join(lines), [
             {
                 "name": each.name,
                 "vcpus": each.size.vcpus,
                 "ram": each.size.memory_mib,
+                "disk": each.disk,
                 "properties": each.properties,
             }
             for each in found
         ]
+
+
+def _gib(word: str) -> int:
+    """A number of GiB, as Nova takes it."""
+    value = int(word)
+    if not 0 <= value <= MOST_GIB:
+        raise ValueError(word)
+    return value
+
+
+MOST_GIB = (1 << 31) - 1  # Nova's limit
 
 
 class Choose(base.ShowOne):
@@ -185,8 +224,10 @@ class Choose(base.ShowOne):
         asked = client.connect(parsed_args.nova_conf)
         encoded = encoding.encode(tree)
         node = providers.find_node(asked, _node(parsed_args))
-        with records.locked(parsed_args.nova_conf, node.uuid) as noted:
-            chosen = Chooser(asked, node, tree, encoded).choose(
+        folder = records.folder(parsed_args.nova_conf)
+        ask = functools.partial(providers.allocations, asked)
+        with records.locked(folder, node.uuid) as noted:
+            chosen = Chooser(ask, node, tree, encoded).choose(
                 consumer,
                 lambda: host.taken(parsed_args.uri),
                 noted,

@@ -395,6 +395,8 @@ class Generate(base.Lister):
         builder = Builder(
             libvirt_schema.Schema(parsed_args.schemas), guest.NovaConf()
         )
+        for line in split.left_out(found):
+            LOG.warning("%s", line)
         folder = parsed_args.output.absolute()
         proposals = generate.propose(found, plan, folder)
         generate.write(proposals, folder, builder, found)

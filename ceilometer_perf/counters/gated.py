@@ -5,11 +5,21 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from oslo_log import log
+
+from ceilometer_perf.changes import Changes
 from ceilometer_perf.counters.libvirt import PerfSource
 from ceilometer_perf.counters.source import Answer
 from ceilometer_perf.counters.trust import Evidence, Gate, Policy
 from ceilometer_perf.host.processes import Process, Processes
 from ceilometer_perf.reading import Guest, Reading
+
+UNSEEN = (
+    "there are instances whose QEMU can't be seen: they have no coverage, and "
+    "counters that became wrong may be published. Look at [perf] "
+    "qemu_run_dir; an agent in a container needs the host's process ids "
+    "(--pid=host)"
+)
 
 
 class Gated:
@@ -23,6 +33,7 @@ class Gated:
         self._source = source
         self._processes = processes
         self._gate = Gate(policy)
+        self._changes = Changes(log.getLogger(__name__))
 
     def look(self) -> tuple[Reading, Mapping[str, Answer]]:
         """A reading, and the answers in it by instance UUID.
@@ -37,6 +48,7 @@ class Gated:
             uuid: self._evidence(reading, uuid, driver)
             for uuid in reading.instances
         }
+        self._tell(evidence)
         return reading, {
             uuid: self._answer(reading, uuid, each)
             for uuid, each in evidence.items()
@@ -46,6 +58,13 @@ class Gated:
     def forget_all_but(self, guests: Mapping[str, Guest]) -> None:
         """Forget instances that are gone from this host."""
         self._gate.forget_all_but(guests, self._processes.runs)
+
+    def _tell(self, evidence: Mapping[str, Evidence]) -> None:
+        unseen = [u for u, each in evidence.items() if each.process is None]
+        if unseen:
+            self._changes.trouble("processes", UNSEEN)
+        else:
+            self._changes.fine("processes", "every instance's QEMU is seen")
 
     def _answer(
         self, reading: Reading, uuid: str, evidence: Evidence
@@ -66,7 +85,7 @@ class Gated:
         self, reading: Reading, uuid: str, driver: Process | None
     ) -> Evidence:
         guest = reading.guests[uuid]
-        process = self._processes.guest(guest.name)
+        process = self._processes.guest(guest.name, uuid)
         return Evidence(
             boot=guest.id,
             process=process,

@@ -10,7 +10,7 @@ from oslo_log import log
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.host.connection import Connection, Session
 from ceilometer_perf.host.inventory import Inventory
-from ceilometer_perf.host.stats import perf_stats
+from ceilometer_perf.host.stats import Failures, perf_stats
 from ceilometer_perf.meters import METERS
 from ceilometer_perf.reading import Counters, Reading
 
@@ -43,14 +43,16 @@ class PerfSource:
             if domain.id >= 0 and (self._realtime or not domain.realtime)
         ]
         asked_at = time.monotonic()
-        instances = self._connection.call(
+        instances, failed = self._connection.call(
             lambda session: self._ask(session, wanted)
         )
-        return Reading(asked_at, time.monotonic(), domains, instances)
+        return Reading(
+            asked_at, time.monotonic(), domains, instances, failed=failed
+        )
 
     def _ask(
         self, session: Session, domains: list[Any]
-    ) -> Mapping[str, Counters]:
+    ) -> tuple[Mapping[str, Counters], Failures]:
         missing = [m.name for m in METERS if m.since > session.version]
         if missing:
             self._changes.trouble(

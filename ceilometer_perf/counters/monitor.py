@@ -27,6 +27,9 @@ from ceilometer_perf.reading import (
     Reading,
 )
 
+#: Of instances that are not read; that one is stopped Nova shows already.
+_TOLD = (Verdict.REALTIME, Verdict.STALE)
+
 _NAMES = {meter.key: meter.name for meter in METERS} | RDT_EVENTS
 
 
@@ -89,6 +92,7 @@ class Monitor:
             answers = {
                 uuid: self._plausibility.judged(uuid, answer)
                 for uuid, answer in answers.items()
+                if not answer.judged.not_running
             }
             report = Report(
                 reading=dataclasses.replace(
@@ -103,7 +107,7 @@ class Monitor:
                 },
                 judged={u: each.judged for u, each in answers.items()},
                 unread={
-                    uuid: _why_unread(guest)
+                    uuid: _why_unread(guest, reading.failed.get(uuid))
                     for uuid, guest in guests.items()
                     if uuid not in answers
                 },
@@ -141,10 +145,10 @@ class Monitor:
             subject = f"instance {uuid} ({guest.name})"
             if uuid in report.judged:
                 text = _summary(report.judged[uuid].judgements)
-            elif report.unread[uuid].verdict is Verdict.REALTIME:
+            elif report.unread[uuid].verdict in _TOLD:
                 text = str(report.unread[uuid])
             else:
-                continue  # stopped: Nova shows that already
+                continue
             if text:
                 self._changes.trouble(uuid, f"{subject}: {text}")
             else:
@@ -167,12 +171,14 @@ def about(guest: Guest) -> dict[str, Any]:
     return {} if guest.slice is None else {"slice": guest.slice}
 
 
-def _why_unread(guest: Guest) -> Judgement:
+def _why_unread(guest: Guest, failure: str | None) -> Judgement:
+    if failure is not None:
+        return verdicts.stale(f"libvirt can't read it: {failure}")
     if guest.id < 0:
         return verdicts.NOT_RUNNING
     if guest.realtime:
         return verdicts.REALTIME
-    return verdicts.STARTED_MEANWHILE
+    return verdicts.MEANWHILE
 
 
 def _summary(judgements: Mapping[str, Judgement]) -> str:

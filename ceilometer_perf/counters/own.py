@@ -26,7 +26,7 @@ from ceilometer_perf.host.counting import (
 )
 from ceilometer_perf.host.processes import Process, Processes
 from ceilometer_perf.meters import HARDWARE_KEYS
-from ceilometer_perf.reading import Guest, Moment, utc_now
+from ceilometer_perf.reading import Counters, Guest, Moment, utc_now
 
 Ask = Callable[[Sequence[Wanted], Sequence[str]], bytes]
 """See :meth:`ceilometer_perf.host.counting.Counting.read`."""
@@ -113,10 +113,11 @@ class Own:
         hardware = self._own.no_hardware is None and not _uses_pmu(answer)
         wanted = Wanted(name, uuid, *process.identity, hardware)
         before = self._wanted.get(uuid)
-        if before is None or before._replace(attempt=0) != wanted:
+        if before is None or before[:-1] != wanted[:-1]:
             return wanted
-        again = self._gate.is_wrong(uuid)
-        return wanted._replace(attempt=before.attempt + again)
+        if not self._gate.is_wrong(uuid):
+            return before
+        return wanted._replace(attempt=before.attempt + 1)
 
     def _counts(self) -> Mapping[str, Count | Judgement]:
         """By instance; nobody is asked where nothing is or was wanted."""
@@ -145,28 +146,34 @@ class Own:
             return self._nothing(count, moment)
         if count.error:
             return self._nothing(verdicts.not_counted(count.error), moment)
-        process = self._processes.guest(wanted.name)
+        process = self._processes.guest(wanted.name, wanted.uuid)
         if process is None or process.identity != (wanted.pid, wanted.started):
-            return self._nothing(verdicts.STARTED_MEANWHILE, moment)
+            return self._nothing(verdicts.MEANWHILE, moment)
         late = time.monotonic() - asked_at
         judged = self._gate.judge(wanted.uuid, count, process, late)
-        counts = dict(zip(self._keys, count.counts, strict=True))
-        counters = {key: n for key, n in counts.items() if n >= 0}
-        lacking = {
-            key: self._why_lacking(-number)
-            for key, number in counts.items()
-            if number < 0
-        }
-        withheld = {k: j for k, j in lacking.items() if j.verdict.withholds}
-        judged = dataclasses.replace(
-            judged,
-            judgements={
-                **{key: judged.judgements[key] for key in counters},
-                **withheld,
-            },
-        )
+        counters = dict(zip(self._keys, count.counts, strict=True))
+        if min(count.counts) < 0:
+            judged = self._without_lacking(judged, counters)
+            counters = {key: n for key, n in counters.items() if n >= 0}
         trusted = judged.trusted(counters)
         return Answer(self.name, moment, process, counters, trusted, judged)
+
+    def _without_lacking(self, judged: Judged, counts: Counters) -> Judged:
+        """``counts`` are error numbers where there is nothing to judge."""
+        judgements = {
+            key: self._why_lacking(-number)
+            if number < 0
+            else judged.judgements[key]
+            for key, number in counts.items()
+        }
+        return dataclasses.replace(
+            judged,
+            judgements={
+                key: each
+                for key, each in judgements.items()
+                if counts[key] >= 0 or each.verdict.withholds
+            },
+        )
 
     def _why_lacking(self, number: int) -> Judgement:
         if number == NOT_WANTED:

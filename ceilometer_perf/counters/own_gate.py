@@ -38,8 +38,6 @@ class _Life:
 
     def shares(self, count: Count) -> list[float]:
         """Of the time since then, in which each event was on a counter."""
-        if count.enabled == count.running and self.enabled == self.running:
-            return [1.0] * len(count.enabled)
         return [
             (running - was_running) / (enabled - was_enabled)
             if enabled > was_enabled
@@ -78,16 +76,13 @@ class OwnGate:
             whole = verdicts.NEW
         else:
             whole = self._whole(life, now)
-        shares = life.shares(count)
-        judgements = [whole] * len(shares)
+        judgements, share = dict.fromkeys(self._keys, whole), 1.0
         if whole is verdicts.OK:
-            judgements = [self._of_share(share) for share in shares]
-        return Judged(
-            judgements=dict(zip(self._keys, judgements, strict=True)),
-            coverage=life.coverage,
-            since=life.since,
-            share=min(_published(life, count, shares, judgements), default=1),
-        )
+            if count.enabled == count.running:  # so they always were
+                life.enabled, life.running = count.enabled, count.running
+            else:
+                judgements, share = self._taking_turns(life, count)
+        return Judged(judgements, life.coverage, life.since, share=share)
 
     def is_wrong(self, uuid: str) -> bool:
         """Whether the counters have to be opened again."""
@@ -115,10 +110,24 @@ class OwnGate:
             least <= life.coverage <= MAX_COVERAGE
         )
 
-    def _of_share(self, share: float) -> Judgement:
-        if share < self._policy.min_running:
-            return verdicts.took_turns(share)
-        return verdicts.OK
+    def _taking_turns(
+        self, life: _Life, count: Count
+    ) -> tuple[dict[str, Judgement], float]:
+        """Of events not all of which were always on counters.
+
+        And the smallest share of those that are published.
+        """
+        shares = life.shares(count)
+        least = self._policy.min_running
+        judgements = [
+            verdicts.OK if share >= least else verdicts.took_turns(share)
+            for share in shares
+        ]
+        published = _published(life, count, shares, judgements)
+        return (
+            dict(zip(self._keys, judgements, strict=True)),
+            min(published, default=1.0),
+        )
 
 
 def _begun(count: Count, now: Point) -> _Life:

@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a PMU counts at all what the instance used.
 
-In virtual machines, under nested virtualization, and where somebody else holds
-the counters, hardware events may open without error, and then stand still or
-count next to nothing. No time that the kernel reports shows it: only the count
-itself, held against the CPU time. What is beyond any CPU is not published.
+What :mod:`ceilometer_perf.bounds` says that no CPU counts is not published.
 """
 
 import dataclasses
@@ -12,49 +9,41 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ceilometer_perf import bounds
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.source import Answer
-from ceilometer_perf.counters.verdicts import Judgement
+from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.meters import HARDWARE_KEYS
 from ceilometer_perf.reading import Counters
 
-CYCLES = "perf.cpu_cycles"
+#: CPU time in which every hardware event happens at least once, in ns.
+STILL = 60_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """What a counter must grow by, at least and at most.
+class _Look:
+    """What the counters were when the process had used so much, in ns."""
 
-    For each ``per``: another counter, or a second of CPU time.
-    """
+    cpu: int
+    counters: Counters
 
-    key: str
-    least: float
-    most: float
-    per: str | None = CYCLES
-
-
-#: Far from what any CPU does. Caches and mispredictions have no lower bound: a
-#: small loop may go without.
-BOUNDS = (
-    Bound(CYCLES, 2e7, 1e10, per=None),
-    Bound("perf.ref_cpu_cycles", 2e7, 1e10, per=None),
-    Bound("perf.bus_cycles", 1e5, 1e10, per=None),
-    Bound("perf.instructions", 1e-3, 16),
-    Bound("perf.branch_instructions", 1e-5, 8),
-    Bound("perf.branch_misses", 0, 2),
-    Bound("perf.cache_references", 0, 4),
-    Bound("perf.cache_misses", 0, 4),
-)
+    def growth(self, counters: Counters) -> Mapping[str, int]:
+        """Of those that were there."""
+        return {
+            key: value - self.counters[key]
+            for key, value in counters.items()
+            if key in self.counters
+        }
 
 
 @dataclass(slots=True)
 class _Life:
-    """Of the counters of one ``since``: the last look at their growth."""
+    """The counters of one ``since``: looks at them, some time ago."""
 
     since: datetime
-    cpu: int
-    counters: Counters
+    last: _Look
+    #: Where to see whether any stands still.
+    long_ago: _Look
     #: A count that was missed is missing from all that follow.
     lying: dict[str, Judgement] = field(default_factory=dict)
 
@@ -91,36 +80,60 @@ class Plausibility:
         self._lives = {u: v for u, v in self._lives.items() if u in uuids}
 
     def _life(self, uuid: str, answer: Answer, cpu: int) -> _Life:
-        life, counters = self._lives.get(uuid), answer.trusted
+        now = _Look(cpu, _believed(answer))
+        life = self._lives.get(uuid)
         if life is None or life.since != answer.judged.since:
-            life = _Life(answer.judged.since, cpu, counters)
+            first = now if _are_new(answer) else _start(now)
+            life = _Life(answer.judged.since, first, first)
             self._lives[uuid] = life
-        elif cpu - life.cpu >= self._floor:
-            growth = {
-                key: value - life.counters[key]
-                for key, value in counters.items()
-                if key in life.counters
-            }
-            life.lying.update(_lies(growth, (cpu - life.cpu) / 1e9))
-            life.cpu, life.counters = cpu, counters
+        if cpu - life.last.cpu >= self._floor:
+            life.lying.update(_beyond(life.last, now))
+            life.last = now
+        if cpu - life.long_ago.cpu >= STILL:
+            life.lying.update(_still(life.long_ago, now))
+            life.long_ago = now
         return life
 
 
-def _lies(
-    growth: Mapping[str, int], seconds: float
-) -> Iterator[tuple[str, Judgement]]:
-    """The keys of what can't have grown like that in this CPU time."""
-    for bound in BOUNDS:
-        per = seconds if bound.per is None else growth.get(bound.per)
-        if bound.key not in growth or not per:
-            continue
-        rate = growth[bound.key] / per
-        if bound.least <= rate <= bound.most:
-            continue
-        name = bound.key.removeprefix("perf.")
-        unit = "second of CPU time" if bound.per is None else "cycle"
-        why = verdicts.implausible(f"{rate:.3g} {name} in a {unit}")
-        if bound.key == CYCLES:
-            yield from dict.fromkeys(HARDWARE_KEYS, why).items()
-            return  # the PMU as a whole
-        yield bound.key, why
+def _believed(answer: Answer) -> Counters:
+    """Those to publish, now or with the next reading."""
+    judgements = answer.judged.judgements
+    new = {k for k, j in judgements.items() if j.verdict is Verdict.NEW}
+    return {
+        key: value
+        for key, value in answer.counters.items()
+        if key in answer.trusted or key in new
+    }
+
+
+def _are_new(answer: Answer) -> bool:
+    """Whether they did not begin with the process, but just now."""
+    return any(
+        judgement.verdict is Verdict.NEW
+        for judgement in answer.judged.judgements.values()
+    )
+
+
+def _start(now: _Look) -> _Look:
+    """Where those began that have counted ever since the process started."""
+    return _Look(0, dict.fromkeys(now.counters, 0))
+
+
+def _beyond(before: _Look, now: _Look) -> Iterator[tuple[str, Judgement]]:
+    seconds = (now.cpu - before.cpu) / 1e9
+    for key, why in bounds.beyond(before.growth(now.counters), seconds):
+        yield key, verdicts.implausible(why)
+
+
+def _still(before: _Look, now: _Look) -> Iterator[tuple[str, Judgement]]:
+    """Of hardware events alone: there may be no fault and no migration."""
+    seconds = (now.cpu - before.cpu) / 1e9
+    for key, grown in before.growth(now.counters).items():
+        if key in HARDWARE_KEYS and not grown:
+            name = key.removeprefix("perf.")
+            yield (
+                key,
+                verdicts.implausible(
+                    f"no {name} in {seconds:.0f} s of CPU time"
+                ),
+            )

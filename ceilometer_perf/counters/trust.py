@@ -48,7 +48,8 @@ class Policy:
     """The options of ``[perf]`` that the gate follows.
 
     ``coverage_floor`` is in seconds of CPU time, ``hardware_counters`` the
-    number that the host's CPUs have, 0 for unknown.
+    number that the host's CPUs have, 0 for unknown. ``is_hybrid``: these are
+    of several kinds.
     """
 
     min_coverage: float = 0.9
@@ -57,6 +58,7 @@ class Policy:
     hardware_counters: int = 0
     withhold_multiplexed: bool = True
     min_running: float = 0.2
+    is_hybrid: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,14 @@ class Judged:
     since: datetime
     flagged: frozenset[Verdict] = frozenset()
     share: float = 1.0
+
+    @property
+    def not_running(self) -> bool:
+        """Whether it ended, or began, while it was being read."""
+        return any(
+            each.verdict is Verdict.NOT_RUNNING
+            for each in self.judgements.values()
+        )
 
     def trusted(self, counters: Counters) -> Counters:
         """Those that may be published."""
@@ -320,4 +330,6 @@ class Gate:
             why = verdicts.multiplexed(len(hardware), room)
             judgements.update(dict.fromkeys(hardware, why))
         judgements.update(life.detached)
+        if self._policy.is_hybrid:
+            judgements.update(dict.fromkeys(hardware, verdicts.HYBRID))
         return judgements

@@ -6,6 +6,9 @@ import errno
 import os
 from dataclasses import dataclass
 
+from ceilometer_perf.host import resctrl
+from ceilometer_perf.host.probe import machine
+
 
 class Verdict(enum.StrEnum):
     """What the gate can say of a counter. All but ``OK`` withhold it."""
@@ -82,8 +85,9 @@ REALTIME = Judgement(
 )
 NOT_RUNNING = Judgement(Verdict.NOT_RUNNING, "the instance is not running")
 
-STARTED_MEANWHILE = Judgement(
-    Verdict.NOT_RUNNING, "the instance started while it was being read"
+MEANWHILE = Judgement(
+    Verdict.NOT_RUNNING,
+    "the instance started or ended while it was being read",
 )
 
 
@@ -94,14 +98,14 @@ def stale(why: str) -> Judgement:
 
 RESTARTED = Judgement(
     Verdict.DETACHED,
-    "libvirtd was restarted after the instance had booted, and its counters "
-    "no longer see the vCPUs",
+    "libvirt's daemon was restarted after the instance had booted, and its "
+    "counters no longer see the vCPUs",
     REOPEN,
 )
 FELL = Judgement(
     Verdict.DETACHED,
-    "a counter restarted in the same QEMU process (libvirtd was restarted, "
-    "or the event was enabled again) and no longer sees the vCPUs",
+    "a counter restarted in the same QEMU process (libvirt's daemon was "
+    "restarted, or the event was enabled again) and no longer sees the vCPUs",
     REOPEN,
 )
 ENABLED_LIVE = Judgement(
@@ -122,7 +126,8 @@ def uncovered(coverage: float) -> Judgement:
     return Judgement(
         Verdict.DETACHED,
         f"the counters saw {coverage:.1%} of the CPU time that the instance "
-        "used (enabled while it was running, or libvirtd was restarted)",
+        "used (enabled while it was running, or libvirt's daemon was "
+        "restarted)",
         REOPEN,
     )
 
@@ -149,7 +154,7 @@ IN_DOUBT = Judgement(
 MONITOR_UNREAD = Judgement(
     Verdict.STALE,
     "libvirt could not read the instance's cache and bandwidth monitors",
-    "see libvirtd's log; libvirt cannot read L3 caches 8 and 9",
+    "see its daemon's log; libvirt cannot read L3 caches 8 and 9",
 )
 PARTLY_MONITORED = Judgement(
     Verdict.NOT_ENABLED,
@@ -215,14 +220,18 @@ def not_mounted(root: object) -> Judgement:
     )
 
 
-def only_control(root: object) -> Judgement:
+def only_control(root: object, enable: str) -> Judgement:
     """It is mounted, and has no monitoring."""
     return Judgement(
         Verdict.HOST_LACKS,
         f"resctrl at {root} has no monitoring",
-        "if the CPUs can monitor, boot the kernel with "
-        "rdt=cmt,mbmtotal,mbmlocal",
+        f"if the CPUs can monitor, {enable}",
     )
+
+
+SPLIT_UNSEEN = Judgement(
+    Verdict.HOST_LACKS, resctrl.SPLIT_UNSEEN, resctrl.KNOW_OF_SPLITS
+)
 
 
 def no_rmid(in_use: int, rmids: int | None) -> Judgement:
@@ -272,11 +281,7 @@ MEDIATED = Judgement(
     "and the host can't count hardware events beside them",
     "load kvm_intel or kvm_amd with enable_mediated_pmu=0 to count them",
 )
-HYBRID = Judgement(
-    Verdict.HOST_LACKS,
-    "the CPUs are of several kinds with a PMU each, and a plain hardware "
-    "event counts on one kind only",
-)
+HYBRID = Judgement(Verdict.HOST_LACKS, machine.HYBRID)
 AGENT_COUNTS = Judgement(
     Verdict.UNSEEN,
     "the agent counts this instance itself if its helper is allowed, which "
@@ -298,6 +303,15 @@ def implausible(rate: str) -> Judgement:
         "look whether it counts at all (a VM's PMU may only seem to be there) "
         "and who else uses it; then hard reboot the instance, or restart the "
         "agent if it counts the instance itself",
+    )
+
+
+def beyond(what: str) -> Judgement:
+    """A monitor of caches or memory that leapt."""
+    return Judgement(
+        Verdict.IMPLAUSIBLE,
+        f"the monitors report {what}",
+        "wait for the next reading; if it happens often, update the kernel",
     )
 
 

@@ -28,15 +28,20 @@ LINKS = (
     Link("polling.yaml", agent.polling),
     Link("gate", host.gate, perf=True),
     Link("cache", cache.cache),
-    Link("pipeline.yaml", publishing.pipeline),
-    Link("Gnocchi", publishing.mapping),
+    Link("pipeline.yaml", publishing.pipeline, compute=False),
+    Link("Gnocchi", publishing.mapping, compute=False),
 )
 
 
 def examine(patient: Patient) -> Iterator[tuple[Link, Finding]]:
     """Each link in turn, up to the first broken one."""
     broken: Link | None = None
+    elsewhere = agent.why_no_compute_host(patient)
     for link in LINKS:
+        if elsewhere and link.compute:
+            yield link, Finding(State.SKIPPED, elsewhere)
+            elsewhere = agent.NO_COMPUTE_HOST  # why has been said
+            continue
         if broken is not None:
             yield link, Finding(State.SKIPPED, f"{broken.name} is broken")
             continue

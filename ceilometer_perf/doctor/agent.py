@@ -21,12 +21,27 @@ from ceilometer_perf.doctor.finding import (
 )
 from ceilometer_perf.doctor.names import meant
 from ceilometer_perf.doctor.patient import Patient
-from ceilometer_perf.meters import METERS, RDT_NAMES
+from ceilometer_perf.meters import (
+    BANDWIDTH_LOCAL,
+    BANDWIDTH_TOTAL,
+    L3_CACHE,
+    METERS,
+    RDT_NAMES,
+)
 from ceilometer_perf.plural import number_of
 from ceilometer_perf.reading import SourceUnavailableError
 
 POLLSTERS = "ceilometer.poll.compute"
 DISCOVERY = "ceilometer.discover.compute"
+NO_COMPUTE_HOST = "not a compute host"
+#: What core's own polling.yaml asked for until its meters were removed.
+_STOCK = frozenset(
+    m.name for m in (L3_CACHE, BANDWIDTH_TOTAL, BANDWIDTH_LOCAL)
+)
+ASK = (
+    "add perf.hw.*, perf.sw.*, perf.coverage, perf.withheld and "
+    "perf.derived.* to a source, and restart the agent"
+)
 INSTALL = (
     "install ceilometer-perf into the Python that runs the agent "
     f"(this is {sys.executable})"
@@ -115,9 +130,13 @@ def polling(patient: Patient) -> Finding:
     asked = Counter(_asked(sources))
     if not asked:
         raise BrokenError(
-            f"{path} asks for none of ceilometer-perf's meters",
-            "add perf.hw.*, perf.sw.*, perf.coverage, perf.withheld and "
-            "perf.derived.* to a source, and restart the agent",
+            f"{path} asks for none of ceilometer-perf's meters", ASK
+        )
+    if _STOCK.issuperset(asked):
+        return warning(
+            f"{path} asks for {listed(asked)}, as Ceilometer's own file did "
+            "for years, and for nothing of perf.*",
+            ASK,
         )
     twice = [name for name, times in asked.items() if times > 1]
     if twice:
@@ -138,11 +157,34 @@ def polled(patient: Patient) -> list[str]:
 
 def polls_perf(patient: Patient) -> bool:
     """Whether anything needs perf counters; true if unknown."""
-    try:
-        asked = polled(patient)
-    except BrokenError:
-        return True
+    asked = _polled(patient)
     return not asked or not RDT_NAMES.issuperset(asked)
+
+
+def why_no_compute_host(patient: Patient) -> str:
+    """Why nothing can be polled here, and nobody wants it; else empty."""
+    if _polled(patient):
+        return ""
+    try:
+        uri = patient.parts.connection.uri
+    except SourceUnavailableError:
+        return ""
+    try:
+        _ = patient.status
+    except SourceUnavailableError:
+        return (
+            f"{NO_COMPUTE_HOST}: libvirt at {uri} does not answer, and "
+            "polling.yaml asks for none of ceilometer-perf's meters"
+        )
+    return ""
+
+
+def _polled(patient: Patient) -> list[str]:
+    """None where polling.yaml can't be used."""
+    try:
+        return polled(patient)
+    except BrokenError:
+        return []
 
 
 def _path(patient: Patient) -> Path:

@@ -46,6 +46,8 @@ class Link:
     check: Callable[[Patient], Finding]
     #: Whether only perf counters pass it.
     perf: bool = False
+    #: Whether only compute hosts have it.
+    compute: bool = True
 
 
 def fine(reason: str) -> Finding:

@@ -20,11 +20,17 @@ from ceilometer_perf.doctor.names import meant
 from ceilometer_perf.doctor.patient import Patient, counted
 from ceilometer_perf.doctor.status import COUNTERS, Instance
 from ceilometer_perf.events import EVENTS
-from ceilometer_perf.guest import enabled_events, errors
+from ceilometer_perf.guest import compute_driver, enabled_events, errors
 from ceilometer_perf.guest import nova_conf as nova
+from ceilometer_perf.guest.nova_files import NovaFiles
+from ceilometer_perf.host import connection, daemon, descriptors
 from ceilometer_perf.host.probe import machine
+from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.plural import number_of
 from ceilometer_perf.reading import SourceUnavailableError
+
+#: The share of them that libvirt's daemon may have in use without a warning.
+MOST_DESCRIPTORS = 0.8
 
 SAFE = (
     "use the output of 'ceilometer-perf host probe --nova-conf', restart "
@@ -48,18 +54,39 @@ def nova_conf(patient: Patient) -> Finding:
                 "--nova-conf",
             )
         raise BrokenError(str(error), "fix it") from error
+    ours = compute_driver.configured(where) == compute_driver.NAME
+    if ours and compute_driver.is_missing():
+        return warning(
+            f"{where}: compute_driver is {compute_driver.NAME}, and the Nova "
+            f"of this Python has no {compute_driver.MODULE}",
+            "install ceilometer-perf[nova] beside the Nova of nova-compute; "
+            "the page 'Slices in Nova' says how",
+        )
     if not names and patient.counts_itself:
         return fine(f"{where} enables no event; the agent counts itself")
     if not names:
         raise BrokenError(
             f"{where}: [libvirt] enabled_perf_events is empty", SAFE
         )
-    _spelled(names)
+    if not ours:
+        _spelled(names)
+    return _enabled(patient, where, names, leaves_out=ours)
+
+
+def _enabled(
+    patient: Patient,
+    where: NovaFiles,
+    names: Sequence[str],
+    *,
+    leaves_out: bool,
+) -> Finding:
+    """``leaves_out``: the driver enables none that can't be counted."""
     facts = guest.HostFacts(
         intel_cqm=machine.cqm_type(Path("/sys")) is not None
     )
     chosen, ignored = enabled_events.choose(names, facts)
-    _possible(patient, chosen)
+    if not leaves_out:
+        _possible(patient, chosen)
     if not chosen:
         raise BrokenError("; ".join(ignored), SAFE)
     if ignored:
@@ -116,10 +143,15 @@ def libvirt(patient: Patient) -> Finding:
         status = patient.status
         version = patient.parts.connection.call(lambda s: s.version_text)
     except SourceUnavailableError as error:
+        remedy = (
+            connection.UNKNOWN_USER
+            if connection.is_of_unknown_user(str(error))
+            else f"start {daemon.name()}, let the agent's user read from its "
+            "socket, and set [DEFAULT] libvirt_uri in ceilometer.conf to its "
+            "URI"
+        )
         raise BrokenError(
-            f"as user {os.geteuid()}: {error}",
-            "start libvirtd, let the agent's user read from its socket, "
-            "and set [DEFAULT] libvirt_uri in ceilometer.conf to its URI",
+            f"as user {os.geteuid()}: {error}", remedy
         ) from error
     domains = number_of(len(status.instances), "domain")
     return fine(f"libvirt {version} has {domains}")
@@ -161,8 +193,8 @@ def xml(patient: Patient) -> Finding:
     if without and len(without) == len(patient.running):
         raise BrokenError(
             "no running instance has events in its XML: it was started "
-            "without, or libvirtd was restarted and turned off what it "
-            "could not reopen",
+            f"without, or {daemon.name()} was restarted and turned off what "
+            "it could not reopen",
             remedy,
         )
     if without:
@@ -199,7 +231,27 @@ def pmu(patient: Patient) -> Finding:
             "be counted here",
             SAFE,
         )
-    return _room(patient)
+    return _descriptors(patient) or _room(patient)
+
+
+def _descriptors(patient: Patient) -> Finding | None:
+    """Whether libvirt soon has no file left to open events with."""
+    run = Path(patient.parts.settings.qemu_run_dir)
+    driver = Processes(run).driver()
+    limit = None if driver is None else descriptors.limit(driver.pid)
+    if driver is None or limit is None:
+        return None
+    events = sum(len(each.events) for each in patient.running)
+    used = max(events, descriptors.in_use(driver.pid) or 0)
+    if used < MOST_DESCRIPTORS * limit:
+        return None
+    name = daemon.name()
+    return warning(
+        f"{name} has {used} of at most {limit} files open, {events} of them "
+        "for perf events: with none left, no instance starts",
+        f"raise LimitNOFILE of {name}.service and restart it, or enable fewer "
+        "events",
+    )
 
 
 def _room(patient: Patient) -> Finding:

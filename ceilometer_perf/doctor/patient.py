@@ -19,6 +19,7 @@ from ceilometer_perf.doctor.status import (
     host_lacks,
 )
 from ceilometer_perf.guest.nova_files import NovaFiles
+from ceilometer_perf.host import processes
 from ceilometer_perf.options import Settings
 from ceilometer_perf.reading import SourceUnavailableError
 from ceilometer_perf.wiring import Parts
@@ -65,6 +66,11 @@ class Patient:
             return trial(self.parts.settings)
         except Exception as exc:  # whatever privsep makes of a failure
             return exc
+
+    @cached_property
+    def notifies(self) -> bool:
+        """Whether samples are published from this host."""
+        return processes.any_runs("ceilometer-agent-notification")
 
     @cached_property
     def lacks(self) -> Lacks:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ceilometer_perf.doctor import agent_conf, definitions
-from ceilometer_perf.doctor.agent import polled
+from ceilometer_perf.doctor.agent import polled, why_no_compute_host
 from ceilometer_perf.doctor.definitions import Source
 from ceilometer_perf.doctor.finding import (
     BrokenError,
@@ -21,6 +21,7 @@ from ceilometer_perf.doctor.finding import (
     warning,
 )
 from ceilometer_perf.doctor.patient import Patient
+from ceilometer_perf.meters import METERS
 from ceilometer_perf.report import gnocchi_resources
 
 LET_THROUGH = (
@@ -41,7 +42,7 @@ def pipeline(patient: Patient) -> Finding:
                 f"don't exist: {listed(dangling)}",
                 definitions.REMEDY,
             )
-    names = polled(patient)
+    names = _names(patient)
     through = set(_through(sources, names))
     if not through:
         raise BrokenError(f"{path} passes none of our meters",
@@ -56,12 +57,17 @@ def pipeline(patient: Patient) -> Finding:
 def mapping(patient: Patient) -> Finding:
     """Gnocchi's publisher knows our meters, where it is used."""
     sources, sinks = _read(_path(patient))
-    names = polled(patient)
+    names = _names(patient)
     lacking: dict[Path, tuple[Path, list[str]]] = {}
     checked: list[Path] = []
     for sink, publishers in sinks.items():
         into = [source for source in sources if sink in source.sinks]
         for asked, path in _mappings(patient, publishers):
+            if not patient.notifies and _is_core_s(path):
+                return fine(
+                    "the notification agent runs on another host: run this "
+                    "there, or name copies of its files in ceilometer.conf"
+                )
             metrics = _metrics(path)
             missing = [n for n in _through(into, names) if n not in metrics]
             checked.append(path)
@@ -77,6 +83,13 @@ def mapping(patient: Patient) -> Finding:
     if not checked:
         return fine("nothing is published to Gnocchi")
     return fine(f"{listed(map(str, checked))} maps everything that is polled")
+
+
+def _names(patient: Patient) -> list[str]:
+    """What comes along here: on a controller, anything from anywhere."""
+    if why_no_compute_host(patient):
+        return [meter.name for meter in METERS]
+    return polled(patient)
 
 
 def _path(patient: Patient) -> Path:
@@ -120,9 +133,14 @@ def _mappings(
             )
 
 
+def _is_core_s(path: Path) -> bool:
+    """Whether nobody has written one for this host."""
+    return path == agent_conf.core(gnocchi_resources.CORE)
+
+
 def _command(asked: Path, path: Path) -> str:
     """What adds the meters; core's own file is left alone."""
-    if path == agent_conf.core(gnocchi_resources.CORE):
+    if _is_core_s(path):
         return f"ceilometer-perf gnocchi-resources > {asked}"
     return f"ceilometer-perf gnocchi-resources --in-place {path}"
 

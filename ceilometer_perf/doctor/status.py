@@ -176,7 +176,7 @@ def _names(meters: Iterable[Meter]) -> list[str]:
 
 
 def _why_unread(uuid: str, report: Report) -> Judgement:
-    return report.unread.get(uuid, verdicts.STARTED_MEANWHILE)
+    return report.unread.get(uuid, verdicts.MEANWHILE)
 
 
 def _rdt_verdicts(

@@ -25,7 +25,7 @@ CPUTUNE = (
     "shares", "period", "quota", "global_period", "global_quota",
     "emulator_period", "emulator_quota", "iothread_period", "iothread_quota",
     "vcpupin", "emulatorpin", "iothreadpin", "emulatorsched", "vcpusched",
-    "iothreadsched", "cachetune", "memorytune",
+    "iothreadsched", "cachetune", "memorytune", "energytune",
 )  # fmt: skip
 
 #: Far more than any guest has; each of them costs time here.

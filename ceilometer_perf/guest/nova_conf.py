@@ -27,6 +27,11 @@ LIBVIRT_OPTS = [
         default="cpu_state",
     ),
 ]
+PCI_OPTS = [
+    cfg.MultiStrOpt(
+        "device_spec", default=[], deprecated_name="passthrough_whitelist"
+    ),
+]
 COMPUTE_OPTS = [
     cfg.StrOpt("cpu_dedicated_set"),
     cfg.StrOpt("cpu_shared_set"),
@@ -43,14 +48,21 @@ class NovaConf:
     shared_cpus: frozenset[int] | None = None
     #: How Nova saves power of dedicated CPUs without a guest; None: not.
     power_management: str | None = None
+    #: As they are written: which devices any instance may get.
+    pci_device_specs: tuple[str, ...] = ()
 
 
 def read(where: NovaFiles) -> NovaConf:
     """Read these; everything else in the files is ignored."""
     with opened(
-        where, {"libvirt": LIBVIRT_OPTS, "compute": COMPUTE_OPTS}
+        where,
+        {
+            "libvirt": LIBVIRT_OPTS,
+            "compute": COMPUTE_OPTS,
+            "pci": PCI_OPTS,
+        },
     ) as conf:
-        return _checked(conf)
+        return of(conf)
 
 
 @contextlib.contextmanager
@@ -91,8 +103,8 @@ def _is_set(conf: cfg.ConfigOpts, group: str, option: str) -> bool:
     return found is not None and found.location is cfg.Locations.user
 
 
-def _checked(conf: cfg.ConfigOpts) -> NovaConf:
-    """Refuse what nova-compute refuses when it starts."""
+def of(conf: cfg.ConfigOpts) -> NovaConf:
+    """What has been loaded; refuse what nova-compute refuses at its start."""
     dedicated = _cpu_set("cpu_dedicated_set", conf.compute.cpu_dedicated_set)
     shared = _cpu_set("cpu_shared_set", conf.compute.cpu_shared_set)
     both = (dedicated or frozenset()) & (shared or frozenset())
@@ -110,6 +122,7 @@ def _checked(conf: cfg.ConfigOpts) -> NovaConf:
         power_management=conf.libvirt.cpu_power_management_strategy
         if conf.libvirt.cpu_power_management
         else None,
+        pci_device_specs=tuple(conf.pci.device_spec),
     )
 
 

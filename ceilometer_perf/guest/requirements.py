@@ -18,6 +18,9 @@ from ceilometer_perf.guest.host_facts import HostFacts
 from ceilometer_perf.guest.nova_conf import NovaConf
 from ceilometer_perf.guest.realtime import Realtime
 
+#: The last libvirt whose monitors must name vCPUs.
+BY_VCPUS = (12, 5)
+
 LOG = log.getLogger(__name__)
 
 
@@ -31,6 +34,8 @@ class Requirements:
     realtime: Realtime | None = None
     #: Of L3 occupancy and memory bandwidth; Nova does not have them.
     monitors: bool = False
+    #: They may be of the whole process, instead of vCPUs.
+    whole_monitors: bool = False
     #: Lines for the operator: what was ignored, and why.
     notes: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
@@ -67,5 +72,6 @@ def resolve(
         locked=locked or realtime is not None,
         realtime=realtime,
         monitors=monitors,
+        whole_monitors=(host.libvirt or BY_VCPUS)[:2] > BY_VCPUS,
         notes=notes,
     )

@@ -20,6 +20,7 @@ import libvirt
 import tenacity
 
 from ceilometer_perf.events import Version
+from ceilometer_perf.host import daemon
 from ceilometer_perf.host.event_loop import DomainEvents, loop_runs
 from ceilometer_perf.reading import SourceUnavailableError
 
@@ -160,7 +161,7 @@ class Connection:
         except TimeoutError:
             raise self._unavailable(
                 f"no answer within {self._timeout:g} s "
-                "(is libvirtd stopped or stuck?)"
+                f"(is {daemon.name()} stopped or stuck?)"
             ) from None
         except libvirt.libvirtError as exc:
             raise self._unavailable(str(exc)) from exc
@@ -181,6 +182,7 @@ class Connection:
         for attempt in tenacity.Retrying(
             retry=tenacity.retry_if_exception(self._is_broken),
             stop=tenacity.stop_after_attempt(2),
+            after=lambda _: self._close(),
             reraise=True,
         ):
             with attempt:
@@ -191,7 +193,7 @@ class Connection:
         return (
             isinstance(exc, libvirt.libvirtError)
             and self._session is not None
-            and not self._session.conn.isAlive()
+            and is_broken(self._session.conn, exc)
         )
 
     def _opened(self) -> Session:
@@ -219,7 +221,31 @@ class Connection:
 
     def _unavailable(self, why: str) -> SourceUnavailableError:
         told = " ".join(f"libvirt at {self.uri}: {why}".split())
-        return SourceUnavailableError(told + self._hint)
+        hint = f"; {UNKNOWN_USER}" if is_of_unknown_user(why) else self._hint
+        return SourceUnavailableError(told + hint)
+
+
+def is_broken(conn: libvirt.virConnect, exc: libvirt.libvirtError) -> bool:
+    """Whether it was not libvirt that failed, but the connection to it.
+
+    One to virtproxyd stays alive when the daemon behind it has gone, and then
+    every call fails.
+    """
+    return exc.get_error_domain() in _TRANSPORT or not conn.isAlive()
+
+
+_TRANSPORT = (libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE)
+
+UNKNOWN_USER = (
+    f"the host doesn't know this user (uid {os.geteuid()}), as that of a "
+    "container: create it on the host, where libvirt's daemon runs (useradd "
+    f"--system --uid {os.geteuid()} ceilometer)"
+)
+
+
+def is_of_unknown_user(why: str) -> bool:
+    """Whether libvirt refuses a user whom it can't look up."""
+    return "Failed to find user record for uid" in why
 
 
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()

@@ -66,9 +66,9 @@ class Counted:
         self._pick = operator.itemgetter(*self._places(events))
 
     def read(self) -> tuple[int, ...]:
-        """Three numbers for each event: count, ns enabled, ns running.
+        """The count of each event; then the ns each was enabled, and running.
 
-        The count is a negative error number where it can't be counted.
+        A count is a negative error number where it can't be counted.
 
         :raises ChildProcessError: see :meth:`.Group.read`.
         """
@@ -86,8 +86,12 @@ class Counted:
             for number, event in enumerate(group.events):
                 places[event] = (begin + 2 + number, begin, begin + 1)
             begin += 2 + len(group.events)
-        for number, event in enumerate(events, start=1):
-            yield from places.get(event, (number, 0, 0))
+        found = (
+            places.get(event, (number, 0, 0))
+            for number, event in enumerate(events, start=1)
+        )
+        for column in zip(*found, strict=True):
+            yield from column
 
     def close(self) -> None:
         """Stop counting."""

@@ -13,7 +13,6 @@ import resource
 import threading
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,8 +37,7 @@ class Wanted(NamedTuple):
     attempt: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """What was counted of one instance, or why nothing was.
 
     ``error`` is an error number, or 0. ``opened`` is when counting began, in
@@ -57,7 +55,8 @@ class Count:
 
 
 _TRIES = 3
-_HEAD, _EACH = 2, 3  # numbers: error and opened; count, enabled, running
+# How many numbers: error and opened; count, enabled and running of each event.
+_HEAD, _EACH = 2, 3
 
 
 class Counting:
@@ -83,10 +82,10 @@ class Counting:
         with self._lock:
             for gone in self._open.keys() - set(wanted):
                 self._close(gone)
-            answer = array("q")
+            numbers: list[int] = []
             for each in wanted:
-                answer.extend(self._row(each, asked))
-            return answer.tobytes()
+                numbers += self._row(each, asked)
+            return array("q", numbers).tobytes()
 
     def try_events(self, events: Sequence[str]) -> list[int]:
         """Of each event the error number if it can't be counted here, or 0.
@@ -124,7 +123,9 @@ class Counting:
 
         Then smaller ones count more, here and for whoever comes next.
         """
-        turns = counted.layout == 0 and numbers[1::_EACH] != numbers[2::_EACH]
+        events = len(numbers) // _EACH
+        enabled, running = numbers[events:-events], numbers[-events:]
+        turns = counted.layout == 0 and enabled != running
         self._layout = max(self._layout, int(turns))
         return turns
 
@@ -151,12 +152,11 @@ def decoded(answer: bytes, events: int) -> Iterator[Count]:
     numbers = array("q", answer).tolist()
     width = _HEAD + _EACH * events
     for row in range(0, len(numbers), width):
-        counts, enabled, running = (
-            numbers[row + _HEAD + column : row + width : _EACH]
-            for column in range(_EACH)
-        )
-        error, opened = numbers[row : row + _HEAD]
-        yield Count(error, opened, counts, enabled, running)
+        error, opened, *rest = numbers[row : row + width]
+        yield Count(
+            error, opened,
+            rest[:events], rest[events:-events], rest[-events:],
+        )  # fmt: skip
 
 
 def _event(name: str) -> Event:

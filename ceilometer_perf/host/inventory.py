@@ -16,7 +16,7 @@ from oslo_log import log
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.guest import errors, slice_metadata, xml
 from ceilometer_perf.guest.elements import perf, vcpusched
-from ceilometer_perf.host.connection import Connection, Session
+from ceilometer_perf.host.connection import Connection, Session, is_broken
 from ceilometer_perf.host.stats import states
 from ceilometer_perf.reading import Guest
 
@@ -140,7 +140,7 @@ class Inventory:
         try:
             session.listen()
         except libvirt.libvirtError as exc:
-            if not session.conn.isAlive():
+            if is_broken(session.conn, exc):
                 raise
             why = str(exc)
         else:
@@ -185,7 +185,7 @@ class Inventory:
                 handle=handle,
             )
         except libvirt.libvirtError as exc:
-            if not handle.connect().isAlive():
+            if is_broken(handle.connect(), exc):
                 raise
             if exc.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return None  # it disappeared between the two calls

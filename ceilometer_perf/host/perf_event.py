@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 #: Its number on each architecture, of the kernel's ``unistd.h``.
 NUMBERS = {
@@ -53,6 +54,15 @@ SECONDS = 0.02
 Pair = tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A count, and the ns in which it was to grow, and did."""
+
+    count: int
+    enabled: int
+    running: int
+
+
 class Kernel:
     """The kernel that this process runs on."""
 
@@ -66,24 +76,39 @@ class Kernel:
         flags = INHERIT | (EXCLUDE_KERNEL if user_only else 0)
         os.close(open_event(event, flags))
 
+    def count(self, event: Pair, *, user_only: bool = False) -> Growth:
+        """What an event counts while this process is busy for a moment.
+
+        :raises OSError: as :meth:`try_open`.
+        """
+        flags = INHERIT | (EXCLUDE_KERNEL if user_only else 0)
+        (found,) = _counted([event], flags)
+        return found
+
     def share(self, events: Sequence[Pair]) -> float:
         """1.0 if each has a counter of its own; less if they take turns."""
-        with ExitStack() as stack:
-            handles = []
-            for event in events:
-                handles.append(open_event(event))
-                stack.callback(os.close, handles[-1])
-            # An event counts while its process is on a CPU.
-            end = time.thread_time() + SECONDS
-            while time.thread_time() < end:
-                pass
-            return min(map(_share, handles), default=1.0)
+        return min(map(_share, _counted(events, INHERIT)), default=1.0)
 
 
-def _share(handle: int) -> float:
+def _counted(events: Sequence[Pair], flags: int) -> list[Growth]:
+    with ExitStack() as stack:
+        handles = []
+        for event in events:
+            handles.append(open_event(event, flags))
+            stack.callback(os.close, handles[-1])
+        # An event counts while its process is on a CPU.
+        end = time.thread_time() + SECONDS
+        while time.thread_time() < end:
+            pass
+        return [
+            Growth(*COUNT.unpack(os.read(handle, COUNT.size)))
+            for handle in handles
+        ]
+
+
+def _share(found: Growth) -> float:
     """The part of the time that an event was on a counter."""
-    _, enabled, running = COUNT.unpack(os.read(handle, COUNT.size))
-    return running / enabled if enabled else 0.0
+    return found.running / found.enabled if found.enabled else 0.0
 
 
 def open_event(

@@ -6,8 +6,11 @@ New threads inherit it from the thread that starts them (perf_event_open(2)).
 """
 
 import os
+import struct
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
+from itertools import repeat
 
 from ceilometer_perf.events import EVENTS, TYPES, Event
 from ceilometer_perf.host.perf_event import (
@@ -27,7 +30,6 @@ _PAIRS = (
     ("branch_instructions", "branch_misses"),
 )
 
-_BYTES = 8
 # Of a group's reading, before the counts: how many, time enabled, running.
 _ENABLED, _RUNNING, _COUNTS = 1, 2, 3
 
@@ -70,20 +72,11 @@ class Group:
         for thread in threads:
             with suppress(ProcessLookupError):
                 self._leaders.append(_open(events, thread, stack))
-        self._width = _COUNTS + len(events)
-        self._size = self._width * _BYTES
-        buffer = bytearray(len(self._leaders) * self._size)
-        self._numbers = memoryview(buffer).cast("Q")
-        self._rows = [
-            [memoryview(buffer)[start : start + self._size]]
-            for start in range(0, len(buffer), self._size)
-        ]
-        # What each thread had counted when it was scaled last, and what
-        # scaling has added to the sums; where it never shared counters,
-        # nothing.
-        self._before = memoryview(bytearray(len(buffer))).cast("Q")
+        self._row = struct.Struct(f"={_COUNTS + len(events)}Q")
+        # What each thread had counted when it was scaled last, or was read
+        # last where it never shared counters; and what scaling has added.
+        self._before = [bytes(self._row.size)] * len(self._leaders)
         self._added = [0.0] * len(events)
-        self._scaled = False
 
     def read(self) -> list[int]:
         """The ns enabled and running, and the count of each event.
@@ -94,40 +87,38 @@ class Group:
         :raises ChildProcessError: a thread started while the group was being
             opened, and the kernel can't add it up.
         """
-        for leader, row in zip(self._leaders, self._rows, strict=True):
-            if os.readv(leader, row) != self._size:
-                raise ChildProcessError(f"{self.events}: not a whole group")
-        numbers = self._numbers.tolist()
-        sums = [
-            sum(numbers[column :: self._width])
-            for column in range(_ENABLED, self._width)
-        ]
+        size = self._row.size
+        rows = [*map(os.read, self._leaders, repeat(size))]
+        if sum(map(len, rows)) != size * len(rows):
+            raise ChildProcessError(f"{self.events}: not a whole group")
+        # Whole rows are added at once, as one long number each: the quickest
+        # way. No sum is so large that it would carry into the next column.
+        total = sum(map(int.from_bytes, rows, repeat(sys.byteorder)))
+        _, *sums = self._row.unpack(total.to_bytes(size, sys.byteorder))
         enabled, running, *counts = sums
         if running < enabled:
-            self._scale()
-        if self._scaled:
+            self._scale(rows)
             sums[2:] = map(int.__add__, counts, map(round, self._added))
+        else:
+            self._before = rows
         return sums
 
-    def _scale(self) -> None:
+    def _scale(self, rows: list[bytes]) -> None:
         """Add what was missed since each thread's last reading.
 
         Growth is scaled and not the totals, which would fall whenever an
         event is on a counter for a larger share than before.
         """
-        self._scaled = True
-        now, before = self._numbers, self._before
-        for row in range(0, len(now), self._width):
-            running = now[row + _RUNNING] - before[row + _RUNNING]
+        for thread, pair in enumerate(zip(rows, self._before, strict=True)):
+            now, before = map(self._row.unpack, pair)
+            running = now[_RUNNING] - before[_RUNNING]
             if not running:
                 continue  # what it counts next stands for this time too
-            enabled = now[row + _ENABLED] - before[row + _ENABLED]
+            missed = (now[_ENABLED] - before[_ENABLED]) / running - 1
             for number in range(len(self.events)):
-                column = row + _COUNTS + number
-                grown = now[column] - before[column]
-                self._added[number] += grown * (enabled / running - 1)
-            end = row + self._width
-            before[row:end] = now[row:end]
+                column = _COUNTS + number
+                self._added[number] += (now[column] - before[column]) * missed
+            self._before[thread] = rows[thread]
 
 
 def _open(events: Sequence[Event], thread: int, stack: ExitStack) -> int:

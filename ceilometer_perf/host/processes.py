@@ -3,15 +3,22 @@
 
 libvirt's QEMU driver writes ``NAME.pid`` for each domain when it starts it,
 and ``driver.pid`` for itself, both readable for all, like ``/proc/PID/stat``
-(proc(5)). Nothing here can wait for a guest, or for libvirt.
+(proc(5)). Nothing here can wait for a guest, or for libvirt. In another PID
+namespace than libvirt's, as in a container, the number in the file is another
+process, so each is looked at before it is believed.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ceilometer_perf import files
+from ceilometer_perf.host import qemus
+
+#: What libvirt's QEMU driver runs in.
+DRIVERS = (b"libvirtd", b"virtqemud")
 
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # ns
 # Indexes in stat after the command's closing parenthesis; proc(5) counts
@@ -49,23 +56,23 @@ class Processes:
         """``run``: the driver's folder, usually /run/libvirt/qemu."""
         self._run = run
         self._proc = proc
-        self._found: dict[str, tuple[int, int]] = {}  # name: identity
+        # By name: its identity, and when it was started.
+        self._found: dict[str, tuple[tuple[int, int], datetime | None]] = {}
 
-    def guest(self, name: str) -> Process | None:
-        """The process of the domain with this name.
+    def guest(self, name: str, uuid: str) -> Process | None:
+        """The process of the instance whose domain has this name.
 
         None where there is none, or where its files can't be read.
         """
-        identity = self._found.get(name)
-        if identity is not None:
-            process = read(self._proc, identity[0])
-            if process is not None and process.identity == identity:
-                return process
-        return self._find(name)
+        return self._known(name) or self._find(
+            name, lambda pid: qemus.is_qemu_of(uuid, self._of(pid, "cmdline"))
+        )
 
     def driver(self) -> Process | None:
         """libvirtd, or virtqemud."""
-        return self.guest("driver")
+        return self._known("driver") or self._find(
+            "driver", lambda pid: self._of(pid, "comm").strip() in DRIVERS
+        )
 
     def runs(self, process: Process) -> bool:
         """Whether this process has not ended."""
@@ -74,11 +81,8 @@ class Processes:
 
     def booted_at(self, name: str) -> datetime | None:
         """When the domain's process was started; does not change later."""
-        try:
-            written = self._pid_file(name).stat().st_mtime_ns
-        except OSError:
-            return None
-        return datetime.fromtimestamp(written / 1e9, UTC)
+        found = self._found.get(name)
+        return self._written_at(name) if found is None else found[1]
 
     def threads(self, process: Process) -> frozenset[int]:
         """Thread ids; none of a process that has ended."""
@@ -99,16 +103,53 @@ class Processes:
     def _pid_file(self, name: str) -> Path:
         return self._run / f"{name}.pid"
 
-    def _find(self, name: str) -> Process | None:
+    def _written_at(self, name: str) -> datetime | None:
+        try:
+            written = self._pid_file(name).stat().st_mtime_ns
+        except OSError:
+            return None
+        return datetime.fromtimestamp(written / 1e9, UTC)
+
+    def _known(self, name: str) -> Process | None:
+        """The process that was found before, if it still runs."""
+        if name not in self._found:
+            return None
+        identity, _ = self._found[name]
+        process = read(self._proc, identity[0])
+        if process is None or process.identity != identity:
+            return None
+        return process
+
+    def _find(
+        self, name: str, is_right: Callable[[int], bool]
+    ) -> Process | None:
         self._found.pop(name, None)
         try:
             pid = int(files.read(self._pid_file(name)))
+            if not is_right(pid):
+                return None
         except (OSError, ValueError):
             return None
         process = read(self._proc, pid)
         if process is not None:
-            self._found[name] = process.identity
+            self._found[name] = process.identity, self._written_at(name)
         return process
+
+    def _of(self, pid: int, file: str) -> bytes:
+        return (self._proc / str(pid) / file).read_bytes()
+
+
+def any_runs(command: str, proc: Path = Path("/proc")) -> bool:
+    """Whether a process of a command, or a script, is seen."""
+    for path in proc.glob("[0-9]*/cmdline"):
+        try:
+            # The first may be the interpreter. cotyledon makes it a title.
+            words = files.read(path).decode(errors="replace").split("\0")[:2]
+        except OSError:  # it ended, or is hidden
+            continue
+        if any(Path(w.partition(": ")[0]).name == command for w in words):
+            return True
+    return False
 
 
 def read(proc: Path, pid: int) -> Process | None:
@@ -119,7 +160,7 @@ def read(proc: Path, pid: int) -> Process | None:
 
 def _parse(pid: int, stat: bytes) -> Process | None:
     # The command may contain anything, parentheses and blanks included.
-    fields = stat[stat.rfind(b")") + 2 :].split()
+    fields = stat[stat.rfind(b")") + 2 :].split(maxsplit=_STARTTIME + 1)
     try:
         return Process(
             pid=pid,

@@ -45,7 +45,7 @@ class Qemus:
             command = (self._proc / str(pid) / "cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             raise _not_running() from None
-        if ["-uuid", instance] not in _pairs(command):
+        if not is_qemu_of(instance, command):
             raise _not_running()
         return pid
 
@@ -69,7 +69,7 @@ def seen(instance: str, proc: Path = Path("/proc")) -> int | None:
     """
     for path in proc.glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it ended
-            if ["-uuid", instance] in _pairs(path.read_bytes()):
+            if is_qemu_of(instance, path.read_bytes()):
                 return int(path.parent.name)
     return None
 
@@ -82,9 +82,10 @@ def checked(instance: str) -> str:
     return str(uuid.UUID(instance))
 
 
-def _pairs(command: bytes) -> list[list[str]]:
+def is_qemu_of(instance: str, command: bytes) -> bool:
+    """Whether a command line, as /proc has it, is that of its QEMU."""
     words = command.decode(errors="replace").split("\0")
-    return [list(pair) for pair in itertools.pairwise(words)]
+    return ("-uuid", instance) in itertools.pairwise(words)
 
 
 def _not_running() -> OSError:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ceilometer_perf.host.kernel_files import text
+from ceilometer_perf.guest import cpus
 
 PREFIX = "ceilometer-perf-"
 
@@ -21,11 +21,19 @@ TOTAL = "mbm_total_bytes"
 LOCAL = "mbm_local_bytes"
 CORE_ENERGY = "core_energy"  # J, with decimals
 
-#: The folders of one kind, and what is counted in each.
-_KINDS = {
-    "mon_L3_": (OCCUPANCY, TOTAL, LOCAL),
-    "mon_PERF_PKG_": (CORE_ENERGY,),
-}
+SPLIT_UNSEEN = (
+    "NUMA nodes share an L3 cache (sub-NUMA clustering), which this kernel "
+    "doesn't know of: it counts one node's part for the whole"
+)
+KNOW_OF_SPLITS = (
+    "boot Linux 6.11 or newer, or turn sub-NUMA clustering off in the firmware"
+)
+
+#: Of the L3 caches, and of memory where that has monitors of its own (Arm).
+_BANK = re.compile("mon_(?:L3|MB)_([0-9]+)")
+_PACKAGE = re.compile("mon_PERF_PKG_([0-9]+)")
+#: A cache's part that belongs to one NUMA node (sub-NUMA clustering).
+_PARTS = "mon_sub_L3_*"
 _NOT_GROUPS = frozenset({"info", "mon_data", "mon_groups"})
 
 Banks = Mapping[int, int | float | None]
@@ -62,14 +70,43 @@ class Resctrl:
 
     def features(self) -> tuple[str, ...]:
         """What the CPUs monitor; nothing where they don't."""
-        paths = sorted(self.root.glob("info/*_MON/mon_features"))
-        return tuple(f for path in paths for f in (text(path) or "").split())
+        found = (_text(path / "mon_features") for path in self._pools())
+        return tuple(name for text in found for name in (text or "").split())
 
     def rmids(self) -> int | None:
-        """How many groups of any kind there can be at once."""
-        paths = self.root.glob("info/*_MON/num_rmids")
-        pools = [n for n in map(_number, paths) if n is not None]
-        return min(pools, default=None)
+        """How many groups of any kind there can be at once.
+
+        A group takes one of each pool, so the smallest counts.
+        """
+        found = (_number(path / "num_rmids") for path in self._pools())
+        return min((n for n in found if n is not None), default=None)
+
+    def _pools(self) -> list[Path]:
+        """Of what is monitored: caches, memory, packages."""
+        return sorted((self.root / "info").glob("*_MON"))
+
+    def is_split_unseen(self) -> bool:
+        """Whether NUMA nodes share a cache, and the kernel doesn't know.
+
+        With sub-NUMA clustering each node counts for itself. A kernel that
+        doesn't know of it reads one node's where it should add up all.
+        """
+        if next(self.root.glob(f"mon_data/mon_L3_*/{_PARTS}"), None):
+            return False
+        nodes = map(_cpus, self._devices.glob("node/node[0-9]*/cpulist"))
+        return any(
+            node and self._sharing_l3(min(node)) - node for node in nodes
+        )
+
+    @property
+    def _devices(self) -> Path:
+        """The system's, in the sysfs that this is mounted in."""
+        return self.root.parent.parent / "devices/system"
+
+    def _sharing_l3(self, cpu: int) -> frozenset[int]:
+        """All CPUs with the L3 cache of this one."""
+        caches = self._devices / f"cpu/cpu{cpu}/cache"
+        return _cpus(caches / "index3/shared_cpu_list")
 
     def in_use(self) -> int:
         """How many groups there are, each of which has an RMID."""
@@ -104,8 +141,18 @@ def cpus_can_monitor(proc: Path = Path("/proc")) -> bool:
 
     Only x86 has a flag for it.
     """
-    flags = _FLAGS.search(text(proc / "cpuinfo") or "")
+    flags = _FLAGS.search(_text(proc / "cpuinfo") or "")
     return flags is None or "cqm" in flags[1].split()
+
+
+def how_to_enable(proc: Path = Path("/proc")) -> str:
+    """What has the kernel monitor, if the CPUs can."""
+    if "CPU implementer" in (_text(proc / "cpuinfo") or ""):  # Arm
+        return (
+            "boot a kernel with CONFIG_ARM64_MPAM, on firmware that "
+            "describes MPAM"
+        )
+    return "boot the kernel with rdt=cmt,mbmtotal,mbmlocal"
 
 
 _FLAGS = re.compile(r"^flags\s*:(.*)$", re.MULTILINE)
@@ -118,7 +165,7 @@ def monitors(control: Path) -> list[Path]:
 
 def threads(group: Path) -> frozenset[int]:
     """Those in a group; of a control group also those monitored in it."""
-    found = map(_parse, (text(group / "tasks") or "").split())
+    found = map(_parse, (_text(group / "tasks") or "").split())
     return frozenset(tid for tid in found if tid is not None)
 
 
@@ -130,25 +177,51 @@ def count(group: Path) -> Count | None:
         return None
     banks: dict[str, dict[int, int | float | None]] = {}
     for folder in _folders(group / "mon_data"):
-        kind, bank = _bank(folder.name)
+        package = _PACKAGE.fullmatch(folder.name)
+        joules = _text(folder / CORE_ENERGY) if package else None
+        if package and joules is not None:
+            banks.setdefault(CORE_ENERGY, {})[int(package[1])] = _decimal(
+                joules
+            )
+        bank = _BANK.fullmatch(folder.name)
         if bank is None:
             continue
-        for feature in _KINDS[kind]:
-            said = text(folder / feature)
-            if said is not None:  # the CPUs have the feature
-                banks.setdefault(feature, {})[bank] = _value(said)
+        for feature, number in _counts(folder).items():
+            banks.setdefault(feature, {})[int(bank[1])] = number
     return Count(identity, banks)
 
 
-def _bank(name: str) -> tuple[str, int | None]:
-    """65 of ``mon_L3_65``, 8 of ``mon_L3_08``: they are decimal."""
-    kind = next((kind for kind in _KINDS if name.startswith(kind)), "")
-    return kind, _parse(name.removeprefix(kind)) if kind else None
+def _counts(folder: Path) -> Mapping[str, int | None]:
+    """By feature that the CPUs have; None where there is no number.
+
+    The kernel adds up the parts of a cache, and leaves some out if CPUs are
+    offline. A part is read before the whole, which then can't be less, except
+    that an occupancy may fall a little in between.
+    """
+    parts = [_numbers(path) for path in sorted(folder.glob(_PARTS))]
+    whole = dict(_numbers(folder))
+    for feature, number in whole.items():
+        least = sum(part.get(feature) or 0 for part in parts)
+        if feature == OCCUPANCY:
+            least //= 2
+        if number is not None and number < least:
+            whole[feature] = None
+    return whole
 
 
-def _value(said: str) -> int | float | None:
+def _numbers(folder: Path) -> Mapping[str, int | None]:
+    texts = {f: _text(folder / f) for f in (OCCUPANCY, TOTAL, LOCAL)}
+    return {f: _parse(text) for f, text in texts.items() if text is not None}
+
+
+def _decimal(text: str) -> int | float | None:
     """A number, with decimals or not."""
-    return float(said) if _DECIMAL.fullmatch(said) else _parse(said)
+    return float(text) if _DECIMAL.fullmatch(text) else _parse(text)
+
+
+def _cpus(path: Path) -> frozenset[int]:
+    """Those of a list in sysfs; none if it isn't there."""
+    return cpus.parse(_text(path) or "")
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -158,13 +231,20 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return None
+
+
 def _number(path: Path) -> int | None:
-    return _parse(text(path) or "")
+    return _parse(_text(path) or "")
 
 
-def _parse(said: str) -> int | None:
+def _parse(text: str) -> int | None:
     """A number of the kernel's, which has 64 bits."""
-    return int(said) if _NUMBER.fullmatch(said) else None
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 _NUMBER = re.compile("[0-9]{1,20}")

@@ -2,7 +2,7 @@
 """What slices ask of a host: who runs in which, and what hardware there is."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import libvirt
 
@@ -22,9 +22,16 @@ def taken(uri: str) -> Mapping[str, tuple[str, ...]]:
 
 
 def _taken(session: Session) -> Mapping[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
     flags = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
-    for domain in session.conn.listAllDomains(flags):
+    return held(session.conn.listAllDomains(flags))
+
+
+def held(
+    domains: Iterable[libvirt.virDomain],
+) -> Mapping[str, tuple[str, ...]]:
+    """The slices of some domains, each with the UUIDs of those in it."""
+    found: dict[str, tuple[str, ...]] = {}
+    for domain in domains:
         name = _slice(domain)
         if name is not None:
             found[name] = (*found.get(name, ()), domain.UUIDString())

@@ -1,34 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 """libvirt's bulk statistics (``virConnectGetAllDomainStats``)."""
 
-import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 import libvirt
 
-from ceilometer_perf.host.connection import Session
+from ceilometer_perf.host.connection import Session, is_broken
 from ceilometer_perf.reading import Counters
 
 _NOWAIT_SINCE = (4, 5, 0)
 
 
+Stats = Mapping[str, Mapping[str, Any]]
+"""By instance UUID, then by libvirt's key."""
+
+Failures = Mapping[str, str]
+"""What libvirt said of domains that it could not read, by UUID."""
+
+
 def perf_stats(
     session: Session, domains: list[libvirt.virDomain]
-) -> Mapping[str, Counters]:
+) -> tuple[Mapping[str, Counters], Failures]:
     """The perf counters of these running domains, by UUID, in one call.
 
     A domain has the keys of the events that are enabled for it, and no
     others. One that is gone by now is left out.
     """
-    if not domains:  # libvirt would treat that as an error
-        return {}
+    groups = libvirt.VIR_DOMAIN_STATS_PERF
+    found, failed = _of_each(session, domains, groups)
     return {
-        domain.UUIDString(): {k: v for k, v in stats.items() if is_count(v)}
-        for domain, stats in session.conn.domainListGetStats(
-            domains, libvirt.VIR_DOMAIN_STATS_PERF, _nowait(session)
-        )
-    }
+        uuid: {k: v for k, v in stats.items() if is_count(v)}
+        for uuid, stats in found.items()
+    }, failed
 
 
 def is_count(value: object) -> bool:
@@ -39,35 +43,53 @@ def is_count(value: object) -> bool:
 MOST = (1 << 64) - 1
 
 
-def monitor_stats(
-    session: Session, domains: list[libvirt.virDomain]
-) -> Mapping[str, Mapping[str, Any]]:
+def monitor_stats(session: Session, domains: list[libvirt.virDomain]) -> Stats:
     """What libvirt's cache and bandwidth monitors say of these domains.
 
-    A domain of which libvirt can't read a monitor (a number that the kernel
-    does not have just now, an L3 cache 08 that it takes for octal) fails the
-    bulk call for all of them: each is asked for itself then, and those that
-    can't be read are left out. Waits for a domain whose QEMU is stuck.
+    Those of which libvirt can't read one are left out (a number that the
+    kernel does not have just now, an L3 cache 08 that it takes for octal).
+    Waits for a domain whose QEMU is stuck.
     """
-    try:
-        return _monitor_stats(session, domains)
-    except libvirt.libvirtError:
-        if not session.conn.isAlive():
-            raise
-    found: dict[str, Mapping[str, Any]] = {}
-    for domain in domains:
-        with contextlib.suppress(libvirt.libvirtError):
-            found.update(_monitor_stats(session, [domain]))
+    groups = libvirt.VIR_DOMAIN_STATS_CPU_TOTAL
+    groups |= libvirt.VIR_DOMAIN_STATS_MEMORY
+    found, _ = _of_each(session, domains, groups)
     return found
 
 
-def _monitor_stats(
-    session: Session, domains: list[libvirt.virDomain]
-) -> Mapping[str, Mapping[str, Any]]:
+def _of_each(
+    session: Session, domains: list[libvirt.virDomain], groups: int
+) -> tuple[Stats, Failures]:
+    """In one call, which fails for all if it does for one of them.
+
+    Each is asked for itself then.
+    """
+    try:
+        return _of_all(session, domains, groups), {}
+    except libvirt.libvirtError as exc:
+        if is_broken(session.conn, exc):
+            raise
+    found: dict[str, Mapping[str, Any]] = {}
+    failed: dict[str, str] = {}
+    for domain in domains:
+        try:
+            found.update(_of_all(session, [domain], groups))
+        except libvirt.libvirtError as exc:
+            if is_broken(session.conn, exc):
+                raise
+            if exc.get_error_code() not in _GONE:
+                failed[domain.UUIDString()] = str(exc)
+    return found, failed
+
+
+#: It does not run any more, and may be defined still.
+_GONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
+
+
+def _of_all(
+    session: Session, domains: list[libvirt.virDomain], groups: int
+) -> Stats:
     if not domains:  # libvirt would treat that as an error
         return {}
-    groups = libvirt.VIR_DOMAIN_STATS_CPU_TOTAL
-    groups |= libvirt.VIR_DOMAIN_STATS_MEMORY
     return {
         domain.UUIDString(): stats
         for domain, stats in session.conn.domainListGetStats(

@@ -85,7 +85,8 @@ class Waiting:
                 uuid: process
                 for uuid, guest in report.guests.items()
                 if guest.id >= 0
-                and (process := self._processes.guest(guest.name)) is not None
+                and (process := self._processes.guest(guest.name, uuid))
+                is not None
             }
             published = {
                 uuid: self._publish(uuid, report.guests[uuid], process)

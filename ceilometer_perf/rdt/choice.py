@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chooses a source for each instance: the first one that it has."""
 
+import dataclasses
 import functools
+import time
 from collections.abc import Callable, Mapping
 
 from ceilometer_perf.counters import verdicts
@@ -14,12 +16,16 @@ from ceilometer_perf.rdt.groups import Groups
 from ceilometer_perf.rdt.usage import Origin, Usage
 from ceilometer_perf.reading import (
     Guest,
+    Moment,
     Reading,
     SourceUnavailableError,
+    utc_now,
 )
 
 Answers = Mapping[str, Usage | Judgement]
 """By instance UUID: what it uses, or why that isn't known."""
+
+Reader = Callable[[Mapping[str, Guest]], Answers]
 
 Judgements = Mapping[str, Mapping[str, Judgement]]
 """The gate's, by instance UUID and by counter."""
@@ -46,13 +52,9 @@ class Choice:
         """Of the instances that were judged; ``NOT_ENABLED`` without any."""
         left = {uuid: reading.guests[uuid] for uuid in judged}
         found: dict[str, Usage | Judgement] = {}
-        readers: dict[Origin, Callable[[Mapping[str, Guest]], Answers]] = {
+        readers: dict[Origin, Reader] = {
             "perf": functools.partial(_by_perf, reading, judged),
-            "libvirt": self._by_monitors,
-            # Even if there are none: then no group is kept.
-            "resctrl": functools.partial(
-                self._groups.read, keep=_missed(reading, judged)
-            ),
+            **self._by_resctrl(_missed(reading, judged)),
         }
         for origin, read in readers.items():
             if self._only in (None, origin):
@@ -62,6 +64,18 @@ class Choice:
                 }
         return found | dict.fromkeys(left, verdicts.NO_RDT_SOURCE)
 
+    def _by_resctrl(self, missed: set[str]) -> Mapping[Origin, Reader]:
+        """Those who read what the kernel's resctrl counts."""
+        wrong = self._groups.why_wrong()
+        if wrong is None:
+            # Even if there are none: then no group is kept.
+            groups = functools.partial(self._groups.read, keep=missed)
+            return {"libvirt": self._by_monitors, "resctrl": groups}
+        self._groups.read({})  # those of an earlier agent
+        return dict.fromkeys(
+            ("libvirt", "resctrl"), lambda guests: dict.fromkeys(guests, wrong)
+        )
+
     def _by_monitors(self, guests: Mapping[str, Guest]) -> Answers:
         having = {u: g for u, g in guests.items() if tune.has_monitors(g.xml)}
         if not having:
@@ -70,18 +84,27 @@ class Choice:
             stats = self._libvirt.read(having)
         except SourceUnavailableError as exc:
             return dict.fromkeys(having, verdicts.stale(str(exc)))
+        # The helper may take long before the groups of others are read.
+        moment = Moment(time.monotonic(), utc_now())
         return {
-            uuid: _monitored(guest, stats.get(uuid, {}))
+            uuid: _read_at(moment, _monitored(guest, stats.get(uuid, {})))
             for uuid, guest in having.items()
         }
+
+
+def _read_at(moment: Moment, answer: Usage | Judgement) -> Usage | Judgement:
+    if isinstance(answer, Judgement):
+        return answer
+    return dataclasses.replace(answer, moment=moment)
 
 
 def _monitored(
     guest: Guest, stats: libvirt_monitors.Stats
 ) -> Usage | Judgement:
     try:
-        usage = libvirt_monitors.usage(guest.id, stats)
-        whole = libvirt_monitors.covers(stats, tune.vcpus(guest.xml))
+        expected = tune.monitored(guest.xml)
+        usage = libvirt_monitors.usage(guest.id, stats, expected)
+        whole = libvirt_monitors.covers(expected, tune.vcpus(guest.xml))
     except (ValueError, TypeError, KeyError, errors.GuestError):
         return verdicts.MONITOR_UNREAD
     if usage is None:

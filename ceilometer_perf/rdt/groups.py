@@ -70,14 +70,41 @@ class Groups:
         self._release(before.keys() - {*guests, *keep})
         refused = self._watch(guests, before)
         ours = self._resctrl.ours()
-        return {
+        found = {
             uuid: refused.get(uuid) or _usage(ours.get(uuid, ()))
             for uuid in guests
         }
+        return found | dict.fromkeys(
+            self._ended(guests, found), verdicts.NOT_RUNNING
+        )
+
+    def _ended(
+        self,
+        guests: Mapping[str, Guest],
+        found: Mapping[str, Usage | Judgement],
+    ) -> Iterable[str]:
+        """Those whose group has only what they left in the caches.
+
+        The helper may have taken long to put others into theirs.
+        """
+        return (
+            uuid
+            for uuid, each in found.items()
+            if isinstance(each, Usage)
+            and self._processes.guest(guests[uuid].name, uuid) is None
+        )
+
+    def why_wrong(self) -> Judgement | None:
+        """Why no number of resctrl's is right, whoever reads it."""
+        if self._resctrl.is_split_unseen():
+            return verdicts.SPLIT_UNSEEN
+        return None
 
     def _why_none(self) -> Judgement:
         if self._resctrl.mounted:
-            return verdicts.only_control(self._resctrl.root)
+            return verdicts.only_control(
+                self._resctrl.root, resctrl.how_to_enable()
+            )
         if resctrl.cpus_can_monitor():
             return verdicts.not_mounted(self._resctrl.root)
         return verdicts.NO_MONITORING
@@ -106,7 +133,7 @@ class Groups:
         # order: otherwise series would be fragmented.
         for uuid in sorted(guests, key=lambda uuid: (uuid not in ours, uuid)):
             name = guests[uuid].name
-            process = self._processes.guest(name)
+            process = self._processes.guest(name, uuid)
             if process is None:
                 refused[uuid] = verdicts.UNSEEN
             elif self._is_inside(process, ours.get(uuid, ())):

@@ -2,11 +2,14 @@
 """libvirt's cache and bandwidth monitors, where an instance's XML has them.
 
 The keys are those of ``virConnectGetAllDomainStats``. What an instance has
-no monitor for it has no keys for.
+no monitor for it has no keys for; libvirt 11.3 leaves out monitors that it
+can't read, too.
 """
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from ceilometer_perf.guest import cpus
@@ -28,42 +31,76 @@ _MEMORY = (
 
 Stats = Mapping[str, Any]
 
+Vcpus = frozenset[int] | None
+"""What a monitor counts; None is the whole process (libvirt after 12.5)."""
+
+Expected = Mapping[str, Sequence[Vcpus]]
+"""The monitors of an instance's XML: of its caches, and of its memory."""
+
+CACHES, MEMORY = "cachetune", "memorytune"
+_KINDS = {CACHES: _CACHE, MEMORY: _MEMORY}
+
 
 @dataclass(frozen=True, slots=True)
 class _Monitor:
-    name: str
-    vcpus: frozenset[int]
+    vcpus: Vcpus
     banks: Mapping[str, Mapping[int, float | None]]
 
 
-def usage(boot: int, stats: Stats) -> Usage | None:
+def usage(
+    boot: int, stats: Stats, expected: Expected = MappingProxyType({})
+) -> Usage | None:
     """What an instance uses by all of its monitors; None without any.
 
     ValueError, TypeError, KeyError or NovaRefusal if that isn't libvirt's.
     """
-    found = [
-        Usage("libvirt", (boot, monitor.name), monitor.banks)
-        for kind in (_CACHE, _MEMORY)
-        for monitor in _outermost(list(_monitors(stats, *kind)))
-    ]
-    return added(found) if found else None
-
-
-def covers(stats: Stats, vcpus: frozenset[int]) -> bool:
-    """Whether monitors, of each kind that there are, count all these vCPUs."""
-    monitored = (
-        [monitor.vcpus for monitor in _monitors(stats, *kind)]
-        for kind in (_CACHE, _MEMORY)
+    found: list[Usage] = []
+    unread: set[str] = set()
+    for name, kind in _KINDS.items():
+        monitors = list(_monitors(stats, *kind))
+        if _lacks(monitors, expected.get(name, ())):
+            unread.update(kind[2])
+            continue
+        found += [
+            Usage("libvirt", boot, monitor.banks)
+            for monitor in _outermost(monitors)
+        ]
+    if not found:
+        return None
+    # That of all that there are, so that those which can be read go on while
+    # others can't.
+    identity = boot, tuple(expected.items())
+    return dataclasses.replace(
+        added(found), identity=identity, unread=frozenset(unread)
     )
-    return all(vcpus <= frozenset().union(*sets) for sets in monitored if sets)
+
+
+def covers(expected: Expected, vcpus: frozenset[int]) -> bool:
+    """Whether monitors, of each kind that there are, count all these vCPUs."""
+    return all(
+        None in sets or vcpus <= frozenset().union(*filter(None, sets))
+        for sets in expected.values()
+        if sets
+    )
+
+
+def _lacks(monitors: list[_Monitor], expected: Sequence[Vcpus]) -> bool:
+    """Whether libvirt left out one of them."""
+    return not set(expected) <= {monitor.vcpus for monitor in monitors}
 
 
 def _outermost(monitors: list[_Monitor]) -> Iterator[_Monitor]:
     """Without those contained in another, which counts for them, too."""
     for monitor in monitors:
-        whole = (m for m in monitors if monitor.vcpus < m.vcpus)
-        if not monitor.vcpus or not any(whole):
+        inside = any(_contains(other, monitor) for other in monitors)
+        if not monitor.vcpus or not inside:
             yield monitor
+
+
+def _contains(whole: _Monitor, part: _Monitor) -> bool:
+    if part.vcpus is None:
+        return False
+    return whole.vcpus is None or part.vcpus < whole.vcpus
 
 
 def _monitors(
@@ -78,8 +115,9 @@ def _monitors(
                 value = stats.get(f"{bank}.{key}")
                 cache = int(stats[f"{bank}.id"])
                 banks[feature][cache] = value if is_count(value) else None
-        vcpus = cpus.parse_libvirt(stats.get(f"{monitor}.vcpus", ""))
-        yield _Monitor(str(stats.get(f"{monitor}.name", number)), vcpus, banks)
+        text = stats.get(f"{monitor}.vcpus")
+        vcpus = None if text is None else cpus.parse_libvirt(text)
+        yield _Monitor(vcpus, banks)
 
 
 def _numbered(stats: Stats, prefix: str) -> range:

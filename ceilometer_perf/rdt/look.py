@@ -63,6 +63,7 @@ class Rdt:
                 {u: each.judgements for u, each in report.judged.items()},
             )
             now = Moment(time.monotonic(), utc_now())
+            told = dict(answers)
             published: dict[str, Published] = {}
             judged: dict[str, Mapping[str, Judgement]] = {}
             for uuid, answer in answers.items():
@@ -77,7 +78,9 @@ class Rdt:
                 judged[uuid] = {
                     key: _judge(key, answer, found, l3) for key in RDT_KEYS
                 }
-            self._tell(report, answers)
+                for why in found.beyond.values():
+                    told[uuid] = verdicts.beyond(why)
+            self._tell(report, told)
             self._rates.forget_all_but(report.guests)
             return RdtReport(published, judged)
 
@@ -135,6 +138,10 @@ def _by_bank(numbers: Mapping[int, float]) -> Mapping[str, float]:
 def _judge(key: str, usage: Usage, found: Figures, l3: Sizes) -> Judgement:
     if key in found.values:
         return verdicts.OK
+    if key in found.beyond:
+        return verdicts.beyond(found.beyond[key])
+    if FEATURES[key] in usage.unread:
+        return verdicts.MONITOR_UNREAD
     if usage.sum(FEATURES[key]) is None:
         elsewhere = key in _ENERGY_KEYS and usage.source != "resctrl"
         return verdicts.NO_ENERGY if elsewhere else verdicts.NO_NUMBER

@@ -23,11 +23,8 @@ from ceilometer_perf.rdt.usage import (
 )
 from ceilometer_perf.reading import SHORTEST
 
-GROWTH = {
-    BANDWIDTH_TOTAL.key: TOTAL,
-    BANDWIDTH_LOCAL.key: LOCAL,
-    CORE_POWER.key: CORE_ENERGY,
-}
+BANDWIDTH = {BANDWIDTH_TOTAL.key: TOTAL, BANDWIDTH_LOCAL.key: LOCAL}
+GROWTH = {**BANDWIDTH, CORE_POWER.key: CORE_ENERGY}
 
 FEATURES = {
     L3_CACHE.key: OCCUPANCY,
@@ -40,6 +37,12 @@ FEATURES = {
 Sizes = Mapping[int, int]
 """Bytes of each L3 cache by its id."""
 
+#: Bytes per second of a bank: what HBM next to a CPU reaches at best. Counters
+#: that leap (an RMID that was used before, an overflow) come to more.
+MOST_BANDWIDTH = 1.7e12
+#: Of a cache's size. Its occupancy is an estimate.
+MOST_OF_CACHE = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -51,10 +54,15 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """By meter key, and since when the counters behind them go on."""
+    """By meter key, and since when the counters behind them go on.
+
+    What no machine can do is not among the values.
+    """
 
     since: datetime
     values: Mapping[str, Figure]
+    #: By meter key, what was counted instead of a value.
+    beyond: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,12 @@ class Rates:
         # same time: the second gets the rates of the first.
         values.update(_still_known(earlier.growth, usage))
         values.update(_energy(earlier.first, usage))
-        return Figures(earlier.since, values)
+        beyond = {**_beyond_caches(usage, l3), **_beyond_memory(values)}
+        return Figures(
+            earlier.since,
+            {k: figure for k, figure in values.items() if k not in beyond},
+            {k: why for k, why in beyond.items() if k in values},
+        )
 
     def forget_all_but(self, uuids: Container[str]) -> None:
         """Forget instances that are gone from this host."""
@@ -118,6 +131,29 @@ def _levels(usage: Usage, l3: Sizes) -> Mapping[str, Figure]:
         shares = {b: _share(n, l3[b]) for b, n in banks.items() if l3.get(b)}
         values[L3_CACHE_UTIL.key] = Figure(_share(held, size), shares)
     return values
+
+
+def _beyond_caches(usage: Usage, l3: Sizes) -> Mapping[str, str]:
+    for bank, held in usage.known(OCCUPANCY).items():
+        size = l3.get(bank)
+        if size and held > MOST_OF_CACHE * size:
+            why = f"{held:.3g} B in L3 cache {bank}, which has {size:.3g} B"
+            return {L3_CACHE.key: why, L3_CACHE_UTIL.key: why}
+    return {}
+
+
+def _beyond_memory(values: Mapping[str, Figure]) -> Mapping[str, str]:
+    most = {
+        key: max(values[key].banks.values())
+        for key in BANDWIDTH
+        if key in values
+    }
+    return {
+        key: f"{rate:.3g} B/s through one L3 cache or node, more than any "
+        "memory does"
+        for key, rate in most.items()
+        if rate > MOST_BANDWIDTH
+    }
 
 
 def _share(held: float, size: int) -> float:

@@ -32,6 +32,27 @@ def vcpus(document: str) -> frozenset[int]:
     return domain.online_vcpus(xml.parse(document).getroot())
 
 
+@functools.lru_cache(_PARSED)
+def monitored(
+    document: str,
+) -> Mapping[str, tuple[frozenset[int] | None, ...]]:
+    """The vCPUs of each monitor by the element that it is in.
+
+    None is the whole process.
+    """
+    tune = _cputune(document)
+    return {
+        tag: tuple(
+            None if found.get("vcpus") is None
+            else domain.cpu_set(found, "vcpus")
+            for found in tune.iterfind(f"{tag}/monitor")
+            if found.get("level", "3") == "3"
+        )
+        for tag in ("cachetune", "memorytune")
+        if tune is not None
+    }  # fmt: skip
+
+
 def reserved(document: str) -> Mapping[int, int]:
     """Bytes of each L3 cache that are kept for the instance, by its id."""
     return _reserved(document) if "<cachetune" in document else {}

@@ -36,7 +36,8 @@ class Usage:
     ``source`` is what samples call it. Another ``identity`` is another
     counter, which restarted; a new one says nothing about the instance for
     ``settling`` seconds. ``moment`` is when it was read, unless just now.
-    ``by_bank`` is whether banks are distinguished.
+    ``by_bank`` is whether banks are distinguished. ``unread`` are features
+    that the instance is monitored for, and that could not be read this time.
     """
 
     source: Origin
@@ -45,6 +46,7 @@ class Usage:
     settling: float = 0.0
     moment: Moment | None = None
     by_bank: bool = True
+    unread: frozenset[str] = frozenset()
 
     def sum(self, feature: str) -> float | None:
         """Of all banks; None if unknown.

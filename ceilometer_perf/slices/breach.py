@@ -15,6 +15,7 @@ RULES = {
     "missing": ERROR,  # the host has no such thing, or not so much
     "far": WARNING,  # a device is behind another node than the CPUs
     "floating": WARNING,  # threads or memory without a binding
+    "pci": ERROR,  # Nova hands the same devices to other instances
     "nova": WARNING,  # Nova places other instances on the same CPUs
     "unchecked": WARNING,  # the host's devices are unknown
 }

@@ -2,11 +2,16 @@
 """From a slice and an instance to the XML that a compute host would boot."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ceilometer_perf import guest
 from ceilometer_perf.guest import slice_metadata, xml
-from ceilometer_perf.slices import context, template
+from ceilometer_perf.slices import (
+    context,
+    nova_instance,
+    nova_parts,
+    template,
+)
 from ceilometer_perf.slices.context import Context
 from ceilometer_perf.slices.errors import TemplateError
 from ceilometer_perf.slices.schema import Schema, SchemaError
@@ -46,12 +51,7 @@ class Builder:
         wanted: guest.Requirements,
     ) -> str:
         """A rendered template with all that the companion adds."""
-        rendered.root()  # whose errors know the template's line
-        try:
-            text = guest.apply(rendered.text, wanted)
-        except guest.GuestError as error:
-            raise TemplateError(f"{rendered.file}: {error}") from error
-        text = slice_metadata.write(text, spec.name)
+        text = complete(spec, rendered, rendered.text, wanted)
         fault = self.schema.fault(xml.parse(text).getroot())
         if fault is not None:
             raise self._refusal(rendered, fault)
@@ -74,6 +74,46 @@ class Builder:
             f"{rendered.file}: libvirt's schema refuses <{fault.tag}> once "
             "it says what the instance requires"
         )
+
+
+def complete(
+    spec: SliceSpec,
+    rendered: Rendered,
+    text: str,
+    wanted: guest.Requirements,
+) -> str:
+    """The text that came of a template, with the companion's part.
+
+    :raises TemplateError: it can't be fixed.
+    """
+    rendered.root()  # whose errors know the template's line
+    try:
+        fixed = guest.apply(text, wanted)
+    except guest.GuestError as error:
+        raise TemplateError(f"{rendered.file}: {error}") from error
+    return slice_metadata.write(fixed, spec.name)
+
+
+def boot(
+    spec: SliceSpec,
+    novas: str,
+    requirements: Callable[[guest.Asked], guest.Requirements],
+) -> str:
+    """The domain of a slice, for the instance of which Nova made another.
+
+    libvirt is asked next, so its schema need not be there.
+
+    :raises SliceError: it can't be made.
+    """
+    instance = nova_instance.read(novas)
+    wanted = requirements(context.asked(instance))
+    (rendered,) = render((spec,), instance, wanted)
+    rendered.root()
+    try:
+        text = nova_parts.put_into(rendered.text, novas)
+    except (TemplateError, guest.GuestError) as error:
+        raise TemplateError(f"{rendered.file}: {error}") from error
+    return complete(spec, rendered, text, wanted)
 
 
 def render(

@@ -107,6 +107,7 @@ def _floating(root: xml.Element, rendered: Rendered) -> dict[str, Place]:
 
 
 ADDRESS = ("domain", "bus", "slot", "function")
+KEY = "{:04x}:{:02x}:{:02x}.{:x}"
 
 
 def _pci(root: xml.Element, rendered: Rendered) -> dict[str, Place]:
@@ -120,7 +121,7 @@ def _pci(root: xml.Element, rendered: Rendered) -> dict[str, Place]:
 
 def _address(element: xml.Element) -> str:
     parts = [_number(element, name) for name in ADDRESS]
-    return "{:04x}:{:02x}:{:02x}.{:x}".format(*parts)
+    return KEY.format(*parts)
 
 
 def _number(element: xml.Element, name: str) -> int:

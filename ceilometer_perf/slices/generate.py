@@ -198,3 +198,5 @@ def snippet(proposals: Sequence[Proposal]) -> Iterator[str]:
         # A dollar sign is oslo.config's way to name another option.
         text = json.dumps(entry).replace("$", "$$")
         yield f"{OPTION} = {text}\n"
+    # What the templates have, so that Nova's devices fit.
+    yield "hw_machine_type = x86_64=q35\n"

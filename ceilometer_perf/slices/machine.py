@@ -8,7 +8,13 @@ from collections.abc import Iterable, Mapping
 from ceilometer_perf.guest import xml
 from ceilometer_perf.guest.errors import GuestError
 from ceilometer_perf.slices.errors import SliceError
-from ceilometer_perf.slices.footprint import SMALL_PAGE, Pool
+from ceilometer_perf.slices.footprint import (
+    ADDRESS,
+    KEY,
+    SMALL_PAGE,
+    Footprint,
+    Pool,
+)
 
 
 class HardwareError(SliceError):
@@ -27,6 +33,8 @@ class Device:
     model: str = ""
     #: For people.
     label: str = ""
+    #: The keys of a physical function's virtual ones.
+    functions: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +57,31 @@ class Machine:
         """The NUMA nodes."""
         memory = {pool.node for pool in self.memory if pool.node is not None}
         return tuple(sorted(memory | set(self.cpus.values())))
+
+    @property
+    def whole_nodes(self) -> tuple[int, ...]:
+        """Those with both CPUs and memory.
+
+        Others are of memory alone, as of CXL, or lack theirs.
+        """
+        with_memory = {pool.node for pool, kib in self.memory.items() if kib}
+        with_both = with_memory & set(self.cpus.values())
+        return tuple(node for node in self.nodes if node in with_both)
+
+
+def whole_devices(footprint: Footprint, machine: Machine) -> Footprint:
+    """With the virtual functions of the physical ones that it takes.
+
+    A physical function in one guest leaves none of its virtual ones to others.
+    """
+    there = machine.pci or {}
+    more = {
+        virtual: place
+        for key, place in footprint.pci.items()
+        if key in there
+        for virtual in there[key].functions
+    }
+    return dataclasses.replace(footprint, pci={**more, **footprint.pci})
 
 
 def read(
@@ -186,20 +219,23 @@ def _device(element: xml.Element) -> Device | None:
 
 
 def _pci(capability: xml.Element) -> Device:
-    parts = [
-        int(capability.findtext(name) or "", 0)
-        for name in ("domain", "bus", "slot", "function")
-    ]
+    parts = [int(capability.findtext(name) or "", 0) for name in ADDRESS]
     ids = [
         int(_get(capability.find(name), "id") or "0", 0)
         for name in ("vendor", "product")
     ]
     node = _get(capability.find("numa"), "node")
     return Device(
-        key="{:04x}:{:02x}:{:02x}.{:x}".format(*parts),
+        key=KEY.format(*parts),
         node=None if node is None else int(node),
         model="{:04x}:{:04x}".format(*ids),
         label=capability.findtext("product") or "",
+        functions=tuple(
+            KEY.format(*(int(a.get(name, ""), 0) for name in ADDRESS))
+            for a in capability.iterfind(
+                "capability[@type='virt_functions']/address"
+            )
+        ),
     )
 
 

@@ -107,7 +107,7 @@ def page_size(machine: Machine, plan: Plan) -> int:
     everywhere = (
         page
         for page in sizes
-        if all(machine.memory.get(Pool(n, page)) for n in machine.nodes)
+        if all(machine.memory.get(Pool(n, page)) for n in machine.whole_nodes)
     )
     return max(everywhere, default=SMALL_PAGE)
 
@@ -116,7 +116,11 @@ def _leaves(
     machine: Machine, plan: Plan, count: int
 ) -> list[tuple[Share, ...]]:
     """The smallest slices, from the first node to the last."""
-    nodes = machine.nodes
+    nodes = machine.whole_nodes
+    if not nodes:
+        raise SplitError(
+            "--split: no NUMA node of the host has both CPUs and memory"
+        )
     if count % len(nodes) and len(nodes) % count:
         raise SplitError(
             f"--split: the {len(nodes)} NUMA nodes of the host don't divide "
@@ -128,6 +132,14 @@ def _leaves(
     flat = _dealt(stocks, per_node)
     width = max(1, len(nodes) // count)
     return [tuple(flat[i : i + width]) for i in range(0, len(flat), width)]
+
+
+def left_out(machine: Machine) -> Iterator[str]:
+    """A line for each NUMA node that takes no part, and why."""
+    for node in machine.nodes:
+        if node not in machine.whole_nodes:
+            lacks = "memory" if node in machine.cpus.values() else "CPUs"
+            yield f"NUMA node {node} has no {lacks} and is not divided"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,7 +221,8 @@ def _those(machine: Machine, node: int, model: str) -> list[Device]:
             "as lspci -n does"
         )
     # Where there is one node, not every firmware says so.
-    nodes = (node, None) if machine.nodes == (node,) else (node,)
+    alone = machine.whole_nodes == (node,)
+    nodes = (node, None) if alone else (node,)
     return [d for d in there if d.model == model and d.node in nodes]
 
 

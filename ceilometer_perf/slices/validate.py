@@ -5,12 +5,18 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ceilometer_perf import guest
 from ceilometer_perf.guest import cpus
-from ceilometer_perf.slices import build, footprint, lacks, overlap
+from ceilometer_perf.slices import (
+    build,
+    footprint,
+    lacks,
+    nova_pci,
+    overlap,
+)
 from ceilometer_perf.slices.breach import Breach
 from ceilometer_perf.slices.build import Builder
 from ceilometer_perf.slices.context import SAMPLE, Context
 from ceilometer_perf.slices.footprint import Footprint
-from ceilometer_perf.slices.machine import Machine
+from ceilometer_perf.slices.machine import Machine, whole_devices
 from ceilometer_perf.slices.schema import SchemaError
 from ceilometer_perf.slices.spec import SliceSpec
 from ceilometer_perf.slices.template import Rendered
@@ -35,10 +41,21 @@ def validate(
         spec.name: footprint.of(rendered)
         for spec, rendered in zip(specs, done, strict=True)
     }
-    found += overlap.breaches(tree, footprints)
+    taken = footprints
+    if machine is not None:
+        taken = {
+            name: whole_devices(each, machine)
+            for name, each in footprints.items()
+        }
+    found += overlap.breaches(tree, taken)
     if machine is not None:
         found += lacks.breaches(tree, footprints, machine)
     found += _floating(tree, footprints)
+    for name in tree.roots:
+        # The rest lies inside of them.
+        found += nova_pci.breaches(
+            name, footprints[name], builder.conf, machine
+        )
     return [*found, *_nova(tree, footprints, builder.conf)]
 
 

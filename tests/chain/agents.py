@@ -2,6 +2,7 @@
 """Ceilometer's two agents, each a process of its own."""
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +22,21 @@ HOST = "chain"
 
 # As it is shipped: nothing that the broker took may be lost with it.
 MESSAGING = ETC / "messaging.conf"
+# Who waits for a broker looks for it each second, not after ever longer.
+IMPATIENT = "[oslo_messaging_rabbit]\nrabbit_interval_max = 1\n"
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A sample that the agent sent, and when, in seconds since 1970."""
+    """A sample that the agent sent, and when, in seconds since 1970.
+
+    It exports a sample once it has sent it, and before it sends another, which
+    was ``until`` then.
+    """
 
     sample: dict[str, Any]
     at: float
+    until: float = math.inf
 
 
 Series = Mapping[tuple[str, str], Sequence[Sent]]
@@ -89,7 +97,7 @@ coverage_floor = 0.2
 qemu_run_dir = {lab.run_dir}/qemu
 resctrl_path = {lab.resctrl_path}
 privsep_helper = {BIN}/privsep-helper --config-file {self._config}
-"""
+{IMPATIENT}"""
         )
         self.server = Server(
             "ceilometer-polling",
@@ -108,10 +116,13 @@ privsep_helper = {BIN}/privsep-helper --config-file {self._config}
         if not self._record.exists():
             return []
         lines = self._record.read_text().split("\n")[:-1]
-        messages = map(json.loads, lines)
+        messages = [json.loads(line) for line in lines]
+        times = [message["sent_at"] for message in messages]
         return [
-            Sent(sample, message["sent_at"])
-            for message in messages
+            Sent(sample, at, until)
+            for message, at, until in zip(
+                messages, times, [*times[1:], math.inf], strict=True
+            )
             for sample in message["samples"]
         ]
 
@@ -127,16 +138,8 @@ class Notification:
         self.log = folder / "ceilometer.log"
         folder.mkdir()
         pipeline = yaml.safe_load((ETC / "pipeline.yaml").read_text())
-        # Its own project's samples it knows by Keystone, which isn't here.
-        options = urlencode(
-            {
-                "enable_filter_project": "false",
-                "resources_definition_file": str(resources),
-            },
-            safe="/",
-        )
         for sink in pipeline["sinks"]:
-            sink["publishers"] = [f"gnocchi://?{options}"]
+            sink["publishers"] = [self.publisher(resources)]
         (folder / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
         self.config.write_text(
             f"""\
@@ -151,7 +154,7 @@ pipelines = meter
 auth_type = gnocchi-basic
 user = admin
 endpoint = {gnocchi}
-"""
+{IMPATIENT}"""
         )
         self.server = Server(
             "ceilometer-agent-notification",
@@ -162,15 +165,30 @@ endpoint = {gnocchi}
         )  # fmt: skip
 
     @staticmethod
-    def map_meters(path: Path) -> None:
+    def publisher(resources: Path) -> str:
+        """The URL of what publishes to Gnocchi, by such a file."""
+        # Its own project's samples it knows by Keystone, which isn't here.
+        options = urlencode(
+            {
+                "enable_filter_project": "false",
+                "resources_definition_file": str(resources),
+            },
+            safe="/",
+        )
+        return f"gnocchi://?{options}"
+
+    @staticmethod
+    def map_meters(
+        path: Path, rate: str = "ceilometer-high-rate",
+        gauge: str = "ceilometer-high",
+    ) -> None:  # fmt: skip
         """Write core's gnocchi_resources.yaml with our meters in it.
 
-        They get core's policies that have spans of a second, too: nobody
-        wants to wait for the five minutes of the others.
+        They get policies that have spans of a second, as some of core's do:
+        nobody wants to wait for the five minutes of the others.
         """
         command = [BIN / "ceilometer-perf", "gnocchi-resources"]
-        command += ["--rate-policy", "ceilometer-high-rate"]
-        command += ["--gauge-policy", "ceilometer-high"]
+        command += ["--rate-policy", rate, "--gauge-policy", gauge]
         path.write_text(run("gnocchi-resources", command))
 
     def upgrade(self) -> None:

@@ -40,10 +40,10 @@ RATES = 60  # seconds
 # A sample says when it was read, and that is when libvirt told the agent.
 LATE = 0.5  # seconds
 
-# From a sample's way to the broker until the exporter shows it.
-LAG = 1.0  # seconds
+# What times are rounded to.
+TICK = 0.01  # seconds
 
-PATIENCE = 60.0  # seconds until Gnocchi has all
+PATIENCE = 180.0  # seconds until Gnocchi has all
 
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 
@@ -247,8 +247,10 @@ class Series:
         if self._sent[index].sample["counter_volume"] != scrape.value:
             return False
         following = self._sent[index + 1 : index + 2]
-        return self._sent[index].at - LAG < scrape.at and all(
-            scrape.at < each.at + LAG for each in following
+        return self._sent[
+            index
+        ].at < scrape.at + scrape.seconds + TICK and all(
+            scrape.at < each.until + TICK for each in following
         )
 
     def _same(self, given: float | None, sent: float) -> bool:

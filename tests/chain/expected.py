@@ -94,7 +94,7 @@ class Expected:
         """What this sample is made of; ``series`` is of all samples."""
         if meter in WAITING:
             # Of this libvirt has no words: the way from the agent is checked.
-            return Given(sample["volume"], timestamp(sample))
+            return Given(sample["counter_volume"], timestamp(sample))
         uuid = sample["resource_id"]
         by_perf = self._wire.told(uuid, EVENTS)
         mark = EVENTS if by_perf else MONITORS

@@ -23,10 +23,14 @@ WHOLE = "1d"  # longer than any chain
 
 @dataclass(frozen=True)
 class Scraped:
-    """A value, and when it was scraped, in seconds since 1970."""
+    """A value, and when it was asked for, in seconds since 1970.
+
+    The answer was there so many ``seconds`` later.
+    """
 
     at: float
     value: float
+    seconds: float = 0.0
 
 
 class Prometheus:
@@ -104,14 +108,20 @@ class Prometheus:
 
     def scraped(self, meter: str) -> dict[str, list[Scraped]]:
         """All values of a meter, by instance UUID, oldest first."""
+        took = self._durations()
         return {
             series["metric"]["resource"]: [
-                Scraped(at, float(value))
+                Scraped(at, float(value), took[at])
                 for at, value in series["values"]
                 if not math.isnan(float(value))
             ]
             for series in self.query(f"{metric(meter)}[{WHOLE}]")
         }
+
+    def _durations(self) -> dict[float, float]:
+        """Of each scrape, by when it began; in seconds."""
+        (series,) = self.query(f"scrape_duration_seconds[{WHOLE}]")
+        return {at: float(took) for at, took in series["values"]}
 
     def _ready(self) -> bool:
         try:

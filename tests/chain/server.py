@@ -114,9 +114,12 @@ class Server:
         """Return when it serves; ChainError if it doesn't come to it."""
         assert self.process is not None
         deadline = time.monotonic() + seconds
-        while not self.ready():
+        while True:
+            # First: if its port was taken, somebody serves there.
             if self.process.poll() is not None:
                 raise ChainError(f"{self.name} ended: {self.last_words()}")
+            if self.ready():
+                return
             if time.monotonic() > deadline:
                 raise ChainError(
                     f"{self.name} does not serve within {seconds:.0f} s: "

@@ -5,7 +5,7 @@ import contextlib
 import json
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -13,13 +13,15 @@ import yaml
 
 from tests.chain.agents import ETC as CEILOMETER
 from tests.chain.agents import MESSAGING, Notification
+from tests.chain.errors import ChainError
 from tests.chain.postgresql import PostgreSQL
 from tests.chain.rabbitmq import RabbitMQ
-from tests.chain.server import Server, free_ports, run
+from tests.chain.server import Server, free_ports, listens, run
 from tests.cloud import prepared, services
 from tests.cloud.compute import Compute
 from tests.cloud.folder import CLOUDS, STATE
 from tests.cloud.identity import Identity
+from tests.cloud.metric import POLICY, Metric
 from tests.cloud.prepared import Prepared
 from tests.cloud.site import ADMIN, BIN, CATALOG, DEMO, Site, ini
 
@@ -37,15 +39,18 @@ class Cloud:
         interval: int = 5,
         options: Mapping[str, str] | None = None,
         record: bool = False,
+        stored: Sequence[str] | None = None,
         step: Callable[[str], None] = lambda text: None,
     ) -> None:
         """``computes``: hosts; ``interval``: of polling, in seconds.
 
         ``options``: of ``[libvirt]`` in nova.conf of the hosts; ``record``:
-        keep all that their agents send.
+        keep all that their agents send; ``stored``: the meters that Gnocchi
+        gets, all of ours if none are named.
         """
         self.folder = folder
         self._step = step
+        self._stored = stored
         self._stack = contextlib.ExitStack()
         self.rabbitmq = RabbitMQ(folder / "rabbitmq")
         ports = dict(zip(CATALOG, free_ports(len(CATALOG)), strict=True))
@@ -70,6 +75,9 @@ class Cloud:
         self._stack.close()
 
     def _up(self) -> None:
+        for name, port in self.site.ports.items():
+            if listens(port):
+                raise ChainError(f"{name}-api: port {port} is taken")
         self._step("Preparing databases (a minute or two, once)")
         databases = prepared.databases()
         self._step("Starting PostgreSQL, RabbitMQ and Keystone")
@@ -128,19 +136,23 @@ class Cloud:
         next(s for s in self.servers if s.name == name).wait(PATIENCE)
 
     def _start_notification(self) -> None:
-        folder = self.folder / "notification"
+        folder = self.notification_conf.parent
         folder.mkdir()
         mapping = folder / "gnocchi_resources.yaml"
-        Notification.map_meters(mapping)
+        self._wait("gnocchi-api")
+        Metric(self.identity.admin).add_policy()
+        Notification.map_meters(mapping, POLICY["name"], POLICY["name"])
         pipeline = yaml.safe_load((CEILOMETER / "pipeline.yaml").read_text())
         for sink in pipeline["sinks"]:
             sink["publishers"] = [
                 f"gnocchi://?resources_definition_file={mapping}"
             ]
+        if self._stored is not None:
+            for source in pipeline["sources"]:
+                source["meters"] = list(self._stored)
         (folder / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
-        config = folder / "ceilometer.conf"
+        config = self.notification_conf
         config.write_text(ini(self._ceilometer(folder)))
-        self._wait("gnocchi-api")
         upgrade = [BIN / "ceilometer-upgrade", "--config-file", config]
         run("ceilometer-upgrade", upgrade, cwd=folder)
         self.notification = Server(
@@ -153,6 +165,11 @@ class Cloud:
             end=signal.SIGKILL,
         )  # fmt: skip
         self._start(self.notification)
+
+    @property
+    def notification_conf(self) -> Path:
+        """What the notification agent reads."""
+        return self.folder / "notification" / "ceilometer.conf"
 
     def _ceilometer(self, folder: Path) -> dict[str, dict[str, object]]:
         return {

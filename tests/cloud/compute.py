@@ -16,6 +16,7 @@ from tests.chain.agents import ETC as CEILOMETER
 from tests.chain.agents import MESSAGING, RECORDER
 from tests.chain.server import LOOPBACK, Server, free_ports, listens
 from tests.cloud import services
+from tests.cloud.flavors import DEDICATED, SHARED
 from tests.cloud.site import BIN, Site, ini
 from tests.functional.node import CONFIG, Node
 from tests.lab import EVENTS, Lab, cleaning
@@ -53,9 +54,11 @@ class Compute:
         self.address = f"127.0.0.1{number}"
         self._site = site
         self._number = number
-        self._options = dict(options)
+        self.options = dict(options)
         self._folder = site.at(self.name)
         self.record = self._folder / "agent" / "sent" if record else None
+        #: ``compute_driver`` of nova.conf.
+        self.driver = "libvirt.LibvirtDriver"
         self.lab = Lab(
             fake_pmu=True,
             resctrl=INTEL,
@@ -98,7 +101,7 @@ class Compute:
 
     def configure(self, **options: str) -> None:
         """Write nova.conf, with other options of ``[libvirt]`` from now on."""
-        self._options |= options
+        self.options |= options
         self.nova_conf.write_text(ini(self._nova()))
 
     def _nova(self) -> dict[str, dict[str, object]]:
@@ -109,7 +112,7 @@ class Compute:
             "my_ip": self.address,
             "state_path": STATE,
             "instances_path": STATE / "instances",
-            "compute_driver": "libvirt.LibvirtDriver",
+            "compute_driver": self.driver,
             "use_cow_images": False,
             # Guests here take no notice of a power button.
             "shutdown_timeout": 0,
@@ -129,12 +132,11 @@ class Compute:
             "live_migration_inbound_addr": self.address,
             "live_migration_uri": "qemu+unix:///system?socket="
             f"{self._site.at('sockets')}/%s/libvirt-sock",
-            **self._options,
+            **self.options,
         }
-        sections["compute"] = {
-            "cpu_shared_set": "0",
-            "cpu_dedicated_set": "1",
-        }
+        sections["compute"] = {"cpu_shared_set": SHARED}
+        if DEDICATED:
+            sections["compute"]["cpu_dedicated_set"] = DEDICATED
         sections["workarounds"] = {"skip_cpu_compare_on_dest": True}
         sections |= {name: dict(helper) for name in HELPERS}
         return sections

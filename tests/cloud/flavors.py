@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an ordinary user may boot in a cloud."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+_CPUS = sorted(map(str, os.sched_getaffinity(0)), key=int)
+#: The CPU that hosts share, and the one that they dedicate to realtime vCPUs;
+#: empty where there is no second one.
+SHARED, DEDICATED = _CPUS[0], "".join(_CPUS[1:2])
 
 
 @dataclass(frozen=True)
@@ -35,22 +41,14 @@ def _realtime(policy: str, **others: str) -> dict[str, str]:
     return {f"hw:{name}": value for name, value in specs.items()}
 
 
-# As many as two CPUs, of which one is dedicated, can have.
-FLAVORS = (
-    Flavor("perf.small"),
-    Flavor("perf.large", ram=128),
-    Flavor("perf.pmu", extra_specs={"hw:pmu": "true"}),
-    Flavor("perf.nopmu", extra_specs={"hw:pmu": "no"}),
+_REALTIME = (
     Flavor(
         "perf.realtime",
         vcpus=2,
         extra_specs=_realtime("mixed", cpu_realtime_mask="^0"),
     ),
-    Flavor(
-        "perf.realtime.mask",
-        vcpus=2,
-        extra_specs=_realtime("mixed", cpu_realtime_mask="1"),
-    ),
+    # The image must have one.
+    Flavor("perf.realtime.nomask", vcpus=2, extra_specs=_realtime("mixed")),
     Flavor(
         "perf.realtime.share",
         vcpus=2,
@@ -62,4 +60,11 @@ FLAVORS = (
         "perf.realtime.all",
         extra_specs=_realtime("dedicated", emulator_threads_policy="share"),
     ),
+)
+# As many as two CPUs, of which one is dedicated, can have.
+FLAVORS = (
+    Flavor("perf.small"),
+    Flavor("perf.large", ram=128),
+    Flavor("perf.pmu", extra_specs={"hw:pmu": "true"}),
+    *(_REALTIME if DEDICATED else ()),
 )

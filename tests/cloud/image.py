@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a cloud's instances boot: a disk that is one boot sector."""
 
+from collections.abc import Mapping
 from typing import Any
 
 SIZE = 1 << 20
@@ -26,17 +27,24 @@ def disk(code: bytes) -> bytes:
     return bytes(sector).ljust(SIZE, b"\0")
 
 
-IMAGES = {"spin": disk(SPIN), "idle": disk(IDLE), "busy": disk(BUSY)}
+#: By name: the code, and what the image says of its guests.
+IMAGES: Mapping[str, tuple[bytes, Mapping[str, str]]] = {
+    "spin": (SPIN, {}),
+    "idle": (IDLE, {}),
+    "busy": (BUSY, {}),
+    "idle.nopmu": (IDLE, {"hw_pmu": "false"}),
+    "idle.mask": (IDLE, {"hw_cpu_realtime_mask": "^0"}),
+}
 
 
 def upload(admin: Any) -> dict[str, str]:
     """Their ids by name; those that are there stay."""
     found = {each.name: each.id for each in admin.image.images()}
-    for name, data in IMAGES.items():
+    for name, (code, properties) in IMAGES.items():
         if name not in found:
             found[name] = admin.image.create_image(
-                name=name, data=data, disk_format="raw",
+                name=name, data=disk(code), disk_format="raw",
                 container_format="bare", visibility="public", wait=True,
-                validate_checksum=False,
+                validate_checksum=False, **properties,
             ).id  # fmt: skip
     return found

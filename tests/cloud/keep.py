@@ -47,6 +47,9 @@ def main() -> int:
     except (ChainError, LabError, OSError) as error:
         _say(f"{FAILED}{error}")
         return 1
+    except Exception as error:  # whatever a service's client makes of it
+        _say(f"{FAILED}{type(error).__name__}: {' '.join(str(error).split())}")
+        return 1
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         remove(arguments.folder)

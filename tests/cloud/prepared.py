@@ -4,6 +4,7 @@
 To make them takes a minute and more; to copy them, a second.
 """
 
+import fcntl
 import hashlib
 import importlib.metadata
 import os
@@ -74,19 +75,28 @@ def databases() -> Prepared:
     :raises ChainError: a service's own command failed.
     """
     found = PLACE / _stamp()
-    if not found.exists():
-        PLACE.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=PLACE) as folder:
-            Path(folder).chmod(0o755)
-            made = _make(Path(folder))
-            if not found.exists():
-                made.rename(found)
+    PLACE.mkdir(exist_ok=True)
+    with (PLACE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+        if not found.exists():
+            _make_in(found)
     return Prepared(found)
+
+
+def _make_in(place: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix=".", dir=PLACE) as folder:
+        Path(folder).chmod(0o755)
+        _make(Path(folder)).rename(place)
 
 
 def _stamp() -> str:
     """Another one whenever the databases would be others."""
-    versions = [f"{n} {importlib.metadata.version(n)}" for n in MADE_OF]
+    try:
+        versions = [f"{n} {importlib.metadata.version(n)}" for n in MADE_OF]
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ChainError(
+            f"{error.name} is missing: pip install -e '.[cloud]'"
+        ) from None
     ours = [path.read_bytes() for path in (NEUTRON_SCHEMA, Path(__file__))]
     whole = b"\n".join([*map(str.encode, versions), *ours])
     return hashlib.sha256(whole).hexdigest()[:16]

@@ -32,6 +32,8 @@ class Seen:
     volume: float
     #: When its counters were read, by the monotonic clock.
     at: float
+    #: The same by the wall clock, as samples have it.
+    timestamp: str
     since: str
     metadata: dict[str, Any]
 
@@ -80,6 +82,7 @@ class Samples:
                     sample["counter_type"],
                     sample["counter_volume"],
                     sample["monotonic_time"],
+                    sample["timestamp"],
                     metadata["perf"].get("since", ""),
                     metadata,
                 )
@@ -130,6 +133,11 @@ class Witness:
             if first - 2 * LOOKS <= at <= last + 2 * LOOKS + 1:
                 found = each
         return found
+
+    def used(self, instance: str) -> float:
+        """CPU time of all QEMUs that it had anywhere, in seconds."""
+        lives = list(self._lives.values())
+        return sum(e.looks[-1][1] for e in lives if e.instance == instance)
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOKS):

@@ -9,7 +9,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ import requests
 from nova import objects
 from nova.scheduler import utils
 
+from ceilometer_perf.guest.compute_driver import NAME
+from ceilometer_perf.slices.placement.encoding import PLACE
 from ceilometer_perf.slices.tree import Tree
 from tests.lab.placement import LOCKED, TOKEN, Placement
 from tests.unit.shell import Ran, run
@@ -44,6 +46,7 @@ class Cloud:
         self.conf = folder / "nova.conf"
         self.placement_conf = placement.nova_conf()
         self._flavors: Mapping[str, Mapping[str, str]] = {}
+        self._queries: dict[tuple[str, ...], str] = {}
         self._slices: Mapping[str, str] = {}
         self._sessions = threading.local()
         self.tree = Tree(())
@@ -76,7 +79,10 @@ class Cloud:
     def configure(self, rows: Iterable[Row]) -> None:
         """Other slices in nova.conf."""
         self.tree = Tree(specs(rows))
-        default = f"host = {self.node}\nstate_path = {self.conf.parent}"
+        default = (
+            f"host = {self.node}\nstate_path = {self.conf.parent}\n"
+            f"compute_driver = {NAME}"
+        )
         write_nova_conf(self.conf, rows, default, self.placement_conf)
         flavors = json.loads(self.run("flavors", "-f", "json").out)
         classes = {each["name"]: each["properties"] for each in flavors}
@@ -88,6 +94,7 @@ class Cloud:
             ]
             for spec in self.tree.specs.values()
         }
+        self._queries = {}
 
     def run(self, verb: str, *words: str) -> Ran:
         """A command of ours."""
@@ -103,8 +110,17 @@ class Cloud:
         }
         return found
 
-    def query(self, resource_class: str) -> str:
-        """What Nova's scheduler asks Placement for a flavor of ours."""
+    def query(self, resource_class: str, *traits: str) -> str:
+        """What Nova's scheduler asks Placement for a flavor of ours.
+
+        ``traits``: that the image requires.
+        """
+        key = (resource_class, *traits)
+        if key not in self._queries:
+            self._queries[key] = self._query(resource_class, traits)
+        return self._queries[key]
+
+    def _query(self, resource_class: str, traits: Sequence[str]) -> str:
         flavor = objects.Flavor(
             id=1,
             flavorid="1",
@@ -118,7 +134,9 @@ class Cloud:
         )
         spec = objects.RequestSpec(
             flavor=flavor,
-            image=None,
+            image=objects.ImageMeta(
+                properties=objects.ImageMetaProps(traits_required=list(traits))
+            ),
             requested_resources=[],
             request_level_params=objects.RequestLevelParams(),
             is_bfv=False,
@@ -126,11 +144,10 @@ class Cloud:
         request = utils.ResourceRequest.from_request_spec(spec)
         return str(request.to_querystring())
 
-    def candidates(self, resource_class: str) -> list[Candidate]:
-        """What Placement offers for a flavor."""
-        answer = self.send(
-            "GET", f"/allocation_candidates?{self.query(resource_class)}"
-        )
+    def candidates(self, resource_class: str, *traits: str) -> list[Candidate]:
+        """What Placement offers for a flavor, and an image with traits."""
+        query = self.query(resource_class, *traits)
+        answer = self.send("GET", f"/allocation_candidates?{query}")
         answer.raise_for_status()
         found: list[Candidate] = answer.json()["allocation_requests"]
         return found
@@ -193,8 +210,14 @@ class Cloud:
         assert answer.status_code == 204, answer.text
 
     def where(self, candidate: Candidate) -> dict[str, dict[str, int]]:
-        """Allocations by the slice of their provider."""
+        """Allocations by the slice of their provider.
+
+        Nova takes none that has nothing of the compute node's own.
+        """
+        allocations = dict(candidate["allocations"])
+        own = allocations.pop(self.node_uuid)
+        assert own == {"resources": {PLACE: 1}}
         return {
             self._slices[provider]: each["resources"]
-            for provider, each in candidate["allocations"].items()
+            for provider, each in allocations.items()
         }

@@ -1,34 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of several modules, and how several workers share all tests.
 
-One worker runs a module from its beginning to its end.
+One worker runs a module from its beginning to its end, and all modules of a
+group.
 """
 
 import fcntl
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import (  # type: ignore[import-untyped]
+    LoadScopeScheduling,
+)
 
 from tests.functional.machine import Busy, Machine
+from tests.lab.placement import Placement, PlacementFixture
 from tests.lab.resctrl import mount
 
 #: The longest, begun first: nobody waits for one of them at the end.
 LONG = (
     "test_cloud",
     "test_chain",
-    "test_gnocchi_dashboards",
-    "test_soak",
-    "test_rdt_agent",
+    "test_placement",
     "test_gate",
+    "test_rdt_agent",
+    "test_soak",
     "test_bill",
+    "test_gnocchi_dashboards",
+    "test_own_counters",
     "test_agent",
     "test_companion",
     "test_kolla",
 )
 #: Modules in which each looks for the privileged helpers of this host.
 HELPERS = ("test_watching", "test_unprivileged", "test_rootwrap")
+#: Modules that share a Placement.
+PLACEMENT = ("test_placement", "test_placement_choice", "test_placement_sync")
+#: By module, what is run by the same worker.
+GROUPS = {name: group[0] for group in (HELPERS, PLACEMENT) for name in group}
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """By module, or by group."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return GROUPS.get(Path(path).stem, path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,7 +68,7 @@ def _rank(path: Path) -> tuple[int, str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_after_the_other(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Other workers wait that run a module of those, too."""
+    """Other runs on this host wait that have come to one of those, too."""
     if request.path.stem not in HELPERS:
         yield
         return
@@ -52,6 +76,13 @@ def one_after_the_other(request: pytest.FixtureRequest) -> Iterator[None]:
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
+
+
+@pytest.fixture(scope="session")
+def placement() -> Iterator[Placement]:
+    """Whoever uses it leaves no provider there."""
+    with PlacementFixture() as fixture:
+        yield fixture.placement
 
 
 @pytest.fixture

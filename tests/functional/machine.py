@@ -2,9 +2,10 @@
 """The lab's resctrl without a lab around it, and processes to put there."""
 
 import contextlib
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.functional.agent import wait_for
@@ -121,6 +122,43 @@ def has_used(lab: Lab, guest: Guest, seconds: float) -> None:
         120,
         f"{seconds} s of CPU time of {guest.name}",
     )
+
+
+READINGS = 100
+
+
+def call_interrupts(cpus: Sequence[int], read: Callable[[], object]) -> float:
+    """Function call interrupts on these CPUs, for one of many readings."""
+    before = _calls(cpus)
+    for _ in range(READINGS):
+        read()
+    return (_calls(cpus) - before) / READINGS
+
+
+def shows_calls() -> bool:
+    """Whether the kernel counts function call interrupts."""
+    return _calls(sorted(os.sched_getaffinity(0))) > 0
+
+
+def _calls(cpus: Sequence[int]) -> int:
+    head, *lines = Path("/proc/interrupts").read_text().splitlines()
+    columns = [1 + head.split().index(f"CPU{cpu}") for cpu in cpus]
+    return sum(
+        int(line.split()[column])
+        for line in lines
+        if "unction call interrupts" in line
+        for column in columns
+    )
+
+
+def real_time(thread: int, priority: int) -> bool:
+    """Have nobody else on its CPU, if we may; 0 is for an end of that."""
+    policy = os.SCHED_FIFO if priority else os.SCHED_OTHER
+    try:
+        os.sched_setscheduler(thread, policy, os.sched_param(priority))
+    except PermissionError:
+        return False
+    return True
 
 
 def unprivileged(script: str) -> subprocess.CompletedProcess[str]:

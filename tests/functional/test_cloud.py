@@ -21,12 +21,22 @@ import pytest
 import requests
 
 from tests.cloud import image
+from tests.cloud.bill import billed, grown
 from tests.cloud.cloud import PATIENCE, Cloud
-from tests.cloud.companion import agrees, status_agrees
+from tests.cloud.companion import (
+    agrees,
+    doctor_agrees,
+    doctor_of_controller,
+    status_agrees,
+)
 from tests.cloud.flavors import FLAVORS
+from tests.cloud.identity import Identity
+from tests.cloud.metric import Metric
+from tests.cloud.servers import Servers
 from tests.cloud.story import (
     COUNTERS,
     CYCLES,
+    SLACK,
     Event,
     Row,
     Story,
@@ -38,13 +48,14 @@ from tests.cloud.story import (
     stands_still,
     untrue,
 )
-from tests.cloud.witness import TASK_CLOCK, Samples, Witness
+from tests.cloud.witness import TASK_CLOCK, Samples, Seen, Witness
 from tests.lab import EVENTS, processes
 
-INTERVAL = 2  # seconds
+INTERVAL = 1  # second
 LATE = "alignment_faults"
 LATE_METER = f"perf.sw.{LATE}"
-OTHERS = ",".join(event for event in EVENTS if event != LATE)
+# As a list may be written, too.
+OTHERS = " , ".join(event for event in EVENTS if event != LATE) + ","
 FIRST, SECOND = "compute1", "compute2"
 
 
@@ -75,9 +86,8 @@ def _rebuild(story: Story) -> None:
 
 
 def _delete(story: Story) -> None:
-    server = story.server()
-    story.admin.delete_server(server)
-    story.admin.wait_for_delete(server, interval=1)
+    story.admin.delete_server(story.uuid)
+    story.wait_until_gone()
 
 
 # What operators do
@@ -96,7 +106,7 @@ def _restart_nova_compute(story: Story) -> None:
     """Its nova.conf has another event then, in another spelling."""
     host = story.host
     compute = story.world.compute(host)
-    compute.configure(enabled_perf_events=f"{OTHERS} , {LATE},")
+    compute.configure(enabled_perf_events=",\n  ".join(EVENTS))
     server = compute.compute
     server.send(signal.SIGKILL)
     server.log.rename(server.log.with_suffix(".1"))
@@ -136,6 +146,11 @@ def _kill_libvirtd(story: Story) -> None:
     libvirtd = story.world.compute(host).lab.libvirtd
     libvirtd.kill(signal.SIGKILL)
     libvirtd.start()
+    story.world.libvirtd_killed.set()
+
+
+def _wait_for_libvirtd(story: Story) -> None:
+    story.until(story.world.libvirtd_killed.is_set, "libvirtd is killed")
 
 
 def _kill_rabbitmq(story: Story) -> None:
@@ -219,19 +234,20 @@ CONFIRM = Event(
     "confirm", lambda s: s.demo.confirm_server_resize(s.uuid), "ACTIVE",
     continues,
 )  # fmt: skip
-STATUS = Event("nothing", lambda _: None, "ACTIVE", status_agrees)
+STATUS = Event("status", lambda _: None, "ACTIVE", status_agrees)
+DOCTOR = Event("doctor", lambda _: None, "ACTIVE", doctor_agrees)
 DELETE = Event("delete", _delete, "", silent)
 LIVE_MIGRATION = Event("live migration", _live_migrate, "", restarts)
 
 
-def _boots(*flavors: str) -> tuple[Event, ...]:
-    """Each in turn, as a host has one CPU for what is pinned."""
+def _boots(*pairs: tuple[str, str]) -> tuple[Event, ...]:
+    """Flavors and images, in turn: a host has one CPU for what is pinned."""
     return tuple(
         event
-        for flavor in flavors
+        for flavor, name in pairs
         for event in (
-            Event(f"boot {flavor}", partial(Story.boot, flavor=flavor,
-                  image="idle"), "ACTIVE", agrees),
+            Event(f"boot {flavor}, {name}", partial(Story.boot, flavor=flavor,
+                  image=name), "ACTIVE", agrees),
             Event("delete", _delete, "", lambda story, done: None),
         )
     )  # fmt: skip
@@ -240,8 +256,6 @@ def _boots(*flavors: str) -> tuple[Event, ...]:
 #: One after another; the stories of each are told side by side.
 CHAPTERS: tuple[Stories, ...] = (
     {
-        "first": (_boot_on(FIRST), STATUS),
-        "second": (_boot_on(SECOND), STATUS),
         "resting": (
             BOOT,
             Event("pause", lambda s: s.demo.pause_server(s.uuid), "PAUSED",
@@ -288,26 +302,50 @@ CHAPTERS: tuple[Stories, ...] = (
                   "VERIFY_RESIZE", restarts),
             CONFIRM,
         ),
-        "pmu": _boots("perf.small", "perf.pmu", "perf.nopmu"),
-        "realtime": _boots(*(f.name for f in FLAVORS if f.realtime)),
+        "pmu": _boots(
+            ("perf.small", "idle"), ("perf.pmu", "idle"),
+            ("perf.small", "idle.nopmu"),
+        ),
+        "realtime": _boots(
+            *(
+                (f.name, "idle.mask" if f.name.endswith("nomask") else "idle")
+                for f in FLAVORS
+                if f.realtime
+            )
+        ),
         "live": (_boot_on(SECOND), LIVE_MIGRATION, LIVE_MIGRATION),
     },
     {
         "first": (
+            _boot_on(FIRST),
+            STATUS,
+            DOCTOR,
             Event("agent killed", _restart_agent, "ACTIVE", continues),
             Event("event enabled live", _enable_live, "ACTIVE",
                   _one_withheld),
+            STATUS,
         ),
         "second": (
+            _boot_on(SECOND),
+            STATUS,
+            Event("doctor of controller", lambda _: None, "ACTIVE",
+                  doctor_of_controller),
             Event("libvirtd killed", _kill_libvirtd, "ACTIVE",
                   counts_itself),
+            STATUS,
             HARD_REBOOT,
+            DOCTOR,
+        ),
+        # On the host whose libvirtd is killed.
+        "live": (
+            Event("libvirtd killed", _wait_for_libvirtd, "ACTIVE",
+                  counts_itself),
+            LIVE_MIGRATION,
+            DELETE,
         ),
         "moving": (DELETE,),
         "rebooting": (DELETE,),
     },
-    # It was on the host whose libvirtd was killed, too.
-    {"live": (LIVE_MIGRATION, DELETE)},
     {
         "first": (
             Event("RabbitMQ killed", _kill_rabbitmq, "ACTIVE",
@@ -319,6 +357,7 @@ CHAPTERS: tuple[Stories, ...] = (
             Event("nova.conf changed, nova-compute killed",
                   _restart_nova_compute, "ACTIVE", _one_withheld),
             Event("hard reboot", _reboot_with_late, "ACTIVE", restarts),
+            Event("nothing", lambda _: None, "ACTIVE", agrees),
         ),
         "second": (Event("host killed", _kill_host, "", _nothing_stale),),
     },
@@ -331,17 +370,25 @@ class Table:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._path.write_text("")
+        self._path.write_text(
+            f"{'began':<7}  {'instance':<10} {'event':<38} {'took':<7} "
+            f"{'checked':<7}  {'published':<40} {'coverage':<12} growth of "
+            "task_clock, within the CPU time of its QEMU\n"
+        )
         self.rows: list[Row] = []
 
     def add(self, row: Row) -> None:
         self.rows.append(row)
+        self.say(
+            f"{row.began:5.0f} s  {row.instance:<10} {row.event:<38} "
+            f"{row.seconds:5.1f} s {row.checked:5.1f} s  "
+            f"{row.published:<40} {row.coverage:<12} {row.growth:<30} "
+            f"{row.wrong[:300] or 'right'}"
+        )
+
+    def say(self, line: str) -> None:
         with self._path.open("a") as table:
-            table.write(
-                f"{row.instance:<10} {row.event:<38} {row.seconds:5.1f} s  "
-                f"{row.published:<40} {row.coverage:<12} {row.growth:<30} "
-                f"{row.wrong[:300] or 'right'}\n"
-            )
+            table.write(f"{line}\n")
 
 
 @dataclass
@@ -349,7 +396,7 @@ class Lifecycle:
     """What was seen."""
 
     world: World
-    rows: list[Row]
+    table: Table
 
 
 def _tell_all(world: World, table: Table, pool: ThreadPoolExecutor) -> None:
@@ -376,12 +423,12 @@ def lifecycle(pytestconfig: pytest.Config) -> Iterator[Lifecycle]:
     table = Table(pytestconfig.cache.mkdir("cloud") / "lifecycle.txt")
     # Servers end with the thread that started them.
     with (
-        ThreadPoolExecutor() as pool,
+        ThreadPoolExecutor(max(map(len, CHAPTERS))) as pool,
         # Not pytest's, which the next pytest closes to others.
         tempfile.TemporaryDirectory(prefix="ceilometer-perf-cloud-") as folder,
         Cloud(
             Path(folder), computes=2, interval=INTERVAL, record=True,
-            options={"enabled_perf_events": OTHERS},
+            options={"enabled_perf_events": OTHERS}, stored=[TASK_CLOCK],
         ) as cloud,
         Witness(cloud.computes) as witness,
     ):  # fmt: skip
@@ -395,9 +442,10 @@ def lifecycle(pytestconfig: pytest.Config) -> Iterator[Lifecycle]:
             {each.name: each.id for each in admin.compute.flavors()},
             image.upload(admin),
             COUNTERS - {LATE_METER},
+            Servers(Identity(cloud.site).admin.compute),
         )
         _tell_all(world, table, pool)
-        yield Lifecycle(world, table.rows)
+        yield Lifecycle(world, table)
 
 
 NAMES = [
@@ -416,7 +464,7 @@ NAMES = [
 def test_what_is_published_after(
     lifecycle: Lifecycle, name: str, event: str, number: int
 ) -> None:
-    row = [r for r in lifecycle.rows if r.instance == name][number]
+    row = [r for r in lifecycle.table.rows if r.instance == name][number]
     assert row.event == event
     assert row.wrong == "", f"{row.event} of {row.instance}: {row.wrong}"
 
@@ -436,6 +484,26 @@ def test_every_sample_is_the_cpu_time_of_its_qemu(
         life = world.witness.life(each.host, each.instance, each.at)
         assert life, f"{each.instance} had no QEMU on {each.host}"
         untrue(each, life)
+
+
+def test_gnocchi_bills_each_second_once(lifecycle: Lifecycle) -> None:
+    world = lifecycle.world
+    gnocchi = Metric(Identity(world.cloud.site).admin)
+    by_instance: dict[str, list[Seen]] = {}
+    for each in world.samples.after(0, meter=TASK_CLOCK):
+        by_instance.setdefault(each.instance, []).append(each)
+    for instance, seen in by_instance.items():
+        if len(seen) < CYCLES:
+            continue  # one value is no growth
+        least = grown(seen) - 0.001
+        bill = billed(gnocchi, instance, least)
+        used = world.witness.used(instance)
+        name = seen[0].metadata["display_name"]
+        lifecycle.table.say(
+            f"{name}: {bill:.2f} s billed of {used:.2f} s that it used on "
+            f"{', '.join(dict.fromkeys(s.host for s in seen))}"
+        )
+        assert least <= bill <= used + SLACK, f"{name}: at least {least:.2f}"
 
 
 def test_no_two_hosts_publish_an_instance(lifecycle: Lifecycle) -> None:

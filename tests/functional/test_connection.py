@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from ceilometer_perf.counters.libvirt import PerfSource
@@ -20,6 +21,7 @@ from ceilometer_perf.host.inventory import Inventory
 from ceilometer_perf.reading import SourceUnavailableError
 from tests.functional.agent import wait_for
 from tests.lab import Guest, Lab
+from tests.lab.rpc import ModularProxy
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,24 @@ def test_a_killed_libvirtd_is_said_and_never_an_empty_reading(
             source.read()
     lab.libvirtd.start()
     assert source.read().instances
+
+
+def test_a_proxy_whose_daemon_was_restarted(lab: Lab) -> None:
+    """As virtproxyd before virtqemud: the connection lives, calls fail."""
+    with ModularProxy(lab.run_dir / "libvirt-sock-ro") as proxy:
+        connection = Connection(proxy.uri, timeout=10)
+        source = PerfSource(connection, Inventory(connection, 600))
+        assert source.read().instances
+        before = connection.call(lambda session: session.conn)
+        lab.libvirtd.kill(signal.SIGKILL)
+        with pytest.raises(libvirt.libvirtError, match="socket is closed"):
+            before.getAllDomainStats(0, 0)
+        assert before.isAlive()  # or it would be no stand-in
+        with pytest.raises(SourceUnavailableError, match="libvirt at"):
+            source.read()
+        lab.libvirtd.start()
+        assert source.read().instances
+        connection.close()
 
 
 def test_a_hung_libvirtd_costs_the_timeout(lab: Lab) -> None:

@@ -1,28 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every query for Gnocchi, as Grafana's plugin and reports ask it."""
 
+import contextlib
 import json
 import math
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
+from ceilometer import service
+from ceilometer.publisher.gnocchi import GnocchiPublisher
+from ceilometer.sample import Sample
 
-from ceilometer_perf.meters import SCHED_DELAY
+from ceilometer_perf.meters import METERS, SCHED_DELAY
 from ceilometer_perf.panels.table import DASHBOARDS
 from ceilometer_perf.report.answers import Answers
 from tests import warm
-from tests.chain.chain import Chain
+from tests.chain.agents import Notification
+from tests.chain.chain import IN_PROCESS, LATE, guests
+from tests.chain.expected import timestamp
 from tests.chain.gnocchi import Gnocchi
-from tests.functional.agent import wait_for
+from tests.chain.postgresql import PostgreSQL
+from tests.functional.agent import Agent, wait_for
+from tests.functional.helper import HELPER
+from tests.lab import Guest, Lab
+from tests.lab.resctrl.hardware import INTEL
 from tools import dashboards, gnocchi_query
 
 COMMAND = Path(sys.executable).with_name("ceilometer-perf")
+#: Cycles of samples, and the seconds between them that they are given: a rate
+#: by the minute needs minutes that are over, for which nobody waits.
+CYCLES, INTERVAL = 6, 30
 TIMEOUT = 30  # seconds
 ADMIN = ("admin", "")
 #: How the plugin is asked for what there is to choose from.
@@ -38,36 +54,121 @@ def targets() -> Iterator[Any]:
                 yield pytest.param(target, id=name)
 
 
+@dataclass(frozen=True)
+class Site:
+    """Gnocchi has what the guests' agent sent, as Ceilometer publishes it."""
+
+    gnocchi: Gnocchi
+    config: Path  # what Ceilometer may read it by
+    guests: Sequence[Guest]
+
+
 @pytest.fixture(scope="module")
-def chain() -> Iterator[Chain]:
-    """Its Gnocchi has the samples of some cycles."""
-    with Chain(prometheus=False, interval=4) as chain:
-        assert chain.gnocchi
-        chain.wait_for_cycles(2)
-        # A rate by the minute has to have a minute before it.
-        minutes = chain.polling.sent()[0].at // 60
-        time.sleep(max(0, (minutes + 2) * 60 + 3 - time.time()))
-        chain.wait_for_cycles(1)
-        chain.stop_polling()
-        for guest in chain.guests:
-            chain.lab.destroy(guest)
-        uuid = chain.guests[0].uuid
-        # The last of a cycle's samples.
-        wait_for(
-            lambda: SCHED_DELAY.name in known(chain, uuid), 180, "all meters"
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with contextlib.ExitStack() as stack:
+        lab = stack.enter_context(Lab(fake_pmu=True, resctrl=INTEL))
+        postgresql = PostgreSQL(lab.folder / "postgresql")
+        stack.callback(postgresql.server.stop)
+        postgresql.start()
+        sent, started = polled(lab, tmp_path_factory.mktemp("agent"))
+        postgresql.create()
+        gnocchi = Gnocchi(lab.folder / "gnocchi", postgresql)
+        stack.callback(gnocchi.stop)
+        gnocchi.start()
+        mapping = lab.folder / "gnocchi_resources.yaml"
+        Notification.map_meters(mapping)
+        ceilometer = Notification(
+            lab.folder / "ceilometer", IN_PROCESS, gnocchi.url, mapping
         )
-        yield chain
+        gnocchi.wait()
+        ceilometer.upgrade()
+        publish(ceilometer, mapping, slowly(sent))
+        wait_for(lambda: gnocchi.backlog() == 0, 180, "metricd's work")
+        yield Site(gnocchi, ceilometer.config, started)
+
+
+def polled(
+    lab: Lab, folder: Path
+) -> tuple[list[dict[str, Any]], Sequence[Guest]]:
+    """The samples of some cycles; their guests, which are off by now."""
+    started = lab.start_all(guests())
+    paused = started[-1]
+    perf = f"""\
+coverage_floor = 0.2
+resctrl_path = {lab.resctrl_path}
+privsep_helper = {HELPER} --config-file {folder}/ceilometer.conf
+"""
+    last = SCHED_DELAY.name  # of those that the lab has
+
+    def wait(agent: Agent, cycles: int) -> None:
+        for guest in started:
+            agent.wait_for_samples(
+                cycles, seconds=90, counter_name=last, resource_id=guest.uuid
+            )
+
+    meters = tuple(meter.name for meter in METERS)
+    with Agent(folder, lab, meters=meters, perf=perf) as agent:
+        wait(agent, 1)
+        lab.domain(paused).setPerfEvents({LATE: True})
+        wait(agent, 1 + CYCLES)
+    for guest in started:
+        lab.destroy(guest)
+    return agent.samples(), started
+
+
+def slowly(samples: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """As of an agent that polls every ``INTERVAL``, until now.
+
+    The guests did the same all the time that passed between two samples.
+    """
+    now, last = time.time(), max(map(timestamp, samples))
+    first: dict[tuple[str, str], float] = {}
+    for sample in samples:
+        at = datetime.fromtimestamp(
+            now - INTERVAL * (last - timestamp(sample)), UTC
+        )
+        volume = sample["counter_volume"]
+        if sample["counter_type"] == "cumulative":
+            key = sample["resource_id"], sample["counter_name"]
+            begun = first.setdefault(key, volume)
+            volume = begun + INTERVAL * (volume - begun)
+        yield {
+            **sample,
+            "timestamp": at.replace(tzinfo=None).isoformat(),
+            "counter_volume": volume,
+        }
+
+
+def publish(
+    ceilometer: Notification, mapping: Path, messages: Iterable[dict[str, Any]]
+) -> None:
+    """As the notification agent does; test_chain has that one."""
+    conf = service.prepare_service([], config_files=[str(ceilometer.config)])
+    options = (
+        f"enable_filter_project=false&resources_definition_file={mapping}"
+    )
+    publisher = GnocchiPublisher(conf, urlsplit(f"gnocchi://?{options}"))
+    publisher.publish_samples(
+        [
+            Sample(
+                name=each["counter_name"],
+                type=each["counter_type"],
+                unit=each["counter_unit"],
+                volume=each["counter_volume"],
+                user_id=each["user_id"],
+                project_id=each["project_id"],
+                resource_id=each["resource_id"],
+                timestamp=each["timestamp"],
+                resource_metadata=each["resource_metadata"],
+            )
+            for each in messages
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
-def gnocchi(chain: Chain) -> Gnocchi:
-    assert chain.gnocchi
-    return chain.gnocchi
-
-
-def known(chain: Chain, uuid: str) -> dict[str, str]:
-    assert chain.gnocchi
-    return chain.gnocchi.metrics(uuid)
+def gnocchi(site: Site) -> Gnocchi:
+    return site.gnocchi
 
 
 def post(gnocchi: Gnocchi, path: str, body: Any, **parameters: Any) -> Any:
@@ -142,7 +243,7 @@ def values(answer: Any) -> Iterator[float]:
 @pytest.fixture(scope="module")
 def chosen(gnocchi: Gnocchi) -> dict[str, str]:
     """What somebody chooses who takes the first of everything."""
-    chosen = {"project": "%", "interval": "2"}
+    chosen = {"project": "%", "interval": str(INTERVAL)}
     chosen["host"] = choices(gnocchi, "host", chosen)[0]
     vms = choices(gnocchi, "vm", chosen)
     assert len(vms) == 3
@@ -155,11 +256,9 @@ def chosen(gnocchi: Gnocchi) -> dict[str, str]:
 def test_every_query_returns_data(
     gnocchi: Gnocchi, chosen: dict[str, str], target: dict[str, Any]
 ) -> None:
-    def numbers() -> list[float]:
-        answer = asked(gnocchi, target, chosen)
-        return [v for v in values(answer) if math.isfinite(v)]
-
-    found = wait_for(numbers, 60, target["operations"])
+    answer = asked(gnocchi, target, chosen)
+    found = [v for v in values(answer) if math.isfinite(v)]
+    assert found
     assert all(value >= 0 for value in found)
 
 
@@ -177,31 +276,22 @@ def test_a_legend_names_what_there_is(
             assert all(attribute in each for each in answer["references"])
 
 
-def report(chain: Chain, *words: str | Path) -> str:
+def report(site: Site, *words: str | Path) -> str:
     """What the command says, of what Ceilometer may read."""
-    assert chain.notification
     done = warm.run(
         [COMMAND, "report", "--from", "gnocchi",
-         "--config-file", chain.notification.config,
-         "--interval", "2s", "--window", "10m", *words],
+         "--config-file", site.config,
+         "--interval", f"{INTERVAL}s", "--window", "10m", *words],
     )  # fmt: skip
     return done.stdout + done.stderr
 
 
-def test_a_report_has_every_panel(chain: Chain, tmp_path: Path) -> None:
+def test_a_report_has_every_panel(site: Site, tmp_path: Path) -> None:
     page, data = tmp_path / "report.html", tmp_path / "data.json"
     panels = [p for d in DASHBOARDS for p in d.panels if p.gnocchi]
-    # A span of a minute has to be over, and Gnocchi done with it.
-    wait_for(
-        lambda: (
-            report(chain, "--save", data, page)
-            == f"{page}: {len(panels)} panels\n"
-        ),
-        300,
-        "data for all panels",
-        every=3,
-    )
-    names = {guest.name for guest in chain.guests}
+    said = report(site, "--save", data, page)
+    assert said == f"{page}: {len(panels)} panels\n"
+    names = {guest.name for guest in site.guests}
     text = page.read_text()
     assert all(name in text for name in names)
     answers = Answers.load(data)
@@ -219,10 +309,10 @@ def test_a_report_has_every_panel(chain: Chain, tmp_path: Path) -> None:
         assert all(value < 1.1 for _, value in series.points)
 
 
-def test_a_report_of_one_instance(chain: Chain, tmp_path: Path) -> None:
+def test_a_report_of_one_instance(site: Site, tmp_path: Path) -> None:
     page, data = tmp_path / "report.html", tmp_path / "data.json"
-    guest = chain.guests[0]
-    said = report(chain, "--page", "instance", "--instance", guest.uuid,
+    guest = site.guests[0]
+    said = report(site, "--page", "instance", "--instance", guest.uuid,
                   "--save", data, page)  # fmt: skip
     assert said == f"{page}: 8 panels\n"
     assert {
@@ -242,9 +332,9 @@ def test_a_report_of_one_instance(chain: Chain, tmp_path: Path) -> None:
     ],
 )
 def test_what_gnocchi_does_not_have_is_one_line(
-    chain: Chain, tmp_path: Path, words: tuple[str, ...], says: str
+    site: Site, tmp_path: Path, words: tuple[str, ...], says: str
 ) -> None:
-    said = report(chain, *words, tmp_path / "report.html")
+    said = report(site, *words, tmp_path / "report.html")
     assert says in said
     assert said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

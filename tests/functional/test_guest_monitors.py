@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Monitors that the companion adds, read through the real libvirtd."""
 
-import time
 from collections.abc import Iterator
 
 import libvirt
@@ -13,6 +12,7 @@ from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.host.stats import monitor_stats
 from ceilometer_perf.rdt import libvirt_monitors
 from ceilometer_perf.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
+from tests.functional.agent import wait_for
 from tests.functional.companion import apply, on, run
 from tests.lab import Guest, Hardware, Lab
 
@@ -79,12 +79,13 @@ def test_cache_of_any_size(mib: int, ways: int) -> None:
 
 def reports_all_vcpus(lab: Lab, guest: Guest) -> None:
     lab.start(guest)
+    domain = lab.domain(guest)
+    domain.suspend()  # its time is nobody's matter yet
     apply(lab, guest, "--monitors")
     lab.reboot(guest)
-    domain = lab.domain(guest)
     before = used(domain)
     first = usage(lab, guest)
-    time.sleep(1)
+    wait_for(lambda: used(domain) - before >= 1e9, 60, "a second of CPU time")
     second = usage(lab, guest)
     grown = (second.sum(TOTAL) or 0) - (first.sum(TOTAL) or 0)
     # One byte for each nanosecond of the vCPUs.

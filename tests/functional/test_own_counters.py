@@ -12,7 +12,11 @@ from typing import Any
 import libvirt
 import pytest
 
+from ceilometer_perf import wiring
+from ceilometer_perf.doctor import agent_conf
+from ceilometer_perf.host.processes import Process, Processes
 from ceilometer_perf.meters import METERS, PERF_KEYS
+from ceilometer_perf.wiring import Parts
 from tests.functional.agent import Agent, wait_for
 from tests.functional.helper import (
     COUNTING,
@@ -20,7 +24,7 @@ from tests.functional.helper import (
     counting,
     helpers,
 )
-from tests.functional.machine import has_used
+from tests.functional.machine import call_interrupts, has_used, shows_calls
 from tests.lab import Guest, Lab
 from tests.soak.measure import CLOCK, Spool, Truth, falls
 
@@ -333,6 +337,49 @@ def test_realtime_instances_are_left_alone(lab: Lab, tmp_path: Path) -> None:
     assert "poll_realtime_guests" in line
 
 
+def own_parts(lab: Lab, folder: Path, **options: object) -> Parts:
+    """What the agent reads with, in this process, which counts."""
+    path = folder / "ceilometer.conf"
+    lines = {"qemu_run_dir": lab.run_dir / "qemu", **options}
+    path.write_text(
+        "\n".join(["[perf]", *(f"{k} = {v}" for k, v in lines.items())])
+    )
+    conf = agent_conf.read([str(path)], lab.uri_ro)
+    return wiring.parts(conf, agent_conf.URIS)
+
+
+@pytest.mark.parametrize("asked_for", [False, True])
+def test_interrupts_of_a_realtime_instance(
+    lab: Lab, tmp_path: Path, asked_for: bool
+) -> None:
+    """None by own counters, their opening included, unless asked for."""
+    guest = lab.start(Guest("realtime", "spin", events=(), extra=(REALTIME,)))
+    # Each other set of options opens for itself.
+    parts = [
+        own_parts(
+            lab, tmp_path, poll_realtime_guests=asked_for, coverage_floor=n
+        )
+        for n in (1, 2, 3)
+    ]
+    pid = lab.qemu_pid(guest)
+    before = os.sched_getaffinity(0)
+    first, *_, cpu = sorted(before) * 2
+    for tid in Processes(lab.run_dir).threads(Process(pid, 0, 0, 0)):
+        os.sched_setaffinity(tid, {cpu})
+    os.sched_setaffinity(0, {first})
+    try:
+        # Somebody else's come on top.
+        interrupts = min(call_interrupts([cpu], p.look) for p in parts)
+    finally:
+        os.sched_setaffinity(0, before)
+    counted = guest.uuid in parts[0].look().judged
+    assert counted == asked_for
+    if not asked_for:
+        assert interrupts <= 0.3
+    elif first != cpu and shows_calls():
+        assert interrupts >= 0.5
+
+
 def test_too_few_files(lab: Lab, tmp_path: Path) -> None:
     guest = lab.start(Guest("files", "busy", events=()))
     within = "prlimit --nofile=40:40 env"
@@ -379,36 +426,3 @@ def test_instances_that_go(lab: Lab, tmp_path: Path) -> None:
         )
         assert agent.errors() == []
     assert said(agent) == []
-
-
-def descriptors(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
-def test_nothing_stays_open(lab: Lab, tmp_path: Path) -> None:
-    """Of twenty instances that come and go."""
-    staying = lab.start(Guest("staying", "busy", events=()))
-    with polled(tmp_path, lab) as agent:
-        wait_for_counted(agent, staying)
-        (helper,) = helpers(tmp_path, COUNTING)
-        events, files = counters_open(helper), descriptors(helper)
-        for batch in range(4):
-            guests = [
-                Guest(f"lived-{batch}-{n}", "paused", events=())
-                for n in range(5)
-            ]
-            lab.start_all(guests)
-            for guest in guests:
-                wait_for_counted(agent, guest, count=1)
-            assert counters_open(helper) > events + EVENTS * len(guests)
-            for guest in guests:
-                lab.remove(guest)
-            wait_for(
-                lambda: counters_open(helper) == events,
-                20,
-                "only the other's counters are open",
-            )
-        assert descriptors(helper) <= files
-        assert helpers(tmp_path, COUNTING) == [helper]
-        assert len(sinces(counted(agent, staying, "own"))) == 1
-        assert agent.errors() == []

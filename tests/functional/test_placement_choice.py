@@ -2,9 +2,6 @@
 """``slice choose``: the real Placement, and guests that run in slices."""
 
 import json
-import subprocess
-import sys
-import sysconfig
 import uuid
 from collections.abc import Iterator
 from concurrent import futures
@@ -13,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from ceilometer_perf.guest import slice_metadata
+from tests import warm
 from tests.functional.cloud import Cloud
 from tests.lab import Guest, Lab
-from tests.lab.placement import Placement, PlacementFixture
+from tests.lab.placement import Placement
 from tests.unit.shell import Ran
 from tests.unit.slice_trees import EIGHT, MIXED
 
@@ -24,12 +22,6 @@ from tests.unit.slice_trees import EIGHT, MIXED
 def lab() -> Iterator[Lab]:
     with Lab() as up:
         yield up
-
-
-@pytest.fixture(scope="module")
-def placement() -> Iterator[Placement]:
-    with PlacementFixture() as fixture:
-        yield fixture.placement
 
 
 @pytest.fixture
@@ -192,19 +184,19 @@ def test_an_allocation_that_no_flavor_of_ours_makes(
 
 
 def test_all_who_ask_at_once_get_another(cloud: Cloud, lab: Lab) -> None:
-    command = Path(sysconfig.get_path("scripts")) / "ceilometer-perf"
-    assert command.exists(), sys.executable
     consumers = [cloud.take("CUSTOM_SLICE_1") for _ in range(8)]
 
     def ask(consumer: str) -> str:
-        return subprocess.run(
+        done = warm.run(
             [
-                command, "slice", "choose", "--nova-conf", cloud.conf,
-                "--connect", lab.uri_ro, "--consumer", consumer,
-                "-f", "value", "-c", "slice",
+                "ceilometer-perf", "slice", "choose",
+                "--nova-conf", cloud.conf, "--connect", lab.uri_ro,
+                "--consumer", consumer, "-f", "value", "-c", "slice",
             ],
-            check=True, capture_output=True, text=True, timeout=500,
-        ).stdout.strip()  # fmt: skip
+            timeout=500,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
 
     with futures.ThreadPoolExecutor(8) as pool:
         # Each of them twice, at the same time.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ceilometer_perf.guest import compute_driver
 from tests.functional.cloud import Cloud
 from tests.functional.test_slices_page import ROOT, SHOWN, Shell, commands
 from tests.lab.placement import PlacementFixture
@@ -49,6 +50,7 @@ def prepared(cloud: Cloud, folder: Path) -> Shell:
     conf = folder / "nova.conf"
     conf.write_text(
         f"[DEFAULT]\nhost = {NODE}\nstate_path = {folder}\n"
+        f"compute_driver = {compute_driver.NAME}\n"
         f"{cloud.placement_conf}{conf.read_text()}"
     )
     write_nova_conf(folder / "quarters.conf", QUARTERS)

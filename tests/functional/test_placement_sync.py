@@ -10,7 +10,7 @@ import pytest
 
 from ceilometer_perf.slices.placement.client import Client
 from tests.functional.cloud import NODE, Cloud
-from tests.lab.placement import Placement, PlacementFixture
+from tests.lab.placement import Placement
 from tests.unit.slice_trees import ALL, EIGHT, Row, parts
 
 PAIR: list[Row] = [("half", "SLICE_2", None), *parts(2, "SLICE_1", "half")]
@@ -26,12 +26,6 @@ def renamed(rows: list[Row], old: str, new: str) -> list[Row]:
         )
         for name, end, parent in rows
     ]
-
-
-@pytest.fixture(scope="module")
-def placement() -> Iterator[Placement]:
-    with PlacementFixture() as fixture:
-        yield fixture.placement
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def read(
     lab: Lab, groups: Groups, only: Origin, *guests: Guest
 ) -> Mapping[str, Usage]:
     """By instance UUID; each has to have this source."""
-    counters = perf_stats(session(lab), [lab.domain(g) for g in guests])
+    counters, _ = perf_stats(session(lab), [lab.domain(g) for g in guests])
     now = time.monotonic()
     reading = Reading(now, now, running(lab, *guests), counters)
     connection = Connection(lab.uri_ro, 10)

@@ -6,11 +6,10 @@ real one; the libvirt that is asked is its test driver, in which the instance
 of the page runs.
 """
 
-import os
 import re
 import shutil
 import subprocess
-import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ceilometer_perf.guest import slice_metadata
+from tests import warm
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "doc" / "source" / "slices.rst"
@@ -56,15 +56,14 @@ class Shell:
         running = slice_metadata.write(RUNNING, "1of8_3")
         host.write_text(f"<node>{running}</node>")
         self.uri = f"test://{host}"
+        self._commands = tempfile.TemporaryDirectory()
+        self._environment = warm.for_shells(Path(self._commands.name))
 
     def run(self, command: str) -> str:
-        here = Path(sys.executable).parent
-        path = f"{here}:{os.environ['PATH']}"
         ran = subprocess.run(
             ["bash", "-c", command.replace(URI, self.uri)],
             cwd=self.folder,
-            # Libraries bring warnings for their own developers.
-            env={**os.environ, "PATH": path},
+            env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -29,36 +29,6 @@ REALTIME = """<cputune>
 </cputune>"""
 
 
-@pytest.fixture(scope="module")
-def wrecked() -> Iterator[Lab]:
-    """A host where everything went wrong that can."""
-    with Lab(fake_pmu=True) as lab:
-        restarted = lab.start(Guest("restarted", "spin"))
-        has_used(lab, restarted, ENOUGH)
-        lab.libvirtd.restart()
-        lab.domain(restarted).suspend()
-        right = lab.start(Guest("right", "spin"))
-        live = lab.start(Guest("live", "spin", events=()))
-        late = lab.start(Guest("late", "paused", events=("task_clock",)))
-        lab.domain(late).setPerfEvents(
-            {"page_faults": True, "cpu_cycles": True},
-            libvirt.VIR_DOMAIN_AFFECT_LIVE,
-        )
-        lab.start(Guest("realtime", "paused", extra=(REALTIME,)))
-        lab.start(Guest("foreign", "paused", metadata=False))
-        lab.start(Guest("few", "paused", events=("task_clock",)))
-        lab.destroy(lab.start(Guest("stopped", "paused")))
-        for guest in (right, live):
-            has_used(lab, guest, ENOUGH)
-        lab.domain(live).setPerfEvents(
-            {"task_clock": True, "cpu_cycles": True},
-            libvirt.VIR_DOMAIN_AFFECT_LIVE,
-        )
-        # What it has used is known; the others need the CPUs.
-        lab.domain(live).suspend()
-        yield lab
-
-
 def status(files: Files, *argv: str, code: int = 1) -> dict[str, Any]:
     """The instances by id, when that is how it ends."""
     ran = run("status", "-f", "json", *files.options, *argv)
@@ -72,63 +42,6 @@ def status(files: Files, *argv: str, code: int = 1) -> dict[str, Any]:
 def verdicts(instance: dict[str, Any]) -> set[str]:
     assert set(instance["verdicts"]) == NAMES
     return {instance["verdicts"][name]["verdict"] for name in PERF}
-
-
-def test_status_of_each(wrecked: Lab, tmp_path: Path) -> None:
-    found = status(Files(tmp_path, wrecked))
-
-    def of(name: str) -> dict[str, Any]:
-        instance: dict[str, Any] = found[Guest(name).uuid]
-        return instance
-
-    assert len(found) == 8
-    assert verdicts(of("right")) == {"ok"}
-    assert of("right")["name"] == "right"
-    assert of("right")["state"] == "running"
-    assert 0.95 < of("right")["coverage"] < 1.05
-    assert verdicts(of("restarted")) == {"detached"}
-    assert of("restarted")["coverage"] < 0.5
-    task_clock = of("restarted")["verdicts"]["perf.sw.task_clock"]
-    assert "libvirtd was restarted" in task_clock["reason"]
-    assert "hard reboot" in task_clock["remedy"]
-    assert "live migrate" in task_clock["remedy"]
-    live = of("live")["verdicts"]
-    detached = {n for n, v in live.items() if v["verdict"] == "detached"}
-    assert detached == {"perf.sw.task_clock", "perf.hw.cpu_cycles"}
-    assert live["perf.sw.page_faults"]["verdict"] == "not_enabled"
-    late = of("late")["verdicts"]
-    detached = {n for n, v in late.items() if v["verdict"] == "detached"}
-    assert detached == {"perf.sw.page_faults", "perf.hw.cpu_cycles"}
-    assert "its definition does not" in late["perf.hw.cpu_cycles"]["reason"]
-    assert late["perf.sw.task_clock"]["verdict"] == "ok"
-    assert verdicts(of("realtime")) == {"realtime"}
-    assert of("realtime")["realtime"] is True
-    assert verdicts(of("stopped")) == {"not_running"}
-    assert of("stopped")["state"] == "shutoff"
-    assert of("foreign")["name"] == Guest("foreign").domain_name
-    assert of("few")["verdicts"]["perf.sw.task_clock"]["verdict"] == "ok"
-
-
-def test_status_for_people(wrecked: Lab, tmp_path: Path) -> None:
-    ran = run("status", "--seconds", "0", *Files(tmp_path, wrecked).options)
-    assert (ran.code, ran.err) == (1, "")
-    assert ran.out.count("To do: hard reboot the instance") == 1
-    assert re.search(r"\| paused, +(realtime +)?\|", ran.out)
-    assert Guest("foreign").domain_name in ran.out.splitlines()[-1]
-
-
-def test_top_once(wrecked: Lab, tmp_path: Path) -> None:
-    files = Files(tmp_path, wrecked)
-    ran = run("top", "--once", "--interval", "1", *files.options)
-    assert (ran.code, ran.err) == (0, "")
-    head, _rule, *rows = [x for x in ran.out.splitlines() if x.strip()]
-    assert head.split()[:2] == ["name", "state"]
-    assert len([row for row in rows if not row.startswith("  ")]) == 8
-    cells = rows[0].split()
-    assert cells[:2] == ["right", "running"]
-    assert cells[2].endswith(("M", "G"))
-    assert float(cells[5]) == pytest.approx(1.5, rel=0.1)
-    assert cells[-1] == "ok"
 
 
 def test_status_of_a_host_where_all_is_well(tmp_path: Path) -> None:
@@ -190,3 +103,93 @@ class Screen:
         self._copy.kill()
         self._copy.wait()
         os.close(self._terminal)
+
+
+# Last, for a guest of it spins as long as it is up
+
+
+@pytest.fixture(scope="module")
+def wrecked() -> Iterator[Lab]:
+    """A host where everything went wrong that can."""
+    with Lab(fake_pmu=True) as lab:
+        restarted = lab.start(Guest("restarted", "spin"))
+        has_used(lab, restarted, ENOUGH)
+        lab.libvirtd.restart()
+        lab.domain(restarted).suspend()
+        right = lab.start(Guest("right", "spin"))
+        live = lab.start(Guest("live", "spin", events=()))
+        late = lab.start(Guest("late", "paused", events=("task_clock",)))
+        lab.domain(late).setPerfEvents(
+            {"page_faults": True, "cpu_cycles": True},
+            libvirt.VIR_DOMAIN_AFFECT_LIVE,
+        )
+        lab.start(Guest("realtime", "paused", extra=(REALTIME,)))
+        lab.start(Guest("foreign", "paused", metadata=False))
+        lab.start(Guest("few", "paused", events=("task_clock",)))
+        lab.destroy(lab.start(Guest("stopped", "paused")))
+        for guest in (right, live):
+            has_used(lab, guest, ENOUGH)
+        lab.domain(live).setPerfEvents(
+            {"task_clock": True, "cpu_cycles": True},
+            libvirt.VIR_DOMAIN_AFFECT_LIVE,
+        )
+        # What it has used is known; the others need the CPUs.
+        lab.domain(live).suspend()
+        yield lab
+
+
+def test_status_of_each(wrecked: Lab, tmp_path: Path) -> None:
+    found = status(Files(tmp_path, wrecked))
+
+    def of(name: str) -> dict[str, Any]:
+        instance: dict[str, Any] = found[Guest(name).uuid]
+        return instance
+
+    assert len(found) == 8
+    assert verdicts(of("right")) == {"ok"}
+    assert of("right")["name"] == "right"
+    assert of("right")["state"] == "running"
+    assert 0.95 < of("right")["coverage"] < 1.05
+    assert verdicts(of("restarted")) == {"detached"}
+    assert of("restarted")["coverage"] < 0.5
+    task_clock = of("restarted")["verdicts"]["perf.sw.task_clock"]
+    assert "daemon was restarted" in task_clock["reason"]
+    assert "hard reboot" in task_clock["remedy"]
+    assert "live migrate" in task_clock["remedy"]
+    live = of("live")["verdicts"]
+    detached = {n for n, v in live.items() if v["verdict"] == "detached"}
+    assert detached == {"perf.sw.task_clock", "perf.hw.cpu_cycles"}
+    assert live["perf.sw.page_faults"]["verdict"] == "not_enabled"
+    late = of("late")["verdicts"]
+    detached = {n for n, v in late.items() if v["verdict"] == "detached"}
+    assert detached == {"perf.sw.page_faults", "perf.hw.cpu_cycles"}
+    assert "its definition does not" in late["perf.hw.cpu_cycles"]["reason"]
+    assert late["perf.sw.task_clock"]["verdict"] == "ok"
+    assert verdicts(of("realtime")) == {"realtime"}
+    assert of("realtime")["realtime"] is True
+    assert verdicts(of("stopped")) == {"not_running"}
+    assert of("stopped")["state"] == "shutoff"
+    assert of("foreign")["name"] == Guest("foreign").domain_name
+    assert of("few")["verdicts"]["perf.sw.task_clock"]["verdict"] == "ok"
+
+
+def test_status_for_people(wrecked: Lab, tmp_path: Path) -> None:
+    ran = run("status", "--seconds", "0", *Files(tmp_path, wrecked).options)
+    assert (ran.code, ran.err) == (1, "")
+    assert ran.out.count("To do: hard reboot the instance") == 1
+    assert re.search(r"\| paused, +(realtime +)?\|", ran.out)
+    assert Guest("foreign").domain_name in ran.out.splitlines()[-1]
+
+
+def test_top_once(wrecked: Lab, tmp_path: Path) -> None:
+    files = Files(tmp_path, wrecked)
+    ran = run("top", "--once", "--interval", "1", *files.options)
+    assert (ran.code, ran.err) == (0, "")
+    head, _rule, *rows = [x for x in ran.out.splitlines() if x.strip()]
+    assert head.split()[:2] == ["name", "state"]
+    assert len([row for row in rows if not row.startswith("  ")]) == 8
+    cells = rows[0].split()
+    assert cells[:2] == ["right", "running"]
+    assert cells[2].endswith(("M", "G"))
+    assert float(cells[5]) == pytest.approx(1.5, rel=0.1)
+    assert cells[-1] == "ok"

@@ -109,7 +109,7 @@ def test_the_pressure_of_a_real_cgroup(lab: Lab, rivals: list[Guest]) -> None:
     machine = Path(root) / "machine" / "rival.libvirt-qemu"
     machine.mkdir(parents=True)
     processes = Processes(lab.run_dir / "qemu")
-    process = processes.guest(rivals[0].domain_name)
+    process = processes.guest(rivals[0].domain_name, rivals[0].uuid)
     assert process is not None
     home = Path(f"/proc/{process.pid}/cgroup").read_text()
     (own,) = (ln[3:] for ln in home.splitlines() if ln.startswith("0::"))

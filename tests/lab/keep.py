@@ -95,7 +95,9 @@ def _furnish(folder: Path) -> None:
         # the mount away from other labs.
         Path(place).mkdir(parents=True, exist_ok=True)
         _bind(folder / name, place)
-    _bind(folder / sysfs.FOLDER, sysfs.PLACE)
+    for name, place in sysfs.PLACES.items():
+        if Path(place).is_dir():
+            _bind(folder / name, place)
     if (folder / resctrl.FOLDER).exists():
         _move_resctrl(folder / resctrl.FOLDER)
     try:

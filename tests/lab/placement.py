@@ -32,12 +32,14 @@ PATIENCE = 60.0
 
 LOCKED = "database is locked"
 
-# What waits for another's write waits for seconds, and does not fail.
+# What waits for another's write waits for seconds, and does not fail. Nobody
+# waits for the disk: the data need not survive the machine.
 _CONF = """
 [api]
 auth_strategy = noauth2
 [placement_database]
 connection = sqlite:///{database}?timeout=60
+sqlite_synchronous = false
 """
 
 

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
+import libvirt
+
 _LENGTH = struct.Struct(">I")
 # Program, version, procedure, type, serial, status.
 _HEADER = struct.Struct(">IIIIII")
@@ -24,6 +26,10 @@ _REMOTE_PROGRAM = 0x20008086  # keepalive, for one, is another program
 _CALL = 0
 _REPLY = 1
 _OK = 0
+_ERROR = 1
+_MESSAGE = 2
+_KEEPALIVE_PROGRAM = 0x6B656570
+_PONG = 2
 
 GET_ALL_DOMAIN_STATS = 344
 
@@ -105,8 +111,8 @@ class CountingProxy:
         if kind == _REPLY and status == _OK:
             self.on_answer(procedure, payload)
 
-    @staticmethod
     def _forward(
+        self,
         source: socket.socket,
         sink: socket.socket,
         see: Callable[[int, int, int, bytes], None],
@@ -121,6 +127,77 @@ class CountingProxy:
                     see(procedure, kind, status, body[_HEADER.size :])
                 sink.sendall(prefix + body)
         _end(sink)
+
+
+class ModularProxy(CountingProxy):
+    """Behaves as virtproxyd is seen to, in front of any libvirt daemon.
+
+    A stand-in: Debian has no modular daemons. When the daemon has gone, the
+    client's connection stays; each call is answered with an error.
+    """
+
+    def __init__(self, target: Path) -> None:
+        super().__init__(target)
+        #: Calls without an answer, by client and serial number.
+        self._open: dict[tuple[socket.socket, int], bytes] = {}
+
+    def _forward(
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        see: Callable[[int, int, int, bytes], None],
+    ) -> None:
+        if see == self._see_call:
+            with contextlib.suppress(OSError):
+                self._pass_calls(source, sink)
+            _end(sink)
+            return
+        with contextlib.suppress(OSError):
+            for prefix, body in _messages(source):
+                self._open.pop((sink, _serial(body)), None)
+                sink.sendall(prefix + body)
+            for client, serial in list(self._open):
+                if client is sink:
+                    self._refuse(sink, serial)
+
+    def _pass_calls(
+        self, client: socket.socket, server: socket.socket
+    ) -> None:
+        for prefix, body in _messages(client):
+            self._open[client, _serial(body)] = body
+            try:
+                server.sendall(prefix + body)
+            except OSError:  # it has gone
+                self._refuse(client, _serial(body))
+
+    def _refuse(self, client: socket.socket, serial: int) -> None:
+        call = self._open.pop((client, serial), None)
+        if call is not None:
+            client.sendall(_refusal(call))
+
+
+def _serial(message: bytes) -> int:
+    serial: int = _HEADER.unpack_from(message)[4]
+    return serial
+
+
+def _refusal(call: bytes) -> bytes:
+    """The answer to a call that can't be passed on."""
+    program, version, procedure, _, serial, _ = _HEADER.unpack_from(call)
+    if program == _KEEPALIVE_PROGRAM:
+        head = _HEADER.pack(program, version, _PONG, _MESSAGE, serial, _OK)
+        return _LENGTH.pack(_LENGTH.size + len(head)) + head
+    text = b"internal error: client socket is closed"
+    # struct virNetMessageError: code and domain, a text, the level, and what
+    # is not there.
+    error = struct.pack(
+        f">iiII{len(text)}s{-len(text) % 4}xi4IiiI",
+        libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC,
+        1, len(text), text, libvirt.VIR_ERR_ERROR,
+        0, 0, 0, 0, -1, -1, 0,
+    )  # fmt: skip
+    head = _HEADER.pack(program, version, procedure, _REPLY, serial, _ERROR)
+    return _LENGTH.pack(_LENGTH.size + len(head) + len(error)) + head + error
 
 
 def _messages(source: socket.socket) -> Iterator[tuple[bytes, bytes]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.soak import churn, faults, steady
+from tests.soak import churn, faults, own, steady
 from tests.soak.row import Row, Run
 
 
@@ -40,6 +40,11 @@ SCENARIOS = {
     "churn": Scenario(
         churn.churn, {"cycles": 500}, {"cycles": 12},
     ),
+    "own": Scenario(
+        own.lifecycles, {"lives": 500, "at_once": 20},
+        {"lives": 10, "at_once": 5},
+    ),
+    "many": Scenario(own.many, {"guests": 200}, {"guests": 10}),
     "steady": Scenario(
         steady.in_process, {"guests": 50, "cycles": 5000},
         {"guests": 10, "cycles": 300},

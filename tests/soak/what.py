@@ -9,6 +9,8 @@ WHAT = {
     "restart": "libvirtd restarted under a busy guest",
     "live": "an event enabled on a busy guest",
     "churn": "guests that come, go, pause, boot and are renamed",
+    "own": "500 instances that come and go, counted by our helper",
+    "many": "200 instances at once, counted by our helper",
     "steady": "50 guests and 5,000 cycles",
     "agent": "50 guests and the real agent",
 }

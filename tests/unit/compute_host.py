@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A compute host that is made up: libvirt, kernel and configuration."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import libvirt
 import pytest
 
-from ceilometer_perf.host import connection, probe
+from ceilometer_perf.host import connection, probe, processes, qemus
 from ceilometer_perf.meters import METERS, PERF_KEYS, RDT
 from tests.unit.fakes import FakeVirConnect, FakeVirDomain, libvirt_error
 from tests.unit.probe_cases import FakeKernel
@@ -73,11 +74,14 @@ class ComputeHost:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
+        self._patch = monkeypatch
         self.conn = FakeVirConnect()
         self.down = False
         monkeypatch.setattr(libvirt, "openReadOnly", self._open)
         monkeypatch.setattr(connection, "loop_runs", lambda: True)
         monkeypatch.setattr(probe, "Kernel", lambda: FakeKernel((1,)))
+        # Whatever runs where the tests do.
+        monkeypatch.setattr(processes, "any_runs", lambda _command: False)
         self.write("polling.yaml", POLLING)
         self.write("pipeline.yaml", PIPELINE)
         self.write("gnocchi_resources.yaml", GNOCCHI)
@@ -106,6 +110,11 @@ class ComputeHost:
             f"[perf]\nqemu_run_dir = {self.folder}\ncounters = libvirt\n"
             f"resctrl_path = {self.folder}/resctrl\n{perf}\n",
         )
+
+    def runs(self, name: str) -> None:
+        """This process is the QEMU of the instance."""
+        self._patch.setattr(qemus, "is_qemu_of", lambda *_: True)
+        self.write(f"instance-{name}.pid", f"{os.getpid()}\n")
 
     def nova_conf(self, events: str) -> None:
         self.write("nova.conf", f"[libvirt]\nenabled_perf_events = {events}\n")

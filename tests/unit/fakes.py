@@ -125,11 +125,18 @@ def unavailable(why: str = "libvirt is down") -> SourceUnavailableError:
     return SourceUnavailableError(why)
 
 
-def libvirt_error(code: int = libvirt.VIR_ERR_INTERNAL_ERROR) -> Exception:
-    """An error as libvirt's binding raises it."""
+def libvirt_error(
+    code: int = libvirt.VIR_ERR_INTERNAL_ERROR,
+    domain: int = libvirt.VIR_FROM_NONE,
+    text: str = "it says so",
+) -> Exception:
+    """An error as libvirt's binding raises it; ``domain`` is libvirt's word
+    for the part of it that fails."""
     libvirt.virResetLastError()  # else that is what it says
-    error = libvirt.libvirtError("it says so")
-    error.err = (code, 0, f"it says so ({code})", 2, None, None, None, 0, 0)
+    error = libvirt.libvirtError(text)
+    error.err = (
+        code, domain, f"{text} ({code})", 2, None, None, None, 0, 0,
+    )  # fmt: skip
     return cast("Exception", error)
 
 
@@ -188,6 +195,7 @@ class FakeVirConnect:
         self.domains = list(domains)
         self.version = version
         self.alive = True
+        self.behind_proxy = False
         self.closed = False
         self.calls: list[tuple[int, int]] = []
         self.keepalive: tuple[int, int] | None = None
@@ -237,8 +245,7 @@ class FakeVirConnect:
         self, stats: int, flags: int
     ) -> list[tuple[FakeVirDomain, dict[str, int]]]:
         self.calls.append((stats, flags))
-        if not self.alive:
-            raise libvirt_error()
+        self._answer()
         if stats == libvirt.VIR_DOMAIN_STATS_STATE:
             return [
                 (d, {"state.state": d.state, "state.reason": d.reason})
@@ -250,7 +257,17 @@ class FakeVirConnect:
         self, domains: list[FakeVirDomain], stats: int, flags: int
     ) -> list[tuple[FakeVirDomain, dict[str, int]]]:
         self.calls.append((stats, flags))
+        self._answer()
         return [(domain, domain.perf) for domain in domains]
+
+    def _answer(self) -> None:
+        """Fail if there is nobody to answer, as the daemons' clients do."""
+        if self.behind_proxy:
+            raise libvirt_error(
+                domain=libvirt.VIR_FROM_RPC, text="client socket is closed"
+            )
+        if not self.alive:
+            raise libvirt_error()
 
     def lookupByUUIDString(self, uuid: str) -> FakeVirDomain:  # noqa: N802
         return next(d for d in self.domains if d.uuid == uuid)

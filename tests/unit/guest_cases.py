@@ -4,6 +4,7 @@
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 from ceilometer_perf import guest
 from ceilometer_perf.guest import domain, nova_conf, xml
@@ -30,13 +31,28 @@ class Case:
     def after(self) -> str:
         return (self.path / "after.xml").read_text()
 
+    @property
+    def since(self) -> tuple[int, ...]:
+        """The first libvirt that takes what comes out."""
+        return tuple(self._asked.get("since", (0, 0, 0)))
+
+    @property
+    def _asked(self) -> dict[str, Any]:
+        asked: dict[str, Any] = json.loads(
+            (self.path / "asked.json").read_text()
+        )
+        return asked
+
     def requirements(self) -> guest.Requirements:
-        asked = json.loads((self.path / "asked.json").read_text())
+        asked = self._asked
         conf = self.path / "nova.conf"
         vcpus = domain.vcpu_count(xml.parse(self.before).getroot())
         return guest.resolve(
             guest.Asked(vcpus, asked["flavor"], asked["image"]),
             nova_conf.read(NovaFiles((conf,))) if conf.exists() else None,
+            guest.HostFacts(libvirt=tuple(asked["libvirt"]))
+            if "libvirt" in asked
+            else None,
             monitors=asked.get("monitors", False),
         )
 

@@ -4,10 +4,10 @@
 import errno
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ceilometer_perf.events import EVENTS
-from ceilometer_perf.host.perf_event import Kernel, Pair
+from ceilometer_perf.host.perf_event import Growth, Kernel, Pair
 from ceilometer_perf.host.probe import Probed, probe
 from ceilometer_perf.host.probe.virt import Virt, caches
 
@@ -16,6 +16,7 @@ HOSTS = pathlib.Path(__file__).with_name("hosts")
 HARDWARE = tuple(e.name for e in EVENTS.values() if e.kind == "hardware")
 SOFTWARE = tuple(e.name for e in EVENTS.values() if e.kind == "software")
 ON_ITS_OWN = "stalled_cycles_backend"
+SECOND = 1_000_000_000  # ns
 CQM_TYPE = 9  # in the tree of the host "cqm"
 
 
@@ -31,6 +32,8 @@ class FakeKernel(Kernel):
         counters: int = 4,
         forbids: int = 0,
         forbids_all: int = 0,
+        counts: Mapping[str, int] | None = None,
+        running: int = SECOND,
     ) -> None:
         self.types = types
         self.missing = {(0, EVENTS[name].config) for name in missing}
@@ -38,6 +41,12 @@ class FakeKernel(Kernel):
         self.counters = counters
         self.forbids = forbids
         self.forbids_all = forbids_all
+        usual = dict.fromkeys(HARDWARE, SECOND)
+        self.counts = {
+            EVENTS[name].config: count
+            for name, count in {**usual, **(counts or {})}.items()
+        }
+        self.running = running
 
     def try_open(self, event: Pair, *, user_only: bool = False) -> None:
         code = self.forbids_all or (not user_only and self.forbids)
@@ -45,6 +54,10 @@ class FakeKernel(Kernel):
             code = self.code
         if code:
             raise OSError(code, os.strerror(code))
+
+    def count(self, event: Pair, *, user_only: bool = False) -> Growth:
+        self.try_open(event, user_only=user_only)
+        return Growth(self.counts[event[1]], SECOND, self.running)
 
     def share(self, events: Sequence[Pair]) -> float:
         for event in events:

@@ -45,7 +45,7 @@ class FakeGnocchi:
 def sent(at: float, value: float) -> Sent:
     when = datetime.fromtimestamp(START + at, UTC).replace(tzinfo=None)
     sample = {"timestamp": when.isoformat(), "counter_volume": value}
-    return Sent(sample, START + at + 0.1)
+    return Sent(sample, START + at + 0.1, START + at + 0.2)
 
 
 def series(
@@ -72,6 +72,19 @@ def test_all_is_well() -> None:
     assert (row.libvirt, row.gnocchi, row.prometheus) == (190, 190, 190)
     assert row.rate
     assert row.rate.libvirt == row.rate.gnocchi == 45
+
+
+@pytest.mark.parametrize(
+    "scraped",
+    [
+        Scraped(START + 2, 130, 0.4),  # sent while it lasted
+        Scraped(START + 2.4, 100),  # sent, and not exported yet
+    ],
+)
+def test_a_sample_is_sent_and_then_exported(scraped: Scraped) -> None:
+    found = series()
+    found.look_into_prometheus([scraped])
+    assert found.row("web").equal
 
 
 @pytest.mark.parametrize("given", [(100, 130, 191), (100, None, 190)])
@@ -111,6 +124,7 @@ def test_gnocchi_has_something_else(
         [Scraped(START + 1, 131)],  # never sent
         [Scraped(START + 4, 100)],  # long replaced
         [Scraped(START + 1, 130)],  # not sent yet
+        [Scraped(START + 2, 130, 0.3)],  # nor when the scrape ended
     ],
 )
 def test_prometheus_has_something_else(scraped: list[Scraped]) -> None:

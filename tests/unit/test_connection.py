@@ -4,14 +4,15 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import libvirt
 import pytest
 
-from ceilometer_perf.host import connection, stats
+from ceilometer_perf.host import connection, daemon, stats
 from ceilometer_perf.host.connection import Connection, Session
 from ceilometer_perf.reading import SourceUnavailableError
-from tests.unit.fakes import FakeVirConnect, FakeVirDomain
+from tests.unit.fakes import FakeVirConnect, FakeVirDomain, libvirt_error
 
 URI = "qemu:///system"
 
@@ -92,6 +93,72 @@ def test_opens_again_within_the_call_that_finds_it_broken(
     conn.call(stats.states)
     assert conn.call(break_once(opener.conns)) == 42
     assert len(opener.conns) == 2
+
+
+@pytest.mark.parametrize(
+    "domain", [libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE]
+)
+def test_a_connection_that_lives_and_leads_nowhere_is_broken(
+    opener: Opener, domain: int
+) -> None:
+    """virtproxyd's after virtqemud has gone: each call fails for ever."""
+    conn = Connection(URI, timeout=5)
+    conn.call(stats.states)
+
+    def question(session: Session) -> int:
+        if len(opener.conns) < 3:
+            raise libvirt_error(domain=domain, text="client socket is closed")
+        return 42
+
+    with pytest.raises(SourceUnavailableError, match="socket is closed"):
+        conn.call(question)
+    assert [each.closed for each in opener.conns] == [True, True]
+    assert conn.call(question) == 42
+
+
+def test_a_bulk_call_that_leads_nowhere_is_not_asked_one_by_one(
+    opener: Opener,
+) -> None:
+    """Or every domain would be one that can't be read."""
+    conn = Connection(URI, timeout=5)
+    handles = [d for d, _ in conn.call(stats.states)]
+    opener.conns[0].behind_proxy = True
+    found = conn.call(lambda s: stats.monitor_stats(s, handles * 9))
+    assert set(found) == {"uuid"}
+    assert len(opener.conns[0].calls) == 2
+    assert len(opener.conns) == 2
+
+
+def test_who_is_unknown_to_the_host_gets_a_remedy_of_its_own(
+    opener: Opener,
+) -> None:
+    """As an agent in a container whose user the host doesn't have."""
+    libvirt.virResetLastError()
+    opener.error = libvirt.libvirtError(
+        "Failed to find user record for uid '42405'"
+    )
+    with pytest.raises(SourceUnavailableError) as caught:
+        Connection(URI, hint="; is libvirtd there?").call(stats.states)
+    assert "useradd --system --uid" in str(caught.value)
+    assert "is libvirtd there" not in str(caught.value)
+
+
+@pytest.mark.parametrize("modular", [True, False])
+def test_messages_name_the_daemon_that_is_there(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    modular: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(daemon, "RUN", tmp_path)
+    if modular:
+        (tmp_path / "virtqemud-sock-ro").touch()
+    hang = threading.Event()
+    name = "virtqemud" if modular else "libvirtd"
+    with (
+        pytest.raises(SourceUnavailableError, match=f"is {name} stopped"),
+        Connection(URI, timeout=0.1) as conn,
+    ):
+        conn.call(lambda _session: hang.wait(60))
+    hang.set()
 
 
 def test_lets_go_of_what_is_broken(opener: Opener) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import errno
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class FakeKernel:
         self.most = 99  # events in a group
         #: (enabled, running, each count) by thread, or an error number.
         self.readings: dict[int, tuple[int, ...] | int] = {}
+        self.short: set[int] = set()  # threads whose row is not whole
         self.opened = 1_000_000
 
     def open_event(
@@ -69,15 +70,15 @@ class FakeKernel:
         self.handles[self.opened] = (thread, event[1], leader)
         return self.opened
 
-    def readv(self, handle: int, buffers: Sequence[memoryview]) -> int:
+    def read(self, handle: int, size: int) -> bytes:
         thread = self.handles[handle][0]
-        size = len(buffers[0]) // 8
-        reading = self.readings.get(thread, (0,) * (size - 1))
+        width = size // 8
+        reading = self.readings.get(thread, (0,) * (width - 1))
         if isinstance(reading, int):
             raise OSError(reading, os.strerror(reading))
-        row = (size - 3, *reading)[:size]
-        buffers[0][:] = struct.pack(f"={size}Q", *row)
-        return size * 8
+        row = (width - 3, *reading)[:width]
+        packed = struct.pack(f"={width}Q", *row)
+        return packed[:-8] if thread in self.short else packed
 
     def close(self, handle: int) -> None:
         del self.handles[handle]
@@ -88,18 +89,23 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     kernel = FakeKernel()
     for module in (counted, perf_groups):
         monkeypatch.setattr(module, "open_event", kernel.open_event)
-    monkeypatch.setattr("os.close", _closing(kernel))
-    monkeypatch.setattr("os.readv", kernel.readv)
+    for name, call in _calls(kernel).items():
+        monkeypatch.setattr(f"os.{name}", call)
     return kernel
 
 
-def _closing(kernel: FakeKernel) -> Any:
-    real = os.close
+def _calls(kernel: FakeKernel) -> dict[str, Any]:
+    """Of files, some of which are the kernel's events."""
 
-    def close(handle: int) -> None:
-        kernel.close(handle) if handle in kernel.handles else real(handle)
+    def calls(made_up: Any, real: Any) -> Any:
+        return lambda handle, *rest: (
+            made_up if handle in kernel.handles else real
+        )(handle, *rest)
 
-    return close
+    return {
+        "close": calls(kernel.close, os.close),
+        "read": calls(kernel.read, os.read),
+    }
 
 
 class Web:
@@ -274,6 +280,25 @@ def test_a_group_that_can_not_be_added_up(
     assert web.read().opened > first.opened
 
 
+def test_a_row_that_is_not_whole(web: Web, kernel: FakeKernel) -> None:
+    """Nothing of it is added to the others."""
+    for thread in (7, 9):
+        kernel.short = {thread}
+        assert web.read().error == errno.EAGAIN
+        assert kernel.handles == {}
+    kernel.short = set()
+    assert web.read().error == 0
+
+
+def test_large_counts_keep_to_their_columns(
+    web: Web, kernel: FakeKernel
+) -> None:
+    most = (1 << 62) - 1
+    kernel.readings = {7: (most,) * 5, 8: (1,) * 5}
+    found = web.read()
+    assert found.counts == found.enabled == found.running == [1 << 62] * 3
+
+
 def test_what_takes_turns_gets_smaller_groups(
     web: Web, kernel: FakeKernel
 ) -> None:
@@ -362,8 +387,8 @@ def test_scaled_counts_never_fall(steps: list[tuple[int, float, int]]) -> None:
     kernel = FakeKernel()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(perf_groups, "open_event", kernel.open_event)
-        patch.setattr("os.close", _closing(kernel))
-        patch.setattr("os.readv", kernel.readv)
+        for name, call in _calls(kernel).items():
+            patch.setattr(f"os.{name}", call)
         with contextlib.ExitStack() as stack:
             group = perf_groups.Group([CYCLES], [7], stack)
             enabled = running = count = last = 0
@@ -386,6 +411,21 @@ def test_each_thread_is_scaled_by_itself(kernel: FakeKernel) -> None:
         assert group.read() == [30, 10, 8, 12]
         kernel.readings = {7: (20, 10, 3, 5), 8: (40, 20, 8, 12)}
         assert group.read() == [60, 30, 22, 34]
+
+
+def test_what_was_exact_says_nothing_of_what_is_missed(
+    kernel: FakeKernel,
+) -> None:
+    """That is taken from the growth since the last reading alone."""
+    with contextlib.ExitStack() as stack:
+        group = perf_groups.Group([CYCLES], [7], stack)
+        for enabled, running, count, scaled in (
+            (1000, 1000, 1000, 1000),
+            (1100, 1050, 1500, 2000),
+            (1200, 1150, 1600, 2100),
+        ):
+            kernel.readings = {7: (enabled, running, count)}
+            assert group.read() == [enabled, running, scaled]
 
 
 def test_a_steady_count_is_scaled_to_the_truth(kernel: FakeKernel) -> None:

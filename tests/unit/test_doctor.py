@@ -5,18 +5,27 @@ import importlib.metadata
 import json
 import os
 import re
+import resource
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from ceilometer_perf import doctor, files, wiring
 from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.doctor import agent, agent_conf, definitions, patient
 from ceilometer_perf.doctor.finding import BrokenError
+from ceilometer_perf.guest import compute_driver
 from ceilometer_perf.guest.nova_files import NovaFiles
-from ceilometer_perf.host import nova_compute, resctrl
+from ceilometer_perf.host import (
+    descriptors,
+    nova_compute,
+    processes,
+    resctrl,
+)
+from ceilometer_perf.host.processes import Process
 from tests.unit.compute_host import (
     GNOCCHI,
     PIPELINE,
@@ -26,6 +35,7 @@ from tests.unit.compute_host import (
     domain,
     host,
 )
+from tests.unit.fakes import libvirt_error
 from tests.unit.shell import Ran, run
 
 __all__ = ["host"]
@@ -111,6 +121,32 @@ def test_what_libvirt_counts_is_possible(host: ComputeHost) -> None:
 def test_nova_conf_that_is_none(healthy: ComputeHost) -> None:
     healthy.write("nova.conf", "[libvirt\n")
     assert "nova.conf" in broken(healthy, "nova.conf")
+
+
+OURS = "[DEFAULT]\ncompute_driver = ceilometer_perf.SlicesDriver\n"
+
+
+def test_our_driver_does_not_mind(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compute_driver, "is_missing", lambda: False)
+    names = "TASK_CLOCK, task_clock, page_faults"
+    text = f"[libvirt]\nenabled_perf_events = {names}\n"
+    healthy.write("nova.conf", OURS + text)
+    row = walk(healthy)["nova.conf"]
+    assert (row["state"], row["reason"][-16:]) == ("ok", "2 events enabled")
+    healthy.write("nova.conf", text)
+    assert "twice or in capitals" in broken(healthy, "nova.conf")
+
+
+def test_nova_does_not_find_our_driver(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compute_driver, "is_missing", lambda: True)
+    healthy.write("nova.conf", OURS)
+    row = walk(healthy)["nova.conf"]
+    assert row["state"] == "warning"
+    assert "has no nova.virt.ceilometer_perf" in row["reason"]
 
 
 def test_ignored_by_nova(healthy: ComputeHost) -> None:
@@ -264,6 +300,28 @@ def test_each_link(
     assert says in broken(healthy, link)
 
 
+@pytest.mark.parametrize(
+    "polling", [POLLING.replace("perf.", "image."), "sources: [", None]
+)
+def test_a_controller_has_the_links_of_the_notification_agent(
+    host: ComputeHost, polling: str | None
+) -> None:
+    host.stop_libvirt()
+    path = host.folder / "polling.yaml"
+    path.unlink() if polling is None else path.write_text(polling)
+    rows = walk(host)
+    states = [row["state"] for row in rows.values()]
+    assert states == ["skipped"] * (len(LINKS) - 2) + ["ok", "ok"]
+    assert "libvirt at test://" in rows["nova.conf"]["reason"]
+    assert rows["gate"]["reason"] == "not a compute host"
+    host.write("gnocchi_resources.yaml", GNOCCHI.replace("perf.hw", "x"))
+    row = walk(host)["Gnocchi"]
+    assert row["state"] == "warning"
+    assert "perf.hw.cpu_cycles" in row["reason"]
+    no_pipeline(host)
+    assert walk(host)["pipeline.yaml"]["state"] == "broken"
+
+
 def test_only_realtime_instances_are_no_broken_link(
     host: ComputeHost,
 ) -> None:
@@ -295,6 +353,7 @@ def test_a_comment_is_no_event(healthy: ComputeHost) -> None:
     assert row["remedy"] == "put the comment on a line of its own"
 
 
+@pytest.mark.usefixtures("notifies")
 def test_no_file_of_the_package_is_to_be_written(
     healthy: ComputeHost,
 ) -> None:
@@ -371,7 +430,7 @@ def test_an_instance_that_the_agent_counts(
     own(host, monkeypatch, [0, 0])
     monkeypatch.setattr("os.geteuid", lambda: 0 if is_root else 1000)
     monkeypatch.setattr(wiring, "Counting", FakeCounting)
-    (host.folder / "instance-web.pid").write_text(f"{os.getpid()}\n")
+    host.runs("web")
     host.has(domain("web", ()))
     rows = walk(host)
     assert "itself counts 1 instance" in rows["XML"]["reason"]
@@ -467,6 +526,79 @@ def test_caches_that_can_be_read(healthy: ComputeHost) -> None:
     assert (row["state"], row["reason"]) == (
         "ok", "2 meters of each running instance",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "meters",
+    [
+        "[cpu, cpu_l3_cache, memory.usage]",
+        "[memory.bandwidth.total, memory.bandwidth.local]",
+    ],
+)
+def test_what_ceilometer_s_own_file_asked_for(
+    healthy: ComputeHost, meters: str
+) -> None:
+    healthy.write(
+        "polling.yaml",
+        f"sources: [{{name: a, interval: 9, meters: {meters}}}]",
+    )
+    row = walk(healthy)["polling.yaml"]
+    assert row["state"] == "warning"
+    assert "nothing of perf.*" in row["reason"]
+    assert "perf.hw.*" in row["remedy"]
+
+
+# Who libvirt doesn't know
+
+
+def test_a_user_whom_the_host_does_not_know(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an agent's in a container."""
+    why = "Failed to find user record for uid '42405'"
+
+    def refuse(_uri: str) -> None:
+        raise libvirt_error(text=why)
+
+    monkeypatch.setattr(libvirt, "openReadOnly", refuse)
+    assert why in broken(healthy, "libvirt")
+    assert "useradd --system --uid" in walk(healthy)["libvirt"]["remedy"]
+
+
+# Files that libvirt's daemon has open
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "warns"),
+    [(1000, 800, True), (1000, 799, False), (2, None, True),
+     (3, None, False), (None, 9999, False)],
+)  # fmt: skip
+def test_descriptors(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch,
+    limit: int | None, used: int | None, warns: bool,
+) -> None:  # fmt: skip
+    """Of which each event of each guest takes one: two here."""
+    driver = Process(7, 100, 1, 0)
+    monkeypatch.setattr(processes.Processes, "driver", lambda _: driver)
+    monkeypatch.setattr(descriptors, "limit", lambda _pid: limit)
+    monkeypatch.setattr(descriptors, "in_use", lambda _pid: used)
+    row = walk(healthy)["PMU"]
+    assert (row["state"] == "warning") is warns
+    if warns:
+        assert f"of at most {limit} files open, 2 of them" in row["reason"]
+        assert "LimitNOFILE" in row["remedy"]
+
+
+def test_descriptors_of_a_real_process(tmp_path: Path) -> None:
+    assert (
+        descriptors.limit(os.getpid())
+        == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    )
+    before = descriptors.in_use(os.getpid())
+    with (tmp_path / "file").open("w"):
+        assert descriptors.in_use(os.getpid()) == (before or 0) + 1
+    assert descriptors.limit(7, tmp_path) is None
+    assert descriptors.in_use(7, tmp_path) is None
 
 
 # Entry points
@@ -570,6 +702,21 @@ def test_named_elsewhere(healthy: ComputeHost) -> None:
 # pipeline.yaml and Gnocchi
 
 
+def test_what_is_elsewhere_is_no_fault(healthy: ComputeHost) -> None:
+    """A compute host whose samples are published from another one."""
+    (healthy.folder / "pipeline.yaml").unlink()
+    (healthy.folder / "gnocchi_resources.yaml").unlink()
+    row = walk(healthy)["Gnocchi"]
+    assert (row["state"], row["remedy"]) == ("ok", "")
+    assert "on another host" in row["reason"]
+
+
+@pytest.fixture
+def notifies(healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "any_runs", lambda _name: True)
+
+
+@pytest.mark.usefixtures("notifies")
 def test_cores_own_files(healthy: ComputeHost) -> None:
     (healthy.folder / "pipeline.yaml").unlink()
     (healthy.folder / "gnocchi_resources.yaml").unlink()

@@ -99,7 +99,7 @@ def test_files_that_other_files_name(
 
 def test_a_pid_file_that_is_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "web.pid")
-    assert Processes(tmp_path).guest("web") is None
+    assert Processes(tmp_path).guest("web", "web") is None
     helper = Watching(tmp_path, tmp_path)
     with pytest.raises(OSError, match="not a regular file"):
         helper.watch("web", "7d4ab4bd-f572-5a34-a3b9-2ad4ddea3499")

@@ -92,6 +92,26 @@ def test_an_old_kernel_is_seen_in_sysfs(tmp_path: pathlib.Path) -> None:
     assert ran.err == ""
 
 
+@pytest.mark.parametrize("switch", ["Y", "N"])
+def test_what_hardware_events_do_where_guests_take_the_pmu(
+    tmp_path: pathlib.Path, switch: str
+) -> None:
+    path = tmp_path / "module/kvm_intel/parameters/enable_mediated_pmu"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{switch}\n")
+    document = tmp_path / "domain.xml"
+    document.write_text(
+        "<domain><perf><event name='cpu_cycles' enabled='yes'/>"
+        "<event name='task_clock' enabled='yes'/></perf></domain>"
+    )
+    ran = run(
+        "check", "--xml", str(document), "--vcpus", "1", "--flavor",
+        "hw:pmu=true", "--sys", str(tmp_path),
+    )  # fmt: skip
+    assert ("cpu_cycles: KVM gives the PMU" in ran.err) is (switch == "Y")
+    assert "task_clock" not in ran.err
+
+
 @pytest.mark.parametrize(
     ("words", "name"),
     [
@@ -182,7 +202,26 @@ def test_bad_xml(command: str, tmp_path: pathlib.Path) -> None:
         assert json.loads(ran.err)["message"]
 
 
-def test_monitors(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "monitor"),
+    [((12, 5, 9), " vcpus='0-1'"), ((12, 6, 0), "")],
+)
+def test_monitors_as_the_libvirt_of_this_host_takes_them(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    version: tuple[int, int, int], monitor: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(domains, "library_version", lambda: version)
+    path = tmp_path / "domain.xml"
+    path.write_text("<domain type='kvm'><vcpu>2</vcpu></domain>\n")
+    corrected = run("apply", "--xml", str(path), "--monitors")
+    assert f"<cachetune{monitor}>" in corrected.out
+    assert f"<monitor level='3'{monitor}/>" in corrected.out
+
+
+def test_monitors(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(domains, "library_version", lambda: (9, 0, 0))
     path = tmp_path / "domain.xml"
     path.write_text("<domain type='kvm'><vcpu>2</vcpu></domain>\n")
     corrected = run("apply", "--xml", str(path), "--monitors")

@@ -15,7 +15,8 @@ from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import nova_conf
 from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.host import perf_event
-from ceilometer_perf.host.probe import Probed, advice, trials
+from ceilometer_perf.host.perf_event import Growth
+from ceilometer_perf.host.probe import Probed, advice, probe, trials
 from ceilometer_perf.host.probe import machine as machines
 from ceilometer_perf.host.probe.counters import MOST
 from ceilometer_perf.host.probe.virt import CacheBank
@@ -25,13 +26,16 @@ from tests.unit.probe_cases import (
     HARDWARE,
     HOSTS,
     ON_ITS_OWN,
+    SECOND,
     SOFTWARE,
     FakeKernel,
     probed,
+    virt,
 )
 
 CQM = ("cmt", "mbmt", "mbml")
 ENOUGH = 10
+RDT = "boot the kernel with rdt=cmt,mbmtotal,mbmlocal"
 
 
 def reasons(report: Probed) -> dict[str, str | None]:
@@ -54,7 +58,9 @@ def test_intel() -> None:
     assert "4.14" in str(reasons(report)["cmt"])
     assert report.machine.pmus == ("cpu",)
     assert report.machine.nmi_watchdog
-    assert report.machine.resctrl == machines.ResctrlState(known=True)
+    assert report.machine.resctrl == machines.ResctrlState(
+        known=True, enable=RDT
+    )
     assert report.virt.l3 == (CacheBank(0, 30 << 20, "0-15"),)
     assert report.virt.monitors == ("llc_occupancy",)
 
@@ -81,6 +87,7 @@ def test_amd_with_two_caches() -> None:
         features=("llc_occupancy", "mbm_total_bytes", "mbm_local_bytes"),
         rmids=256,
         in_use=4,
+        enable=RDT,
     )
 
 
@@ -176,10 +183,113 @@ def test_counters_to_spare_are_counted() -> None:
     assert probed("amd", FakeKernel(counters=99)).counters.number == MOST
 
 
+# What opens and does not count
+
+
+STUCK = dict.fromkeys(HARDWARE, 0)
+
+
+def test_a_pmu_that_opens_and_never_counts() -> None:
+    """As that of a virtual machine may."""
+    report = probed("intel", FakeKernel(counts=STUCK, counters=ENOUGH))
+    assert report.safe() == SOFTWARE
+    left = advice.left_out(report)
+    assert left["cpu_cycles"] == left["cache_misses"]
+    assert left["cpu_cycles"] == (
+        "it opens, and counts what no CPU does: 0 cpu_cycles in a second of "
+        "CPU time"
+    )
+    assert report.counters.number == 0
+    assert not any("drop one" in note for note in advice.notes(report))
+
+
+def test_one_event_that_never_counts() -> None:
+    kernel = FakeKernel(counts={"instructions": 0}, counters=ENOUGH)
+    report = probed("intel", kernel)
+    assert set(HARDWARE) - set(report.safe()) == {"instructions"}
+
+
+def test_caches_may_rest() -> None:
+    kernel = FakeKernel(counts={"cache_misses": 0}, counters=ENOUGH)
+    assert set(HARDWARE) <= set(probed("intel", kernel).safe())
+
+
+def test_what_others_count_is_no_lie() -> None:
+    """Never on a counter: crowded out, if anything."""
+    kernel = FakeKernel(counts=STUCK, running=0, counters=ENOUGH)
+    assert probed("intel", kernel).unfit == {}
+
+
+def test_a_lie_has_to_be_repeated() -> None:
+    """A hypervisor may have held up the CPU."""
+    for times, honest in (2, True), (3, False):
+        kernel = FakeKernel(counters=ENOUGH)
+        held_up = [
+            Growth(0, SECOND, SECOND) for _ in range(times * len(HARDWARE))
+        ]
+
+        def count(
+            event: Any, *, user_only: bool = False,
+            held_up: list[Growth] = held_up,
+        ) -> Growth:  # fmt: skip
+            return held_up.pop() if held_up else Growth(SECOND, SECOND, SECOND)
+
+        kernel.count = count  # type: ignore[method-assign]
+        assert (probed("intel", kernel).unfit == {}) is honest
+
+
+def test_a_user_sees_it_too() -> None:
+    kernel = FakeKernel(counts=STUCK, forbids=errno.EACCES)
+    report = probed("intel", kernel, is_root=False)
+    assert set(report.unfit) == set(HARDWARE)
+
+
+def test_this_kernel_counts_an_event_that_never_happens() -> None:
+    """PERF_COUNT_SW_DUMMY, the software event 9, is made for that."""
+    kernel = perf_event.Kernel()
+    found = kernel.count((1, 9), user_only=True)
+    assert found.count == 0
+    assert found.running
+    clock = (1, EVENTS["task_clock"].config)
+    grown = kernel.count(clock, user_only=True).count
+    assert grown >= 0.9e9 * perf_event.SECONDS
+
+
+# CPUs of several kinds, and a PMU that guests take
+
+
+def test_cpus_of_several_kinds() -> None:
+    report = probed("hybrid", FakeKernel(counters=ENOUGH))
+    assert report.safe() == SOFTWARE
+    assert report.machine.pmus == ("cpu_atom", "cpu_core")
+    left = advice.left_out(report)
+    assert {left[name] for name in HARDWARE} == {machines.HYBRID}
+
+
+def test_a_pmu_that_kvm_gives_to_guests(tmp_path: pathlib.Path) -> None:
+    switch = tmp_path / "sys/module/kvm_intel/parameters/enable_mediated_pmu"
+    switch.parent.mkdir(parents=True)
+    for text, safe in ("Y\n", SOFTWARE), ("N\n", HARDWARE + SOFTWARE):
+        switch.write_text(text)
+        report = probe(
+            virt("intel"),
+            root=tmp_path,
+            perf=FakeKernel(counters=ENOUGH),
+            is_root=True,
+        )
+        assert report.safe() == safe
+    switch.write_text("Y\n")
+    assert "no guest with a virtual PMU" in str(
+        machines.read(tmp_path).why_no_hardware()
+    )
+
+
 # nova.conf
 
 
-@pytest.mark.parametrize("host", ["intel", "vm", "amd", "cqm", "locked"])
+@pytest.mark.parametrize(
+    "host", ["intel", "vm", "amd", "cqm", "hybrid", "locked", "snc"]
+)
 def test_the_line_is_for_nova_conf(host: str, tmp_path: pathlib.Path) -> None:
     report = probed(host, FakeKernel())
     path = tmp_path / "nova.conf"
@@ -250,6 +360,31 @@ def test_resctrl_that_monitors_nothing() -> None:
     assert "rdt=" in remedy(report, "resctrl")
 
 
+def test_caches_that_are_split_and_a_kernel_that_does_not_know() -> None:
+    report = probed("snc", FakeKernel())
+    for source in report.rdt_sources()[1:]:
+        # libvirt was not reached: what it says would be wrong, too.
+        assert source.works is (None if source.name == "libvirt" else False)
+    assert "sub-NUMA" in str(report.rdt_sources()[2].reason)
+    assert "6.11" in remedy(report, "resctrl")
+    there = dataclasses.replace(
+        report.virt, error=None, monitors=("llc_occupancy",)
+    )
+    report = dataclasses.replace(report, virt=there)
+    assert judged(report)["libvirt"] is False
+    assert "sub-NUMA" in str(report.rdt_sources()[1].reason)
+
+
+def test_arm_in_its_own_words(tmp_path: pathlib.Path) -> None:
+    cpuinfo = tmp_path / "proc/cpuinfo"
+    cpuinfo.parent.mkdir(parents=True)
+    cpuinfo.write_text("processor\t: 0\nCPU implementer\t: 0x41\n")
+    (tmp_path / "proc/filesystems").write_text("nodev\tsysfs\n")
+    report = probe(virt("vm"), root=tmp_path, perf=FakeKernel(), is_root=True)
+    assert "MPAM" in remedy(report, "resctrl")
+    assert "rdt=" not in remedy(report, "resctrl")
+
+
 def test_no_rmid_is_left() -> None:
     report = changed("amd", rmids=4)
     (source,) = (s for s in report.rdt_sources() if s.name == "resctrl")
@@ -284,7 +419,7 @@ def test_an_empty_tree(tmp_path: pathlib.Path) -> None:
         mediated_pmu=False,
         cqm_type=None,
         nmi_watchdog=False,
-        resctrl=machines.ResctrlState(),
+        resctrl=machines.ResctrlState(enable=RDT),
     )
 
 
@@ -309,7 +444,7 @@ def test_a_type_that_libvirt_would_not_read(
 
 def test_trees_are_real_files() -> None:
     assert {path.name for path in HOSTS.iterdir()} == {
-        "amd", "cqm", "intel", "locked", "vm",
+        "amd", "cqm", "hybrid", "intel", "locked", "snc", "vm",
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from ceilometer import sample
 from ceilometer.polling import plugin_base
 
@@ -133,7 +134,6 @@ def test_command_lists_the_table() -> None:
 
 
 def test_polling_yaml_asks_for_every_meter_and_no_other() -> None:
-    import yaml
     from ceilometer.agent import Source
 
     text = (ROOT / "etc/ceilometer/polling.yaml").read_text()
@@ -144,6 +144,22 @@ def test_polling_yaml_asks_for_every_meter_and_no_other() -> None:
     assert not Source.is_supported(wanted, "perf.cpu.cycles")
     assert not Source.is_supported(wanted, "perf.instructions")
     assert not Source.is_supported(wanted, "perf.cache.misses")
+
+
+def test_our_sources_have_an_interval_of_their_own() -> None:
+    """Else core's hold them up when libvirtd dies, and old values stay."""
+    ours = yaml.safe_load((ROOT / "etc/ceilometer/polling.yaml").read_text())
+    names = {source["name"] for source in ours["sources"]}
+    # With core's own sources in it, as they come.
+    text = (ROOT / "etc/kolla/config/ceilometer/polling.yaml").read_text()
+    sources = yaml.safe_load(text)["sources"]
+    own, cores = (
+        {s["interval"] for s in sources if (s["name"] in names) is our}
+        for our in (True, False)
+    )
+    assert len(own) == 1
+    assert cores
+    assert not own & cores
 
 
 def test_module_has_a_class_for_each_row() -> None:

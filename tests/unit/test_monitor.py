@@ -4,7 +4,8 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Container, Mapping
+from array import array
+from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import pytest
 
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.monitor import Monitor
+from ceilometer_perf.counters.own import Own, OwnPolicy
 from ceilometer_perf.counters.source import Answer
 from ceilometer_perf.counters.trust import Judged, Policy
-from ceilometer_perf.counters.verdicts import Verdict
+from ceilometer_perf.counters.verdicts import Judgement, Verdict
+from ceilometer_perf.host.counting import Wanted
 from ceilometer_perf.host.processes import Process, Processes
 from ceilometer_perf.reading import (
     Counters,
@@ -42,7 +45,14 @@ def reading(at: float, counters: Counters, **guests: Guest) -> Reading:
 def host(tmp_path: Path) -> Host:
     host = Host(tmp_path)
     host.start("driver", 1, started=10)
-    host.start("instance-1", 2, started=500, utime=600)
+    host.start("instance-1", uuid="web", pid=2, started=500)
+    return host
+
+
+@pytest.fixture
+def busy(host: Host) -> Host:
+    """Whose instance has used enough for its counters to be judged by."""
+    host.start("instance-1", uuid="web", pid=2, started=500, utime=600)
     return host
 
 
@@ -60,12 +70,13 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_values_and_metadata(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    busy: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.monotonic", lambda: 60.0)
-    counters = {CYCLES: 100, INSTRUCTIONS: 100, CLOCK: 6_070_000_000}
-    more = {CYCLES: 300, INSTRUCTIONS: 200, CLOCK: 6_070_000_000}
-    look = monitor(host, reading(0, counters), reading(60, more)).look
+    used = 6_070_000_000
+    counters = {CYCLES: used, INSTRUCTIONS: used, CLOCK: used}
+    more = {CYCLES: used + 200, INSTRUCTIONS: used + 100, CLOCK: used}
+    look = monitor(busy, reading(0, counters), reading(60, more)).look
     look()
     report = look()
     published = report.published["web"]
@@ -76,7 +87,7 @@ def test_values_and_metadata(
         "perf.derived.ipc": 0.5,
     }
     assert published.about("perf.withheld")["verdicts"] == {}
-    booted = host.processes.booted_at("instance-1")
+    booted = busy.processes.booted_at("instance-1")
     assert booted is not None
     assert published.metadata == {
         "source": "libvirt",
@@ -93,11 +104,11 @@ def test_the_slice_is_said(host: Host) -> None:
 
 
 def test_detached_is_withheld_but_its_coverage_is_not(
-    host: Host, caplog: pytest.LogCaptureFixture,
+    busy: Host, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("time.monotonic", lambda: 0.0)
-    look = monitor(host, reading(0, {CYCLES: 5, CLOCK: 60_750_000})).look
+    look = monitor(busy, reading(0, {CYCLES: 5, CLOCK: 60_750_000})).look
     for _ in range(3):
         published = look().published["web"]
         assert published.values == {"perf.coverage": 0.01, "perf.withheld": 2}
@@ -128,6 +139,18 @@ def test_each_reason_is_told_with_its_counters(
     )
 
 
+def test_a_pmu_that_does_not_count_is_never_published(busy: Host) -> None:
+    """The first reading, too."""
+    stuck = {CYCLES: 12_345_678, INSTRUCTIONS: 0, CLOCK: 6_070_000_000}
+    look = monitor(busy, reading(0, stuck), reading(60, stuck)).look
+    for _ in range(2):
+        published = look().published["web"]
+        assert published.values.keys() & stuck.keys() == {CLOCK}
+        assert published.about("perf.withheld")["verdicts"] == {
+            "implausible": 2
+        }
+
+
 def test_where_nothing_is_enabled_nothing_is_withheld(host: Host) -> None:
     assert monitor(host, reading(0, {})).look().published["web"].values == {}
 
@@ -143,7 +166,7 @@ def test_recovery_is_said(
     look()
     look()
     (host.proc / "2" / "stat").unlink()
-    host.start("instance-1", 3, started=900)
+    host.start("instance-1", uuid="web", pid=3, started=900)
     assert look().published["web"].values == {CYCLES: 6, "perf.withheld": 0}
     look()
     detached, fine = lines(caplog)
@@ -171,13 +194,29 @@ def test_who_is_not_read_and_why(
     assert "poll_realtime_guests" in line
 
 
+def test_what_libvirt_can_not_read_is_stale(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the others are published."""
+    bad = {"bad": guest("instance-9")}
+    found = dataclasses.replace(
+        reading(0, {CYCLES: 5}, **bad), failed={"bad": "no such counter"}
+    )
+    report = monitor(host, found).look()
+    assert report.published["web"].values[CYCLES] == 5
+    assert report.unread["bad"].verdict is Verdict.STALE
+    (line,) = lines(caplog)
+    assert line.startswith("instance bad (instance-9): stale")
+    assert line.endswith("no such counter")
+
+
 def test_counters_of_the_process_before_are_not_the_new_one_s(
     host: Host,
 ) -> None:
     """Booted between the reading of the counters and that of /proc."""
     old = reading(0, {CYCLES: 5_000})
     ticks = time.clock_gettime(time.CLOCK_BOOTTIME) * 100
-    host.start("instance-1", 3, started=int(ticks))
+    host.start("instance-1", uuid="web", pid=3, started=int(ticks))
     new = dataclasses.replace(
         reading(60, {CYCLES: 7}), asked_at=time.monotonic() + 60
     )
@@ -237,13 +276,14 @@ class FakeOwn:
     ) -> None:
         self.values = values
         self.process = process
+        self.verdict = verdicts.OK
         self.opened = datetime.now(UTC)
 
     def look(
         self, guests: Mapping[str, Guest], answers: Mapping[str, Answer]
     ) -> Mapping[str, Answer]:
-        fine = dict.fromkeys(self.values, verdicts.OK)
-        judged = Judged(fine, 1.0, self.opened)
+        judgements = dict.fromkeys(self.values, self.verdict)
+        judged = Judged(judgements, 1.0, self.opened)
         return {
             uuid: Answer(
                 "own", Moment(1.0, READ_AT), self.process, self.values,
@@ -268,7 +308,7 @@ def both(host: Host, source: FakeSource, own: FakeOwn) -> Monitor:
 
 
 def test_own_counters_take_the_place_of_libvirt_s(host: Host) -> None:
-    own = FakeOwn({CYCLES: 7}, host.processes.guest("instance-1"))
+    own = FakeOwn({CYCLES: 7}, host.processes.guest("instance-1", "web"))
     report = both(host, FakeSource(reading(0, {CYCLES: 9})), own).look()
     published = report.published["web"]
     assert published.values == {
@@ -280,6 +320,50 @@ def test_own_counters_take_the_place_of_libvirt_s(host: Host) -> None:
     assert report.reading.instances["web"] == {CYCLES: 7}
 
 
+@pytest.mark.parametrize("why", [verdicts.NOT_RUNNING, verdicts.MEANWHILE])
+def test_nothing_is_published_of_who_ended_meanwhile(
+    host: Host, why: Judgement
+) -> None:
+    """Not even that none of its counters is withheld."""
+    own = FakeOwn({CYCLES: 7}, host.processes.guest("instance-1", "web"))
+    own.verdict = why
+    report = both(host, FakeSource(reading(0, {})), own).look()
+    assert report.published == {}
+    assert report.judged == {}
+    assert report.unread == {"web": verdicts.MEANWHILE}
+
+
+def test_own_counters_begin_in_the_cycle_that_finds_libvirt_s_detached(
+    host: Host,
+) -> None:
+    """The next one publishes them: no more than one interval is lost."""
+    asked = []
+
+    def ask(wanted: Sequence[Wanted], events: Sequence[str]) -> bytes:
+        asked.append([each.uuid for each in wanted])
+        count, ns = 1000 * len(asked), 10**7 * len(asked)
+        row = [0, 5, count, ns, ns, ns, ns, ns]
+        return array("q", row * len(wanted)).tobytes()
+
+    events = OwnPolicy(("cpu_cycles", "task_clock"))
+    before = {CYCLES: 9, CLOCK: 6_070_000_000}
+    source = FakeSource(reading(0, before), reading(60, {CYCLES: 1, CLOCK: 1}))
+    watch = Monitor(
+        gated(source, host.processes),
+        Own(ask, host.processes, Policy(), events),
+        host.processes,
+        Policy(),
+    )
+    found = [watch.look().published["web"] for _ in range(3)]
+    assert asked == [["web"], ["web"]]
+    assert [each.metadata["source"] for each in found] == [
+        "libvirt", "own", "own",
+    ]  # fmt: skip
+    assert [each.values.get(CYCLES) for each in found] == [9, None, 2000]
+    since = [each.metadata["since"] for each in found]
+    assert since[0] != since[1] == since[2]
+
+
 def test_no_ratio_spans_two_sources(host: Host) -> None:
     """Each has a ``since`` of its own."""
     source = FakeSource(*(ipc(at, 100 + at) for at in (0, 60, 120, 180)))
@@ -287,7 +371,9 @@ def test_no_ratio_spans_two_sources(host: Host) -> None:
     look = both(host, source, own).look
     ratios = []
     for counted in (False, False, True, False):
-        own.process = host.processes.guest("instance-1") if counted else None
+        own.process = (
+            host.processes.guest("instance-1", "web") if counted else None
+        )
         ratios.append(look().published["web"].values.get("perf.derived.ipc"))
     assert ratios == [None, 2, None, None]
 

@@ -3,6 +3,7 @@
 
 import errno
 import logging
+import time
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from ceilometer_perf.counters.trust import Judged, Policy
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host.counted import NOT_WANTED
 from ceilometer_perf.host.counting import Wanted
-from ceilometer_perf.reading import Moment
+from ceilometer_perf.reading import Moment, utc_now
 from tests.unit.fakes import READ_AT, guest
 from tests.unit.test_processes import Host
 
@@ -63,7 +64,7 @@ class Agent:
     def _answer(self, uuid: str, judged: Mapping[str, Judgement]) -> Answer:
         return Answer(
             "libvirt", Moment(1.0, READ_AT),
-            self.host.processes.guest(f"instance-{uuid}"), {}, {},
+            self.host.process(f"instance-{uuid}"), {}, {},
             Judged(judged, None, READ_AT),
         )  # fmt: skip
 
@@ -122,6 +123,31 @@ def test_what_is_published(agent: Agent) -> None:
     assert found.judged.since == first["web"].judged.since
 
 
+def test_when_it_was_read(agent: Agent) -> None:
+    before = Moment(time.monotonic(), utc_now())
+    found = agent.look(web={})["web"]
+    after = Moment(time.monotonic(), utc_now())
+    assert before.taken_at <= found.moment.taken_at <= after.taken_at
+    assert before.at <= found.moment.at <= after.at
+    assert found.process is not None
+    assert found.process.pid == 2
+
+
+def test_who_is_gone_is_forgotten(agent: Agent) -> None:
+    for _ in range(2):
+        agent.look(web={}, db={})
+    agent.own.forget_all_but({"web"})
+    found = agent.look(web={}, db={})
+    assert given_verdicts(found["web"])[CLOCK] is Verdict.OK
+    assert given_verdicts(found["db"])[CLOCK] is Verdict.NEW
+    # So is who is there, and counted by libvirt again.
+    agent.look(web={}, db={CLOCK: OK})
+    agent.own.forget_all_but({"web", "db"})
+    found = agent.look(web={}, db={})
+    assert given_verdicts(found["web"])[CLOCK] is Verdict.OK
+    assert given_verdicts(found["db"])[CLOCK] is Verdict.NEW
+
+
 def test_whom_libvirt_counts_again_is_released(agent: Agent) -> None:
     agent.look(web={})
     agent.look(web={CLOCK: OK})
@@ -136,14 +162,14 @@ def test_always(host: Host) -> None:
     assert [(w.uuid, w.hardware) for w in agent.helper.asked[-1]] == [
         ("web", True), ("db", False),
     ]  # fmt: skip
-    agent.helper.row = [0, 5, -NOT_WANTED, 0, 0, 10, 10, 10]
+    agent.helper.row = [0, 5, -NOT_WANTED, 10, 0, 10, 0, 10]
     found = agent.look(db={CYCLES: OK})["db"]
     assert found.judged.judgements[CYCLES] == verdicts.COUNTED_BY_LIBVIRT
 
 
 def test_no_hardware_here(host: Host) -> None:
     agent = Agent(host, no_hardware=verdicts.MEDIATED)
-    agent.helper.row = [0, 5, -NOT_WANTED, 0, 0, 10, 10, 10]
+    agent.helper.row = [0, 5, -NOT_WANTED, 10, 0, 10, 0, 10]
     for _ in range(2):
         found = agent.look(web={})["web"]
     assert not agent.helper.asked[-1][0].hardware
@@ -154,9 +180,17 @@ def test_no_hardware_here(host: Host) -> None:
 
 
 def test_what_the_host_lacks_is_not_withheld(agent: Agent) -> None:
-    agent.helper.row = [0, 5, -errno.ENOENT, 0, 0, 10, 10, 10]
+    agent.helper.row = [0, 5, -errno.ENOENT, 10, 0, 10, 0, 10]
     for _ in range(2):
         found = agent.look(web={})["web"]
+    assert given_verdicts(found) == {CLOCK: Verdict.OK}
+
+
+def test_nothing_yet_is_a_count(agent: Agent) -> None:
+    agent.helper.row = [0, 5, -errno.ENOENT, 0, 0, 10, 0, 10]
+    for _ in range(2):
+        found = agent.look(web={})["web"]
+    assert found.counters == found.trusted == {CLOCK: 0}
     assert given_verdicts(found) == {CLOCK: Verdict.OK}
 
 
@@ -176,7 +210,6 @@ def test_wrong_ones_are_opened_again(agent: Agent, host: Host) -> None:
 
 def test_another_process_meanwhile(agent: Agent, host: Host) -> None:
     agent.look(web={})
-    real = host.processes.guest
 
     def asked(wanted: Sequence[Wanted], events: Sequence[str]) -> bytes:
         (host.proc / "2" / "stat").unlink()
@@ -185,22 +218,41 @@ def test_another_process_meanwhile(agent: Agent, host: Host) -> None:
 
     agent.own._ask = asked
     found = agent.look(web={})["web"]
-    assert found.trusted == {}
+    assert (found.process, found.counters, found.trusted) == (None, {}, {})
+    assert found.source == "own"
+    assert found.judged.since == found.moment.at
+    assert found.judged.coverage is None
     assert set(given_verdicts(found).values()) == {Verdict.NOT_RUNNING}
     agent.own._ask = agent.helper
-    assert real("instance-web") is not None
+    assert host.process("instance-web") is not None
     agent.look(web={})
     assert agent.helper.asked[-1][0].pid == 4
+
+
+def test_a_process_that_ends_meanwhile(agent: Agent, host: Host) -> None:
+    def asked(wanted: Sequence[Wanted], events: Sequence[str]) -> bytes:
+        (host.proc / "2" / "stat").unlink()
+        return array("q", agent.helper.row).tobytes()
+
+    agent.own._ask = asked
+    found = agent.look(web={})["web"]
+    assert set(given_verdicts(found).values()) == {Verdict.NOT_RUNNING}
+    assert found.trusted == {}
 
 
 def test_a_process_that_can_not_be_seen(
     agent: Agent, host: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     (host.run / "instance-web.pid").unlink()
     for _ in range(2):
         assert list(agent.look(web={}, db={})) == ["db"]
-    (line,) = [record.getMessage() for record in caplog.records]
-    assert "qemu_run_dir" in line
+    host.start("instance-web", 2, started=500)
+    for _ in range(2):
+        assert list(agent.look(web={}, db={})) == ["web", "db"]
+    unseen, seen = [record.getMessage() for record in caplog.records]
+    assert "qemu_run_dir" in unseen
+    assert "all can be seen" in seen
 
 
 @pytest.mark.parametrize(
@@ -235,7 +287,7 @@ def test_a_helper_that_fails_is_said_once(
     agent.helper.error = None
     agent.look(web={})
     refused, again = [record.getMessage() for record in caplog.records]
-    assert "sudo says no" in refused
+    assert "PermissionError: sudo says no" in refused
     assert "sudoers" in refused
     assert "read again" in again
 

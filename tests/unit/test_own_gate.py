@@ -61,10 +61,10 @@ def test_the_first_reading_is_the_base(gate: OwnGate) -> None:
 @pytest.mark.parametrize(
     ("seen", "verdict"),
     [
-        (4.4, Verdict.MISCOUNTED),
-        (4.55, Verdict.OK),
-        (5.45, Verdict.OK),
-        (5.6, Verdict.MISCOUNTED),
+        (4.49, Verdict.MISCOUNTED),
+        (4.5, Verdict.OK),
+        (5.5, Verdict.OK),
+        (5.51, Verdict.MISCOUNTED),
     ],
 )
 def test_what_it_saw_is_held_against_the_cpu_time(
@@ -131,6 +131,52 @@ def test_too_small_a_share_is_withheld(gate: OwnGate) -> None:
     # What was estimated then is in the total for good.
     found = judged(gate, count(22, [13.1, 22]), 122)
     assert found.share == pytest.approx(13.1 / 22)
+
+
+def test_a_reading_that_came_late_changes_no_mind(gate: OwnGate) -> None:
+    """Its CPU time is not of the same moment."""
+    judged(gate, count(0), 100)
+    for seen, late in ((1, 0.0), (6, 2.0)):
+        found = judged(gate, count(seen), 105, late=late)
+        assert given_verdicts(found) == [Verdict.MISCOUNTED] * 2
+        assert found.coverage == pytest.approx(0.2)
+
+
+def test_a_share_is_that_since_it_was_published_last(gate: OwnGate) -> None:
+    judged(gate, count(0), 100)
+    judged(gate, count(10, [5, 10]), 110)
+    found = judged(gate, count(20, [5.5, 20]), 120)
+    assert given_verdicts(found) == [Verdict.MULTIPLEXED, Verdict.OK]
+
+
+def test_the_smallest_share_that_is_published(gate: OwnGate) -> None:
+    judged(gate, count(0), 100)
+    found = judged(gate, count(10, [2, 10]), 110)
+    assert given_verdicts(found) == [Verdict.OK] * 2
+    assert found.share == 0.2
+
+
+def test_where_nothing_ran_nothing_was_missed(gate: OwnGate) -> None:
+    """Neither an event that the host lacks, nor a guest that is paused."""
+    judged(gate, count(0), 100)
+    seen = count(10, [4, 10])
+    lacking = seen._replace(
+        enabled=[0, seen.enabled[1]], running=[0, seen.running[1] - SECOND]
+    )
+    found = judged(gate, lacking, 110)
+    assert given_verdicts(found) == [Verdict.OK] * 2
+    assert found.share == pytest.approx(0.9)
+    again = judged(gate, lacking, 110)
+    assert given_verdicts(again) == [Verdict.OK] * 2
+    assert again.share == pytest.approx(0.9)
+
+
+def test_nothing_is_published_with_a_share(gate: OwnGate) -> None:
+    judged(gate, count(0), 100)
+    found = judged(gate, count(10, [1, 1]), 110)
+    assert given_verdicts(found) == [Verdict.MULTIPLEXED] * 2
+    assert found.share == 1
+    assert "10.0%" in str(found.judgements[KEYS[0]])
 
 
 def test_who_is_gone_is_forgotten(gate: OwnGate) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from ceilometer_perf.counters.libvirt import PerfSource
 from ceilometer_perf.host.connection import Session
+from tests.unit.fakes import libvirt_error
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ class Libvirt:
             for name, fields in domains.items()
         }
         self.asked: list[tuple[list[str], int, int]] = []
+        self.fails: dict[str, Exception] = {}
 
     def call(self, question: Callable[[Session], T]) -> T:
         return question(Session(self, self.version, None))  # type: ignore[arg-type]
@@ -51,9 +53,15 @@ class Libvirt:
     def domains(self) -> dict[str, Domain]:
         return self.found
 
+    def isAlive(self) -> bool:  # noqa: N802
+        return True
+
     def domainListGetStats(  # noqa: N802
         self, handles: list[Handle], stats: int, flags: int
     ) -> list[tuple[Handle, dict[str, int]]]:
+        for handle in handles:
+            if handle.uuid in self.fails:
+                raise self.fails[handle.uuid]
         self.asked.append(([h.uuid for h in handles], stats, flags))
         return [(handle, {"perf.cpu_cycles": 7}) for handle in handles]
 
@@ -93,6 +101,28 @@ def test_nobody_to_read_is_no_call() -> None:
     host = Libvirt((9, 0, 0), c={"id": -1})
     assert source(host).read().instances == {}
     assert host.asked == []
+
+
+def test_one_that_fails_costs_no_other_its_counters() -> None:
+    host = Libvirt((9, 0, 0), a={}, b={}, gone={}, off={}, c={})
+    host.fails = {
+        "b": libvirt_error(text="cannot read counters"),
+        "gone": libvirt_error(libvirt.VIR_ERR_NO_DOMAIN),
+        "off": libvirt_error(libvirt.VIR_ERR_OPERATION_INVALID),
+    }
+    reading = source(host).read()
+    assert set(reading.instances) == {"a", "c"}
+    assert set(reading.failed) == {"b"}
+    assert "cannot read counters" in reading.failed["b"]
+    host.fails = {}
+    assert set(source(host).read().instances) == set(host.found)
+
+
+def test_a_connection_that_leads_nowhere_is_not_each_domain_s() -> None:
+    host = Libvirt((9, 0, 0), a={}, b={})
+    host.fails = {"a": libvirt_error(domain=libvirt.VIR_FROM_RPC)}
+    with pytest.raises(libvirt.libvirtError):
+        source(host).read()
 
 
 def test_too_old_for_some_events_is_said_once(

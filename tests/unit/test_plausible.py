@@ -5,17 +5,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from ceilometer_perf.bounds import BOUNDS, CYCLES, Bound
 from ceilometer_perf.counters import verdicts
-from ceilometer_perf.counters.plausible import BOUNDS, Bound, Plausibility
+from ceilometer_perf.counters.plausible import STILL, Plausibility
 from ceilometer_perf.counters.source import Answer
 from ceilometer_perf.counters.trust import Judged
-from ceilometer_perf.counters.verdicts import Verdict
+from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host.processes import Process
 from ceilometer_perf.meters import HARDWARE_KEYS
 from ceilometer_perf.reading import Moment
 from tests.unit.fakes import READ_AT
 
-CYCLES, CLOCK = "perf.cpu_cycles", "perf.task_clock"
+CLOCK, FAULTS = "perf.task_clock", "perf.page_faults_maj"
 INSTRUCTIONS, MISSES = "perf.instructions", "perf.cache_misses"
 SECOND = 1_000_000_000
 #: A second of CPU time of an ordinary CPU.
@@ -29,10 +30,10 @@ USUAL = {
 
 def answer(
     cpu: float, counters: dict[str, int], *, since: int = 0,
-    seen: bool = True, withheld: tuple[str, ...] = (),
+    seen: bool = True, given: Judgement = verdicts.OK,
 ) -> Answer:  # fmt: skip
     judged = Judged(
-        {k: verdicts.FELL if k in withheld else verdicts.OK for k in counters},
+        dict.fromkeys(counters, given),
         1.0,
         READ_AT + timedelta(seconds=since),
     )
@@ -51,9 +52,9 @@ def plausibility() -> Plausibility:
 def after(
     plausibility: Plausibility, seconds: float, growth: dict[str, int]
 ) -> dict[str, Verdict]:
-    """Growing from where a PMU that once counted stood."""
+    """Growing from what they were when they were new."""
     base = dict.fromkeys(growth, 123_456_789)
-    plausibility.judged("web", answer(50, base))
+    plausibility.judged("web", answer(50, base, given=verdicts.NEW))
     now = {key: base[key] + grown for key, grown in growth.items()}
     found = plausibility.judged("web", answer(50 + seconds, now))
     given = found.judged.judgements
@@ -80,7 +81,7 @@ def test_bounds(bound: Bound) -> None:
     for factor, rate in (0.9, bound.least), (1.1, bound.most):
         if not rate:
             continue
-        per = SECOND if bound.per else 1
+        per = SECOND if bound.per_cycle else 1
         growth = {CYCLES: SECOND}
         for scale, verdict in (1.0, Verdict.OK), (factor, Verdict.IMPLAUSIBLE):
             growth[bound.key] = round(rate * per * scale)
@@ -103,12 +104,61 @@ def test_little_use_is_no_evidence(plausibility: Plausibility) -> None:
     )
 
 
-def test_without_cycles_or_a_process_nothing_is_known(
+@pytest.mark.parametrize(
+    ("instructions", "verdict"),
+    [
+        (0, Verdict.IMPLAUSIBLE),
+        (19_999, Verdict.IMPLAUSIBLE),
+        (20_000, Verdict.OK),
+        (160 * SECOND, Verdict.OK),
+        (161 * SECOND, Verdict.IMPLAUSIBLE),
+    ],
+)
+def test_without_cycles_the_time_tells(
+    plausibility: Plausibility, instructions: int, verdict: Verdict
+) -> None:
+    """Those of the slowest and of the fastest clock."""
+    found = after(plausibility, 1, {INSTRUCTIONS: instructions, MISSES: 0})
+    assert found == {INSTRUCTIONS: verdict, MISSES: Verdict.OK}
+
+
+def test_counters_of_the_whole_life_need_no_second_look(
     plausibility: Plausibility,
 ) -> None:
-    assert after(plausibility, 1, {INSTRUCTIONS: 0}) == {
-        INSTRUCTIONS: Verdict.OK
-    }
+    """The first number that is published may be the wrong one."""
+    stuck = answer(50, {CYCLES: 123_456_789, CLOCK: 50 * SECOND})
+    assert plausibility.judged("web", stuck).trusted == {CLOCK: 50 * SECOND}
+    usual = {key: 50 * grown for key, grown in USUAL.items()}
+    assert plausibility.judged("db", answer(50, usual)).trusted == usual
+
+
+def test_what_stands_still_for_long(plausibility: Plausibility) -> None:
+    """Caches may rest for a second, and faults for ever."""
+    seconds = STILL // SECOND
+    usual = {**USUAL, MISSES: 0, FAULTS: 0}
+    for cpu in range(1, 2 * seconds):
+        now = {key: cpu * grown for key, grown in usual.items()}
+        now[MISSES] = int(cpu > seconds)
+        found = plausibility.judged("web", answer(cpu, now))
+        expected = (
+            now
+            if cpu < seconds
+            else {k: v for k, v in now.items() if k != MISSES}
+        )
+        assert found.trusted == expected, cpu
+    assert "no cache_misses in 60 s" in str(found.judged.judgements[MISSES])
+
+
+def test_standing_still_begins_again(plausibility: Plausibility) -> None:
+    for cpu, misses, trusted in (
+        (60, 1, True), (119, 1, True), (120, 1, False),
+    ):  # fmt: skip
+        now = {CYCLES: cpu * SECOND, MISSES: misses}
+        found = plausibility.judged("web", answer(cpu, now))
+        assert (MISSES in found.trusted) is trusted, cpu
+
+
+def test_without_a_process_nothing_is_known() -> None:
     blind = Plausibility(SECOND)
     for cycles in (5, 5):
         found = blind.judged("web", answer(9, {CYCLES: cycles}, seen=False))
@@ -122,8 +172,9 @@ def test_it_lasts_as_long_as_the_counters(plausibility: Plausibility) -> None:
     found = plausibility.judged("web", answer(54, later))
     assert found.trusted == {}
     assert "0 cpu_cycles in a second" in str(found.judged.judgements[CYCLES])
-    found = plausibility.judged("web", answer(55, {CYCLES: 5}, since=9))
-    assert found.trusted == {CYCLES: 5}
+    restarted = {CYCLES: SECOND}
+    found = plausibility.judged("web", answer(3, restarted, since=9))
+    assert found.trusted == restarted
 
 
 def test_growth_is_that_since_the_last_look(
@@ -140,14 +191,15 @@ def test_what_is_withheld_is_not_looked_at(
 ) -> None:
     for cpu in (50, 55):
         found = plausibility.judged(
-            "web", answer(cpu, {CYCLES: 5}, withheld=(CYCLES,))
+            "web", answer(cpu, {CYCLES: 5}, given=verdicts.FELL)
         )
         assert found.judged.judgements[CYCLES] is verdicts.FELL
 
 
 def test_instances_are_apart_and_forgotten(plausibility: Plausibility) -> None:
     after(plausibility, 1, {CYCLES: 0})
-    assert plausibility.judged("db", answer(51, {CYCLES: 5})).trusted
+    usual = {CYCLES: 51 * SECOND}
+    assert plausibility.judged("db", answer(51, usual)).trusted == usual
     plausibility.forget_all_but({"web"})
     assert list(plausibility._lives) == ["web"]
 

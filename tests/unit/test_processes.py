@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ceilometer_perf.host.processes import Processes, read
+from ceilometer_perf.host.processes import Process, Processes, any_runs, read
 
 TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
@@ -22,8 +22,9 @@ class Host:
 
     def start(
         self, name: str, pid: int, *, started: int = 500, utime: int = 0,
-        command: str = "qemu-system-x86",
+        command: str = "qemu-system-x86", uuid: str | None = None,
     ) -> None:  # fmt: skip
+        """``uuid``: by default as in ``instance-UUID``."""
         (self.run / f"{name}.pid").write_text(f"{pid}\n")
         folder = self.proc / str(pid)
         folder.mkdir(parents=True, exist_ok=True)
@@ -32,9 +33,19 @@ class Host:
             f"{utime} 7 0 0 20 0 5 0 {started} 1000 200 18446744073709551615\n"
         )
 
+        if name == "driver":
+            command = "libvirtd"
+        (folder / "comm").write_text(f"{command}\n")
+        uuid = uuid or name.removeprefix("instance-")
+        (folder / "cmdline").write_text(f"{command}\0-uuid\0{uuid}\0-S\0")
+
+    def process(self, name: str) -> Process | None:
+        """That of an ``instance-UUID``, or of a UUID."""
+        return self.processes.guest(name, name.removeprefix("instance-"))
+
     def run_guest(self, name: str) -> None:
         """A process with two threads, and the end of the one before."""
-        before = self.processes.guest(name)
+        before = self.process(name)
         running = sum(1 for _ in self.run.iterdir())
         pid = before.pid + 2 if before else 1000 + 100 * running
         if before:
@@ -45,7 +56,7 @@ class Host:
 
     def tids(self, name: str) -> list[int]:
         """Its threads; none if it does not run."""
-        process = self.processes.guest(name)
+        process = self.process(name)
         return sorted(self.processes.threads(process)) if process else []
 
 
@@ -59,7 +70,7 @@ def host(tmp_path: Path) -> Host:
 )
 def test_reads_identity_threads_and_cpu_time(host: Host, command: str) -> None:
     host.start("a", 42, utime=93, command=command)
-    process = host.processes.guest("a")
+    process = host.process("a")
     assert process is not None
     assert process.identity == (42, 500)
     assert process.threads == 5
@@ -68,7 +79,7 @@ def test_reads_identity_threads_and_cpu_time(host: Host, command: str) -> None:
 
 def test_threads(host: Host) -> None:
     host.start("a", 42)
-    process = host.processes.guest("a")
+    process = host.process("a")
     assert process is not None
     for tid in (42, 43):
         (host.proc / "42" / "task" / str(tid)).mkdir(parents=True)
@@ -79,29 +90,52 @@ def test_threads(host: Host) -> None:
 
 def test_follows_a_reboot(host: Host) -> None:
     host.start("a", 42)
-    assert host.processes.guest("a")
+    assert host.process("a")
     host.start("a", 43, started=900)
     (host.proc / "42" / "stat").unlink()
-    process = host.processes.guest("a")
+    process = host.process("a")
     assert process is not None
     assert process.identity == (43, 900)
 
 
 def test_is_not_taken_in_by_a_pid_used_again(host: Host) -> None:
     host.start("a", 42, started=500)
-    assert host.processes.guest("a")
+    assert host.process("a")
     host.start("other", 42, started=800)
     host.start("a", 43, started=900)
-    process = host.processes.guest("a")
+    process = host.process("a")
     assert process is not None
     assert process.identity == (43, 900)
+
+
+def test_a_stranger_is_not_the_instance(host: Host) -> None:
+    """As the number in the file is, in another PID namespace."""
+    host.start("instance-web", 42)
+    assert host.processes.guest("instance-web", "db") is None
+    (host.proc / "42/cmdline").write_text("sh\0-c\0-uuid web\0web\0")
+    assert host.process("instance-web") is None
+    (host.proc / "42/cmdline").unlink()  # hidepid
+    assert host.process("instance-web") is None
+
+
+@pytest.mark.parametrize(
+    ("command", "seen"),
+    [("libvirtd", True), ("virtqemud", True), ("python3", False)],
+)
+def test_a_stranger_is_not_the_driver(
+    host: Host, command: str, seen: bool
+) -> None:
+    """Its age would tell that all counters are detached."""
+    host.start("driver", 42)
+    (host.proc / "42/comm").write_text(f"{command}\n")
+    assert (host.processes.driver() is not None) is seen
 
 
 @pytest.mark.parametrize("content", ["", "x", "99999", "-1", "\0"])
 def test_what_cannot_be_read_is_none(host: Host, content: str) -> None:
     (host.run / "a.pid").write_text(content)
-    assert host.processes.guest("a") is None
-    assert host.processes.guest("no such domain") is None
+    assert host.process("a") is None
+    assert host.process("no such domain") is None
 
 
 @pytest.mark.parametrize(
@@ -110,7 +144,7 @@ def test_what_cannot_be_read_is_none(host: Host, content: str) -> None:
 def test_a_stat_that_makes_no_sense_is_none(host: Host, stat: str) -> None:
     host.start("a", 42)
     (host.proc / "42" / "stat").write_text(stat)
-    assert host.processes.guest("a") is None
+    assert host.process("a") is None
 
 
 def test_boot_time_is_the_pid_file_s(host: Host) -> None:
@@ -125,8 +159,8 @@ def test_boot_time_is_the_pid_file_s(host: Host) -> None:
 def test_forgets(host: Host) -> None:
     host.start("a", 42)
     host.start("b", 43)
-    host.processes.guest("a")
-    host.processes.guest("b")
+    host.process("a")
+    host.process("b")
     host.processes.forget_all_but({"b"})
     assert set(host.processes._found) == {"b"}
 
@@ -136,15 +170,32 @@ def test_forgets_while_another_thread_finds_one(host: Host) -> None:
         """Asked about the first name, another thread finds a guest."""
 
         def __contains__(self, name: object) -> bool:
-            host.processes.guest("new")
+            host.process("new")
             return super().__contains__(name)
 
     for pid, name in enumerate(("a", "b", "new"), start=42):
         host.start(name, pid)
-    host.processes.guest("a")
-    host.processes.guest("b")
+    host.process("a")
+    host.process("b")
     host.processes.forget_all_but(Names({"b", "new"}))
     assert set(host.processes._found) == {"b", "new"}
+
+
+@pytest.mark.parametrize(
+    ("command", "runs"),
+    [
+        ("/usr/bin/python3\0/usr/bin/agent\0--debug\0", True),
+        ("/usr/bin/agent\0", True),
+        ("agent: master process [/usr/bin/agent]\0", True),
+        ("vi\0-R\0/usr/bin/agent\0", False),
+        ("", False),
+    ],
+)
+def test_a_command_that_runs(tmp_path: Path, command: str, runs: bool) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "8").mkdir()
+    (tmp_path / "8/cmdline").write_text(command)
+    assert any_runs("agent", tmp_path) is runs
 
 
 def test_the_real_proc() -> None:

@@ -112,6 +112,42 @@ def test_values_metadata_and_verdicts(
     assert banks == {"0": 10.0, "1": 20.0}
 
 
+def test_what_could_not_be_read_is_stale(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unread = Usage(
+        "libvirt", 1, {TOTAL: {0: 5}}, unread=frozenset({OCCUPANCY})
+    )
+    judged = Host({"web": unread}).look(monkeypatch).judged["web"]
+    assert judged["cpu_l3_cache"] is verdicts.MONITOR_UNREAD
+    assert judged["cpu_l3_cache.util"] is verdicts.MONITOR_UNREAD
+    assert judged["memory.bandwidth.total"].verdict is Verdict.NEW
+    assert judged["memory.bandwidth.local"] is verdicts.NO_NUMBER
+
+
+def test_a_counter_that_leaps(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    leap = 1 << 50
+    host = Host(
+        *({"web": usage(n), "db": usage()} for n in (1, leap, leap + 10))
+    )
+    host.look(monkeypatch)
+    leapt = host.look(monkeypatch)
+    judged = leapt.judged["web"]["memory.bandwidth.total"]
+    assert judged.verdict is Verdict.IMPLAUSIBLE
+    assert "2.25e+14 B/s" in judged.reason
+    assert "memory.bandwidth.total" not in leapt.published["web"].values
+    assert leapt.judged["web"]["cpu_l3_cache"] is verdicts.OK
+    again = host.look(monkeypatch)
+    assert again.published["web"].values["memory.bandwidth.total"] == 3
+    texts = [record.getMessage() for record in caplog.records]
+    begun, ended = (text for text in texts if "instance web" in text)
+    assert "implausible" in begun
+    assert ended.endswith("ok")
+
+
 def test_perf_events_are_as_old_as_their_reading(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

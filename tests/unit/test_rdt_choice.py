@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each instance is read from one source, and a stuck one costs no other."""
 
+import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -9,9 +10,15 @@ import pytest
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host.monitors import Monitors
-from ceilometer_perf.rdt import groups, libvirt_monitors
+from ceilometer_perf.rdt import groups, libvirt_monitors, tune
 from ceilometer_perf.rdt.choice import Choice
-from ceilometer_perf.rdt.usage import TOTAL, Origin, Usage
+from ceilometer_perf.rdt.usage import (
+    LOCAL,
+    OCCUPANCY,
+    TOTAL,
+    Origin,
+    Usage,
+)
 from ceilometer_perf.reading import Counters, Guest, Reading
 from tests.unit.fakes import guest, unavailable
 
@@ -33,12 +40,17 @@ class Groups(groups.Groups):
     def __init__(self) -> None:
         self.asked: list[set[str]] = []
         self.kept: set[str] = set()
+        self.wrong: Judgement | None = None
+
+    def why_wrong(self) -> Judgement | None:
+        return self.wrong
 
     def read(
         self, guests: Mapping[str, Guest], keep: Collection[str] = ()
     ) -> dict[str, Any]:
         self.asked.append(set(guests))
         self.kept = set(keep)
+        self.began = time.monotonic()
         return {uuid: Usage("resctrl", 1) for uuid in guests}
 
 
@@ -113,6 +125,20 @@ def test_only_one_source(only: Origin, read_from_it: dict[str, str]) -> None:
     assert read(Choice(libvirt, Groups(), only)) == read_from_it
 
 
+def test_monitors_are_as_old_as_their_reading() -> None:
+    """However long the groups of others take."""
+    groups = Groups()
+    before = time.monotonic()
+    reading = Reading(0, 0, GUESTS, {"xml": {}, "new": {}})
+    answers = Choice(Libvirt(xml=STATS), groups).read(
+        reading, {"xml": {}, "new": {}}
+    )
+    monitored = answers["xml"]
+    assert isinstance(monitored, Usage)
+    assert monitored.moment is not None
+    assert before < monitored.moment.taken_at < groups.began
+
+
 def test_libvirt_that_hangs_costs_its_own_only() -> None:
     libvirt = Libvirt()
     libvirt.fails = unavailable("no answer")
@@ -121,6 +147,22 @@ def test_libvirt_that_hangs_costs_its_own_only() -> None:
         "xml": Verdict.STALE,
         "new": "resctrl",
     }
+
+
+@pytest.mark.parametrize("only", [None, "libvirt", "resctrl"])
+def test_what_the_kernel_counts_wrong_nobody_reads_right(
+    only: Origin | None,
+) -> None:
+    groups = Groups()
+    groups.wrong = verdicts.SPLIT_UNSEEN
+    libvirt = Libvirt(xml=STATS)
+    found = read(Choice(libvirt, groups, only))
+    lacks = dict.fromkeys(("xml", "new"), Verdict.HOST_LACKS.value)
+    assert found == {
+        "old": Verdict.HOST_LACKS.value if only else "perf", **lacks,
+    }  # fmt: skip
+    assert libvirt.asked == []
+    assert groups.asked == [set()]  # and so keeps none
 
 
 def test_monitor_that_can_not_be_read() -> None:
@@ -146,7 +188,9 @@ ONE_IS_OFF = (
 def test_a_part_of_the_vcpus_is_not_the_instance(
     vcpus: str, monitored: str, answer: str
 ) -> None:
-    xml = MONITORED.replace("<cputune>", f"{vcpus}<cputune>")
+    xml = MONITORED.replace("<cputune>", f"{vcpus}<cputune>").replace(
+        "<monitor vcpus='0'/>", f"<monitor vcpus='{monitored}'/>"
+    )
     guests = {"xml": guest("instance-2", xml=xml)}
     stats = {**STATS, "memory.bandwidth.monitor.0.vcpus": monitored}
     assert read_guests(Choice(Libvirt(xml=stats), Groups()), guests) == {
@@ -182,19 +226,79 @@ def test_monitor_without_a_number(value: object) -> None:
     assert usage.banks[TOTAL] == {0: None}
 
 
-@pytest.mark.parametrize("missing", ["vcpus", "name"])
-def test_monitor_that_does_not_say_all(missing: str) -> None:
-    """It counts, under its number, and nobody knows for which vCPUs."""
-    monitor = "memory.bandwidth.monitor.0"
-    stats = {**STATS, f"{monitor}.name": "vcpus_0"}
-    del stats[f"{monitor}.{missing}"]
-    usage = libvirt_monitors.usage(1, stats)
-    assert usage is not None
-    name = "0" if missing == "name" else "vcpus_0"
-    assert usage.identity == ((1, name),)
-    assert usage.banks[TOTAL] == {0: 5}
-    covers = libvirt_monitors.covers(stats, frozenset({0}))
-    assert covers is (missing != "vcpus")
+def test_monitors_that_are_read_go_on_while_others_are_not() -> None:
+    expected = tune.monitored(BOTH)
+    whole = {**STATS, "memory.bandwidth.monitor.0.vcpus": "0-1"}
+    before = libvirt_monitors.usage(1, {**CACHE, **whole}, expected)
+    after = libvirt_monitors.usage(1, whole, expected)
+    rebooted = libvirt_monitors.usage(2, whole, expected)
+    assert before is not None
+    assert after is not None
+    assert rebooted is not None
+    assert before.identity == after.identity != rebooted.identity
+
+
+def test_monitor_of_the_whole_process() -> None:
+    """Without vCPUs, as libvirt after 12.5 has it: it is all of them."""
+    xml = f"<domain>{TWO}{MONITORED.strip().removeprefix('<domain>')}"
+    xml = xml.replace(" vcpus='0'", "")
+    stats = {**STATS}
+    del stats["memory.bandwidth.monitor.0.vcpus"]
+    guests = {"xml": guest("instance-2", xml=xml)}
+    assert read_guests(Choice(Libvirt(xml=stats), Groups()), guests) == {
+        "xml": "libvirt"
+    }
+
+
+BOTH = """
+<domain><vcpu>2</vcpu><cputune>
+  <cachetune vcpus='0-1'>
+    <monitor level='3' vcpus='0'/><monitor level='3' vcpus='1'/>
+  </cachetune>
+  <memorytune vcpus='0-1'><monitor vcpus='0-1'/></memorytune>
+</cputune></domain>
+"""
+CACHE = {
+    "cpu.cache.monitor.count": 2,
+    **{
+        f"cpu.cache.monitor.{n}.{key}": value
+        for n in (0, 1)
+        for key, value in {
+            "vcpus": str(n), "bank.count": 1, "bank.0.id": 0,
+            "bank.0.bytes": 7,
+        }.items()
+    },
+}  # fmt: skip
+ONE = {**CACHE, "cpu.cache.monitor.count": 1}
+NONE: dict[str, Any] = {}
+
+
+@pytest.mark.parametrize(
+    ("cache", "memory", "unread"),
+    [
+        (CACHE, True, set()),
+        (ONE, True, {OCCUPANCY}),
+        (NONE, True, {OCCUPANCY}),
+        (CACHE, False, {TOTAL, LOCAL}),
+    ],
+)
+def test_monitor_that_libvirt_leaves_out(
+    cache: Mapping[str, Any], memory: bool, unread: set[str]
+) -> None:
+    """libvirt 11.3 does, without a word, if it can't read one."""
+    whole = {**STATS, "memory.bandwidth.monitor.0.vcpus": "0-1"}
+    stats = {**cache, **(whole if memory else {})}
+    reading = Reading(
+        0, 0, {"xml": guest("instance-2", xml=BOTH)}, {"xml": {}}
+    )
+    choice = Choice(Libvirt(xml=stats), Groups())
+    usage = choice.read(reading, {"xml": {}})["xml"]
+    assert isinstance(usage, Usage)
+    assert usage.unread == unread
+    known = {f for f in (OCCUPANCY, TOTAL) if usage.sum(f) is not None}
+    assert known == {OCCUPANCY, TOTAL} - unread
+    nothing = Choice(Libvirt(xml={}), Groups()).read(reading, {"xml": {}})
+    assert nothing == {"xml": verdicts.MONITOR_UNREAD}
 
 
 def test_as_many_monitors_as_there_are_entries_is_possible() -> None:
@@ -250,21 +354,19 @@ def test_what_libvirt_said_is_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counters", "identity"),
-    [({"perf.cmt": 1}, 7), ({}, ((7, "vcpus_0"),))],
-    ids=["perf", "libvirt"],
+    "counters", [{"perf.cmt": 1}, {}], ids=["perf", "libvirt"]
 )
-def test_another_boot_is_another_counter(
-    counters: Counters, identity: object
-) -> None:
-    guests = {"u": guest("instance-1", id=7, xml=MONITORED)}
-    stats = {**STATS, "memory.bandwidth.monitor.0.name": "vcpus_0"}
-    reading = Reading(0, 0, guests, {"u": counters})
-    judged = {"u": dict.fromkeys(counters, verdicts.OK)}
-    answers = Choice(Libvirt(u=stats), Groups()).read(reading, judged)
-    (usage,) = answers.values()
-    assert isinstance(usage, Usage)
-    assert usage.identity == identity
+def test_another_boot_is_another_counter(counters: Counters) -> None:
+    seen = []
+    for boot in 7, 7, 8:
+        guests = {"u": guest("instance-1", id=boot, xml=MONITORED)}
+        reading = Reading(0, 0, guests, {"u": counters})
+        judged = {"u": dict.fromkeys(counters, verdicts.OK)}
+        choice = Choice(Libvirt(u=STATS), Groups())
+        (usage,) = choice.read(reading, judged).values()
+        assert isinstance(usage, Usage)
+        seen.append(usage.identity)
+    assert seen[0] == seen[1] != seen[2]
 
 
 def test_groups_of_those_that_run_and_may_have_one_are_kept() -> None:

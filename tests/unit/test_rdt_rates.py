@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ceilometer_perf.rdt.rates import Figures, Rates
+from ceilometer_perf.rdt.rates import MOST_BANDWIDTH, Figures, Rates
 from ceilometer_perf.rdt.usage import (
     CORE_ENERGY,
     LOCAL,
@@ -197,6 +197,46 @@ def test_a_bank_that_did_not_grow_is_a_number_too() -> None:
     rates.compute("web", 0, usage(1, 100, 7))
     grown = rates.figures("web", 10, usage(1, 150, 7)).values[BANDWIDTH]
     assert (grown.value, grown.banks) == (5.0, {0: 5.0, 1: 0.0})
+
+
+LEAP = 1 << 50
+"""As kernels have it of an RMID that was in use before."""
+
+
+@pytest.mark.parametrize("seconds", [1, 60, 600])
+def test_no_rate_that_no_memory_has(seconds: int) -> None:
+    rates = Rated()
+    rates.compute("web", 0, usage(5, 620))
+    leapt = rates.figures("web", seconds, usage(5, LEAP + 620))
+    assert set(leapt.values) == {L3}
+    assert "more than any memory does" in leapt.beyond[BANDWIDTH]
+    # To a polling source that reads at nearly the same time, too.
+    close = rates.figures("web", seconds + 0.1, usage(5, LEAP + 620))
+    assert close.beyond == leapt.beyond
+    after = rates.figures("web", 2 * seconds, usage(5, LEAP + 620 + seconds))
+    assert after.values[BANDWIDTH].value == 1
+    assert after.beyond == {}
+
+
+def test_the_most_that_memory_does() -> None:
+    """Through each cache: a host may have many."""
+    rates = Rated()
+    rates.compute("web", 0, usage(5, 0, 0))
+    most = int(MOST_BANDWIDTH)
+    found = rates.compute("web", 1, usage(5, most, most))
+    assert found[BANDWIDTH] == 2 * most
+    assert BANDWIDTH not in rates.compute(
+        "web", 2, usage(5, 2 * most, 2 * most + 1)
+    )
+
+
+@pytest.mark.parametrize(("held", "known"), [(1200, True), (1201, False)])
+def test_no_cache_holds_twice_its_size(held: int, known: bool) -> None:
+    """It is an estimate, and may be a little more than there is."""
+    found = Rated(l3={0: 600}).figures("web", 0, usage(held))
+    assert ({L3, UTIL} <= found.values.keys()) is known
+    assert ({L3, UTIL} == found.beyond.keys()) is not known
+    assert Rated().compute("web", 0, usage(held)) == {L3: held}
 
 
 ENERGY, POWER = "perf.energy", "perf.power"

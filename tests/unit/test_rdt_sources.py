@@ -218,6 +218,22 @@ def test_groups_of_those_gone_are_removed(
     assert set(root.ours()) == {"db"}
 
 
+def test_what_those_that_end_meanwhile_left_in_the_caches_is_not_theirs(
+    agent: Agent, helper: Helper, host: Host
+) -> None:
+    agent.read("web")
+    watch = helper.watch
+
+    def ends(name: str, instance: str) -> None:
+        shutil.rmtree(host.proc / str(min(host.tids("instance-web"))))
+        watch(name, instance)
+
+    helper.watch = ends  # type: ignore[method-assign]
+    assert verdict_of(agent.read("web", "db")) == {
+        "web": Verdict.NOT_RUNNING, "db": None,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("error", "asked"),
     [
@@ -323,7 +339,7 @@ def test_a_process_without_threads_is_not_taken_for_one_in_its_group(
     agent: Agent, helper: Helper, host: Host
 ) -> None:
     agent.read("web")
-    process = host.processes.guest("instance-web")
+    process = host.process("instance-web")
     assert process is not None
     shutil.rmtree(host.proc / str(process.pid) / "task")
     helper.calls.clear()

@@ -128,6 +128,101 @@ def test_monitors_of_another_kind_are_not_ours(tmp_path: Path) -> None:
     assert found.banks == {}
 
 
+def test_bandwidth_of_the_memory_itself(tmp_path: Path) -> None:
+    """As Arm has it: the caches count no bytes."""
+    write(
+        tmp_path,
+        info__L3_MON__mon_features="llc_occupancy\n",
+        info__L3_MON__num_rmids="64\n",
+        info__MB_MON__mon_features="mbm_total_bytes\n",
+        info__MB_MON__num_rmids="32\n",
+        mon_data__mon_L3_01__llc_occupancy="1048576\n",
+        mon_data__mon_MB_00__mbm_total_bytes="6000000000\n",
+        mon_data__mon_MB_01__mbm_total_bytes="6000000001\n",
+    )
+    found = resctrl.count(tmp_path)
+    assert found is not None
+    assert found.banks == {
+        OCCUPANCY: {1: 1048576},
+        TOTAL: {0: 6000000000, 1: 6000000001},
+    }
+    assert Resctrl(tmp_path).features() == (OCCUPANCY, TOTAL)
+    assert Resctrl(tmp_path).rmids() == 32
+
+
+def test_the_smallest_pool_of_rmids_counts(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        info__L3_MON__num_rmids="256\n",
+        info__PERF_PKG_MON__num_rmids="100\n",
+    )
+    assert Resctrl(tmp_path).rmids() == 100
+
+
+@pytest.mark.parametrize(
+    ("whole", "parts", "known"),
+    [
+        ((0, 0), ((5, 5), (5, 5)), (None, None)),
+        ((9, 10), ((5, 5), (5, 5)), (9, 10)),
+        ((5, 10), ((5, 5), (5, 5)), (5, 10)),
+        ((4, 9), ((5, 5), (5, 5)), (None, None)),
+        ((10, 12), ((5, 5), (5, 5)), (10, 12)),
+        ((0, 0), (), (0, 0)),
+    ],
+)
+def test_a_cache_is_no_less_than_its_parts(
+    tmp_path: Path,
+    whole: tuple[int, int],
+    parts: tuple[tuple[int, int], ...],
+    known: tuple[int | None, int | None],
+) -> None:
+    """As Linux has it if a node's first CPU is offline."""
+    bank = tmp_path / "mon_data/mon_L3_00"
+    for number, counts in enumerate(parts):
+        _cache(bank / f"mon_sub_L3_{number:02}", *counts)
+    _cache(bank, *whole)
+    found = resctrl.count(tmp_path)
+    assert found is not None
+    assert (found.banks[OCCUPANCY][0], found.banks[TOTAL][0]) == known
+
+
+def _cache(folder: Path, occupancy: int, total: int) -> None:
+    write(
+        folder,
+        llc_occupancy=f"{occupancy}\n",
+        mbm_total_bytes=f"{total}\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cache", "knows", "split"),
+    [
+        (("0-27", "28-55"), "0-55", False, True),
+        (("0-27", "28-55"), "0-55", True, False),
+        (("0-27", "28-55"), "0-27", False, False),  # a cache each
+        (("0-55",), "0-7", False, False),  # several in a node
+        (("0-55", ""), "0-55", False, False),  # memory without CPUs
+        ((), "0-55", False, False),
+    ],
+)
+def test_nodes_that_share_a_cache(
+    tmp_path: Path, nodes: tuple[str, ...], cache: str, knows: bool,
+    split: bool,
+) -> None:  # fmt: skip
+    """Sub-NUMA clustering, and whether the kernel knows of it."""
+    devices = tmp_path / "devices/system"
+    for number, cpus in enumerate(nodes):
+        write(devices / f"node/node{number}", cpulist=f"{cpus}\n")
+    index = devices / "cpu/cpu0/cache/index3"
+    write(index, shared_cpu_list=f"{cache}\n")
+    root = tmp_path / "fs/resctrl"
+    bank = root / "mon_data/mon_L3_00"
+    bank.mkdir(parents=True)
+    if knows:
+        (bank / "mon_sub_L3_00").mkdir()
+    assert Resctrl(root).is_split_unseen() is split
+
+
 def test_rmids_are_of_the_smaller_pool(root: Path) -> None:
     write(
         root,

@@ -265,6 +265,39 @@ def test_the_host_lacks(slices: Slices, tmp_path: pathlib.Path) -> None:
     ]
 
 
+VIRTUAL = """
+<device>
+  <name>pci_0000_9d_00_1</name>
+  <capability type='pci'>
+    <domain>0</domain><bus>157</bus><slot>0</slot><function>1</function>
+    <product id='0x2330'/><vendor id='0x10de'/>
+  </capability>
+</device>
+"""
+
+
+def test_devices_that_others_get_as_well(
+    slices: Slices, tmp_path: pathlib.Path
+) -> None:
+    slices.add("one", tuned(5, devices=hostdev("0000:9d:00.0"), node=0))
+    slices.add("two", tuned(6, devices=hostdev("0000:9d:00.1"), node=0))
+    physical = DEVICES.decode().replace(
+        "<bus>157</bus>",
+        "<bus>157</bus><capability type='virt_functions'>"
+        "<address domain='0' bus='0x9d' slot='0' function='1'/></capability>",
+    )
+    devices = tmp_path / "more.xml"
+    devices.write_text(physical + VIRTUAL)
+    with slices.conf.open("a") as file:
+        file.write('[pci]\ndevice_spec = {"address": "*:9d:00.0"}\n')
+    files = ("--capabilities", str(ETC / "capabilities.xml"))
+    rows = found(slices, *files, "--devices", str(devices))
+    told = [(row["rule"], row["slices"]) for row in rows]
+    assert ("overlap", ["one", "two"]) in told
+    assert ("pci", ["one"]) in told
+    assert ("pci", ["two"]) not in told
+
+
 def test_a_host_that_is_asked(
     slices: Slices, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,68 @@ def test_the_eight() -> None:
     assert not {0, 64, 32, 96} & cpus(whole)
 
 
+def machine_of(cpus: dict[int, int], kib: dict[int, int]) -> Machine:
+    """``cpus``: the number of each node's; ``kib``: of its memory."""
+    numbers = iter(range(1000))
+    nodes = [n for n, count in cpus.items() for _ in range(count)]
+    found = {next(numbers): node for node in nodes}
+    return Machine(
+        cpus=found,
+        memory={Pool(n, 4): 4 * size for n, size in kib.items()},
+        cores=tuple((cpu,) for cpu in found),
+    )
+
+
+PLENTY = 64 << 20
+
+
+@pytest.mark.parametrize(
+    ("cpus", "kib", "left_out"),
+    [
+        ({0: 8, 1: 8}, {0: PLENTY, 1: PLENTY, 2: PLENTY}, ["2 has no CPUs"]),
+        ({0: 8, 1: 8, 5: 4}, {0: PLENTY, 1: PLENTY, 5: 0},
+         ["5 has no memory"]),
+        ({0: 8, 1: 8, 5: 4}, {0: PLENTY, 1: PLENTY}, ["5 has no memory"]),
+        ({0: 8, 1: 8}, {0: PLENTY, 1: PLENTY, 3: 0}, ["3 has no CPUs"]),
+        ({0: 8, 1: 8}, {0: PLENTY, 1: PLENTY}, []),
+    ],
+)  # fmt: skip
+def test_nodes_that_lack_something_take_no_part(
+    cpus: dict[int, int], kib: dict[int, int], left_out: list[str]
+) -> None:
+    host = machine_of(cpus, kib)
+    parts = list(split.divide(host, Plan((1, 2, 4))))
+    assert [p.of for p in parts] == [1, 2, 2, 4, 4, 4, 4]
+    assert {share.node for p in parts for share in p.shares} == {0, 1}
+    lines = list(split.left_out(host))
+    assert lines == [f"NUMA node {x} and is not divided" for x in left_out]
+
+
+def test_no_node_has_both() -> None:
+    host = machine_of({0: 8}, {1: PLENTY})
+    with pytest.raises(SplitError, match="both CPUs and memory"):
+        list(split.divide(host, Plan((1,))))
+
+
+def test_a_host_with_memory_of_its_own_node(tmp_path: pathlib.Path) -> None:
+    """Two sockets and a node of CXL, as libvirt describes them."""
+    ran = shell.run(
+        "slice", "generate", "--capabilities", str(MEMORY_ONLY),
+        "--split", "1/1,1/2", "--reserved-memory", "1G", "--output",
+        str(tmp_path / "out"), "--schemas", str(lax(tmp_path)), "-f", "json",
+    )  # fmt: skip
+    assert "NUMA node 2 has no CPUs" in ran.err
+    assert [row["nodes"] for row in json.loads(ran.out)] == [[0, 1], [0], [1]]
+
+
+MEMORY_ONLY = pathlib.Path(__file__).with_name("memory-only-node.xml")
+
+
+def lax(folder: pathlib.Path) -> pathlib.Path:
+    (folder / "domain.rng").write_text(LAX)
+    return folder
+
+
 @st.composite
 def hosts(draw: st.DrawFn) -> Machine:
     """Of up to four nodes, each with its own cores and memory."""
@@ -156,6 +218,8 @@ def test_no_rule_is_broken(tmp_path: pathlib.Path, builder: Builder) -> None:
         generate.propose(EIGHT, plan, folder), folder, builder, EIGHT
     )
     specs = spec.read(NovaFiles((folder / "nova.conf",)))
+    # Templates name that machine type.
+    assert "hw_machine_type = x86_64=q35" in (folder / "nova.conf").read_text()
     assert [s.conflict_parent for s in specs] == [None, "1of1_1", "1of1_1"]
     assert validate(specs, builder, EIGHT) == []
     assert sorted(path.name for path in folder.iterdir()) == [

@@ -43,6 +43,30 @@ def test_the_example() -> None:
     assert found.mdevs == {}
 
 
+PHYSICAL = """
+<device>
+  <name>pci_0000_af_00_0</name>
+  <capability type='pci'>
+    <domain>0</domain><bus>175</bus><slot>0</slot><function>0</function>
+    <product id='0x101d'/><vendor id='0x15b3'/>
+    <capability type='virt_functions' maxCount='8'>
+      <address domain='0x0000' bus='0xaf' slot='0x00' function='0x2'/>
+      <address domain='0x0000' bus='0xaf' slot='0x01' function='0x1'/>
+    </capability>
+  </capability>
+</device>
+"""
+
+
+def test_virtual_functions() -> None:
+    found = machine.read(CAPABILITIES, [("a", PHYSICAL)])
+    assert found.pci is not None
+    assert found.pci["0000:af:00.0"].functions == (
+        "0000:af:00.2",
+        "0000:af:01.1",
+    )
+
+
 def test_devices_that_nobody_told_of() -> None:
     assert machine.read(CAPABILITIES).pci is None
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which slice an instance gets, and what is noted of it."""
 
+import functools
 import json
 import os
 import subprocess
@@ -34,6 +35,9 @@ class Host:
         self.placement = FakePlacement(NODE.uuid, NODE.name)
         self.tree = tree(EIGHT)
         self.encoded = encode(self.tree)
+        self.allocations = functools.partial(
+            providers.allocations, self.placement.client
+        )
         self.running: dict[str, tuple[str, ...]] = {}
         self.path = folder / "records.json"
         self.records = Records(self.path)
@@ -48,7 +52,7 @@ class Host:
         }
 
     def choose(self, consumer: str) -> str:
-        chooser = Chooser(self.placement.client, NODE, self.tree, self.encoded)
+        chooser = Chooser(self.allocations, NODE, self.tree, self.encoded)
         return chooser.choose(consumer, lambda: self.running, self.records)
 
     @property
@@ -220,7 +224,7 @@ def test_running_is_read_after_placement(host: Host) -> None:
         assert asked == ["/allocations/vm"]
         return {SINGLES[0]: ("late",)}
 
-    chooser = Chooser(host.placement.client, NODE, host.tree, host.encoded)
+    chooser = Chooser(host.allocations, NODE, host.tree, host.encoded)
     assert chooser.choose("vm", running, host.records) == SINGLES[1]
 
 
@@ -277,12 +281,12 @@ def conf(folder: Path, state: Path | None = None) -> NovaFiles:
 
 
 def test_records_are_kept(tmp_path: Path) -> None:
-    with records.locked(conf(tmp_path), NODE.uuid) as kept:
+    with records.locked(records.folder(conf(tmp_path)), NODE.uuid) as kept:
         assert kept.read() == {}
         kept.write({"b": "2", "a": "1"})
-    with records.locked(conf(tmp_path), NODE.uuid) as kept:
+    with records.locked(records.folder(conf(tmp_path)), NODE.uuid) as kept:
         assert kept.read() == {"a": "1", "b": "2"}
-    with records.locked(conf(tmp_path), ELSEWHERE) as kept:
+    with records.locked(records.folder(conf(tmp_path)), ELSEWHERE) as kept:
         assert kept.read() == {}
     path = tmp_path / "slices" / f"{NODE.uuid}.json"
     assert path.read_text() == '{\n  "a": "1",\n  "b": "2"\n}'
@@ -335,11 +339,11 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     inside = threading.Event()
 
     def second() -> None:
-        with records.locked(path, NODE.uuid):
+        with records.locked(records.folder(path), NODE.uuid):
             inside.set()
 
     thread = threading.Thread(target=second)
-    with records.locked(path, NODE.uuid):
+    with records.locked(records.folder(path), NODE.uuid):
         thread.start()
         assert not inside.wait(0.2)
     assert inside.wait(30)
@@ -361,7 +365,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         ran = subprocess.run([sys.executable, "-c", LOCK, lock], check=False)
         return ran.returncode
 
-    with records.locked(conf(tmp_path), NODE.uuid):
+    with records.locked(records.folder(conf(tmp_path)), NODE.uuid):
         assert another() == 3
     assert another() == 0
 
@@ -370,7 +374,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     with (
         pytest.raises(ChoiceError) as refused,
-        records.locked(conf(tmp_path, nowhere), NODE.uuid),
+        records.locked(records.folder(conf(tmp_path, nowhere)), NODE.uuid),
     ):
         pass
     assert str(refused.value) == (

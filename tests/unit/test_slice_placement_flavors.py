@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ceilometer_perf.slices.placement.flavors import asks_for_slice
 from tests.unit.shell import run
 from tests.unit.slice_trees import write_nova_conf
 
@@ -36,7 +37,7 @@ def test_a_flavor_is_as_large_as_its_template(
     tmp_path: Path, template: str, options: str
 ) -> None:
     command, found = flavor(tmp_path, template)
-    assert command == f"openstack flavor create {options}--disk 0 big-one"
+    assert command == f"openstack flavor create {options}--disk 1 big-one"
     assert (found["vcpus"] is not None) == ("--vcpus" in options)
     assert (found["ram"] is not None) == ("--ram" in options)
     assert found["name"] == "big-one"
@@ -56,6 +57,44 @@ def test_a_template_that_is_none_is_named(
     assert ran.out == ""
     assert "a.xml" in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_a_disk_of_choice(tmp_path: Path) -> None:
+    conf = tmp_path / "nova.conf"
+    write_nova_conf(conf, [("a", "A", None)])
+    words = "slice", "flavors", "--nova-conf", str(conf), "--disk"
+    assert " --disk 20 a\n" in run(*words, "20").out
+    for wrong in "-1", "1.5", "4294967296":
+        ran = run(*words, wrong)
+        assert (ran.code, ran.out) == (2, "")
+        assert "--disk" in ran.err
+
+
+def test_a_flavor_takes_a_place_of_the_compute_node(tmp_path: Path) -> None:
+    _, found = flavor(tmp_path, "<domain/>")
+    assert found["properties"]["resources:CUSTOM_LIBVIRT_SLICE"] == "1"
+    assert asks_for_slice(found["properties"])
+    assert not asks_for_slice({"resources:VCPU": "0"})
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("compute_driver = ceilometer_perf.SlicesDriver", ""),
+        ("compute_driver = libvirt.LibvirtDriver", "is libvirt.LibvirtDriver"),
+        ("", "is not set"),
+    ],
+)
+def test_a_driver_that_boots_no_slices_is_named(
+    tmp_path: Path, line: str, said: str
+) -> None:
+    conf = tmp_path / "nova.conf"
+    write_nova_conf(conf, [("a", "A", None)], line)
+    ran = run("slice", "flavors", "--nova-conf", str(conf))
+    assert ran.code == 0
+    assert ran.err.count("\n") == bool(said)
+    assert said in ran.err
+    assert ("set it to ceilometer_perf.SlicesDriver" in ran.err) == bool(said)
 
 
 def test_names_are_fit_for_a_shell(tmp_path: Path) -> None:

@@ -6,7 +6,11 @@ import uuid
 import pytest
 
 from ceilometer_perf.slices.placement import providers, sync
-from ceilometer_perf.slices.placement.encoding import MARKER, encode
+from ceilometer_perf.slices.placement.encoding import (
+    MARKER,
+    PLACE,
+    encode,
+)
 from ceilometer_perf.slices.placement.errors import (
     ConflictError,
     PlacementError,
@@ -63,7 +67,8 @@ def test_from_nothing(placement: FakePlacement) -> None:
     assert offered(placement, C) == {"CUSTOM_C": 1}
     assert placement.providers[A].parent == NODE.uuid
     assert MARKER in placement.providers[A].traits
-    assert placement.classes == {"CUSTOM_A", "CUSTOM_B", "CUSTOM_C"}
+    assert placement.classes == {"CUSTOM_A", "CUSTOM_B", "CUSTOM_C", PLACE}
+    assert offered(placement, NODE.uuid) == {PLACE: 3}
     assert [f"{w.method} {w.path}" for w in done.writes] == placement.changes
     assert [each.consumers for each in done.providers] == [(), ()]
     for each in done.providers:

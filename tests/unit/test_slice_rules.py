@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rules between slices, against the plainest way to apply them."""
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from ceilometer_perf.slices import lacks, overlap
 from ceilometer_perf.slices.breach import Breach
 from ceilometer_perf.slices.footprint import Amount, Footprint, Pool
-from ceilometer_perf.slices.machine import Device, Machine
+from ceilometer_perf.slices.machine import Device, Machine, whole_devices
 from ceilometer_perf.slices.spec import SliceSpec
 from ceilometer_perf.slices.template import Place
 from ceilometer_perf.slices.tree import Tree
@@ -240,6 +241,37 @@ def test_hundreds_that_take_the_same() -> None:
     found = among(tree(**names), **same)
     assert {name for b in found for name in b.slices} == set(names)
     assert len(found) < 300 * overlap.MOST_SHOWN
+
+
+VF = "0000:af:02.0"
+SRIOV = dataclasses.replace(
+    MACHINE,
+    pci={NIC: Device(NIC, 1, functions=(VF,)), VF: Device(VF, 1)},
+)
+
+
+@pytest.mark.parametrize(
+    ("links", "said"),
+    [
+        (tree(a=None, b=None), [
+            (f"overlap: a and b both take PCI device {VF}, and neither is "
+            "part of the other")
+        ]),
+        (tree(a=None, b="a"), []),
+    ],
+)  # fmt: skip
+def test_a_physical_function_has_its_virtual_ones(
+    links: Tree, said: list[str]
+) -> None:
+    taken = {
+        name: whole_devices(taking(name, pci=(key,)), SRIOV)
+        for name, key in (("a", NIC), ("b", VF))
+    }
+    assert told(list(overlap.breaches(links, taken))) == said
+    # Where it is not known, or has none, it is what it says.
+    for host in MACHINE, Machine({}, {}):
+        alone = taking("a", pci=(NIC,))
+        assert whole_devices(alone, host) == alone
 
 
 def on_machine(links: Tree, **footprints: Footprint) -> list[str]:

@@ -4,7 +4,6 @@
 import csv
 import io
 import json
-import os
 import time
 from typing import Any
 
@@ -162,7 +161,7 @@ def test_no_rmid_is_left(host: ComputeHost) -> None:
     info = host.folder / "resctrl" / "info" / "L3_MON"
     info.mkdir(parents=True)
     (host.folder / "resctrl" / "mon_groups").mkdir()
-    (host.folder / "instance-web.pid").write_text(f"{os.getpid()}\n")
+    host.runs("web")
     (info / "num_rmids").write_text("8\n")
     shown(host, code=0)
     (info / "num_rmids").write_text("1\n")

@@ -97,6 +97,7 @@ def test_the_cloud_before_it_is_installed(
          "does not take arguments: --wrong"),
         ("options.sh", ["--wrong"],
          "--wrong is not an option: the only argument is a file"),
+        ("versions.sh", ["24"], "24 is none of 25, 26, 27, newest"),
         ("options.sh", ["/nowhere/file"],
          "/nowhere/file: no such folder: /nowhere"),
     ],

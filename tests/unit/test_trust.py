@@ -813,3 +813,13 @@ def test_no_growth_is_published_that_is_not_true(
                 hidden = max(2 * max(floor, 0.8) + 0.1, 0.12 * real)
                 assert real - hidden <= growth <= real + 1e-6
             published[key] = (judged.since, value, world.truth)
+
+
+def test_cpus_of_several_kinds_have_no_hardware_events() -> None:
+    """A plain one counts on one kind of them, and nothing shows it."""
+    gate = Gate(Policy(is_hybrid=True))
+    judged = gate.judge("web", {CYCLES: 5, CLOCK: 5}, World().evidence())
+    assert judged.judgements == {
+        CYCLES: verdicts.HYBRID, CLOCK: verdicts.OK,
+    }  # fmt: skip
+    assert judged.trusted({CYCLES: 5, CLOCK: 5}) == {CLOCK: 5}

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from ceilometer_perf.counters.monitor import Report
-from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.host.waits import Waits
 from ceilometer_perf.meters import PRESSURES, SCHED_DELAY, SCHED_DELAY_RATIO
 from ceilometer_perf.neighbours.waiting import Waiting
@@ -36,7 +35,7 @@ class Waiter(Host):
         )
         self.now = 0.0
         self.guest = guest("a")
-        self.start("a", 42)
+        self.start("a", 42, uuid="uuid")
         self.waiting = Waiting(Waits(self.proc), self.processes)
 
     def thread(
@@ -168,7 +167,7 @@ def test_another_process_begins_again(host: Waiter) -> None:
     host.thread(43, 100)
     before = host.look()
     shutil.rmtree(host.proc / "42")
-    host.start("a", 50, started=900)
+    host.start("a", 50, started=900, uuid="uuid")
     host.thread(51, 3, pid=50)
     after = host.look()
     assert before is not None
@@ -256,6 +255,6 @@ def test_what_is_gone_is_forgotten(host: Waiter) -> None:
 def test_without_cgroups_of_version_2(tmp_path: Path) -> None:
     host = Host(tmp_path)
     host.start("a", 42)
-    process = Processes(host.run, host.proc).guest("a")
+    process = host.process("a")
     assert process is not None
     assert Waits(host.proc).pressure(process) == {}

@@ -11,11 +11,18 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 CHECKOUT = Path(__file__).parents[2]
+#: A variable of the environment: whose server to use.
+SERVER = "CEILOMETER_PERF_WARM"
+#: What shells are given.
+COMMANDS = ("ceilometer-perf",)
+#: Threads may be the first to ask for a server.
+_ONE = threading.Lock()
 #: What agents have on their path, so that it needn't be looked through again.
 SPOOL = CHECKOUT / "tests" / "functional" / "spool"
 
@@ -78,7 +85,9 @@ def start(
         "session": session,
     }
     client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    client.connect(_server())
+    with _ONE:
+        server = _server()
+    client.connect(server)
     with open(os.devnull, "r+b") as null:  # noqa: PTH123
         streams = [null if s is None else s for s in (stdin, stdout, stderr)]
         numbers = [s if isinstance(s, int) else s.fileno() for s in streams]
@@ -107,9 +116,31 @@ def run(
         return subprocess.CompletedProcess(argv, code, *texts)
 
 
+def for_shells(folder: Path) -> dict[str, str]:
+    """The environment of a shell to which commands are warm, by such a folder.
+
+    They end with this process, like its server.
+    """
+    here = f"{sys.executable} -S -m tests.warm"
+    for command in COMMANDS:
+        path = folder / command
+        path.write_text(f'#!/bin/sh\nexec {here} {command} "$@"\n')
+        path.chmod(0o755)
+    with _ONE:
+        server = _server()
+    return {
+        **os.environ,
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "PYTHONPATH": str(CHECKOUT),
+        SERVER: server.removeprefix("\0"),
+    }
+
+
 @functools.cache
 def _server() -> str:
     """The address of this process's server; it ends with this process."""
+    if SERVER in os.environ:
+        return f"\0{os.environ[SERVER]}"
     name = f"\0ceilometer-perf-warm-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
         listening.bind(name)

@@ -10,6 +10,7 @@ own        our privileged helper's counters of the same guests, by default 10
            events each: the call, its answer, and what the helper does
 read       our reading of every counter, without Sample objects
 look       read, and judge what was read
+own_look   the same with our helper's counters, of instances without events
 make       our samples of what has been judged
 ours       a whole cycle of all our pollsters: look and make
 core_read  what core reads for its four perf meters, without Sample objects

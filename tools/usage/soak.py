@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--scenario", nargs="+", choices=WHAT, default=list(WHAT),
-        metavar="NAME", help="run only these (default: all, about 25 minutes)",
+        metavar="NAME", help="run only these (default: all, about 35 minutes)",
     )  # fmt: skip
     parser.add_argument("--properties", action="store_true",
                         help="run the property tests for long, with random "

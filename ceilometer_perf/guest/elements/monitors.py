@@ -6,19 +6,27 @@ vCPUs of two of them that overlap without being the same, and both with the
 same vCPUs are one group of resctrl, whose monitors follow one rule. Where
 cache or bandwidth is allocated, the group has a monitor for all of its
 vCPUs, beside others; elsewhere no vCPU may be in two of them.
+
+libvirt after 12.5 has monitors of the whole process: without vCPUs, and not
+beside any that has.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ceilometer_perf.guest import cpus, domain, errors, xml
 from ceilometer_perf.guest.elements.base import Element
 from ceilometer_perf.guest.requirements import Requirements
 
 TUNES = ("cachetune", "memorytune")
+#: That may not be mixed.
+ALL_TUNES = (*TUNES, "energytune")
 ALLOCATIONS = ("cache", "node")
 ORDER = (*ALLOCATIONS, "monitor")
 
 VCPUs = frozenset[int]
+
+WHOLE: VCPUs = frozenset()
+"""Nothing that names vCPUs: the whole process."""
 
 
 def _wanted(root: xml.Element, asked: Requirements) -> VCPUs | None:
@@ -30,11 +38,25 @@ def _wanted(root: xml.Element, asked: Requirements) -> VCPUs | None:
             f"The domain's type is {root.get('type')!r}: libvirt monitors "
             "the cache and the memory bandwidth of domains of type 'kvm' only"
         )
+    if _is_whole(root, asked):
+        return WHOLE
     return frozenset(range(domain.vcpu_count(root)))
+
+
+def _is_whole(root: xml.Element, asked: Requirements) -> bool:
+    """Whether monitors name no vCPUs; those that are there decide."""
+    standing = [
+        tune for tag in ALL_TUNES for tune in root.iterfind(f"cputune/{tag}")
+    ]
+    if standing:
+        return any(tune.get("vcpus") is None for tune in standing)
+    return asked.whole_monitors
 
 
 def _groups(root: xml.Element, everyone: VCPUs) -> set[VCPUs]:
     """The vCPUs by the group that they are in, or will be."""
+    if everyone == WHOLE:
+        return {WHOLE}
     standing = {
         domain.cpu_set(tune, "vcpus") & everyone
         for tag in TUNES
@@ -56,7 +78,7 @@ def _tunes(root: xml.Element, tag: str, group: VCPUs) -> list[xml.Element]:
     return [
         tune
         for tune in root.iterfind(f"cputune/{tag}")
-        if domain.cpu_set(tune, "vcpus") & group
+        if group == WHOLE or domain.cpu_set(tune, "vcpus") & group
     ]
 
 
@@ -70,6 +92,9 @@ def _monitored(tunes: list[xml.Element], group: VCPUs) -> set[VCPUs]:
 
 def _missing(root: xml.Element, tag: str, group: VCPUs) -> set[VCPUs]:
     """The vCPUs of each monitor that a group lacks."""
+    if group == WHOLE:
+        there = root.find(f"cputune/{tag}/monitor") is not None
+        return set() if there else {WHOLE}
     mine = _monitored(_tunes(root, tag, group), group)
     if frozenset().union(*mine) == group:
         return set()
@@ -91,7 +116,8 @@ def _element(
         groups = _groups(root, everyone)
         lost = (vcpus for g in groups for vcpus in _missing(root, tag, g))
         for vcpus in sorted(lost, key=sorted):
-            yield f"the {what} of vCPU {cpus.text(vcpus)} is not monitored"
+            whose = f"vCPU {cpus.text(vcpus)}" if vcpus else "the guest"
+            yield f"the {what} of {whose} is not monitored"
 
     def merge(root: xml.Element, everyone: VCPUs) -> None:
         for group in sorted(_groups(root, everyone), key=sorted):
@@ -100,10 +126,7 @@ def _element(
                 continue
             tune, *_ = _tunes(root, tag, group) or [_new(root, tag, group)]
             for vcpus in sorted(missing, key=sorted):
-                monitor = xml.insert(tune, "monitor", ORDER)
-                for name, value in attributes.items():
-                    monitor.set(name, value)
-                monitor.set("vcpus", cpus.text(vcpus))
+                _add_monitor(tune, attributes, vcpus)
 
     return Element(
         name=tag,
@@ -119,10 +142,21 @@ def _element(
     )
 
 
+def _add_monitor(
+    tune: xml.Element, attributes: Mapping[str, str], vcpus: VCPUs
+) -> None:
+    monitor = xml.insert(tune, "monitor", ORDER)
+    for name, value in attributes.items():
+        monitor.set(name, value)
+    if vcpus:
+        monitor.set("vcpus", cpus.text(vcpus))
+
+
 def _new(root: xml.Element, tag: str, group: VCPUs) -> xml.Element:
     cputune = domain.container(root, "cputune")
     tune = xml.insert(cputune, tag, domain.CPUTUNE)
-    tune.set("vcpus", cpus.text(group))
+    if group:
+        tune.set("vcpus", cpus.text(group))
     return tune
 
 

@@ -2,13 +2,20 @@
 """What this host can count, found by opening each event."""
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ceilometer_perf.events import EVENTS, Event
 from ceilometer_perf.host.perf_event import Kernel
-from ceilometer_perf.host.probe import counters, machine, rdt, trials, virt
+from ceilometer_perf.host.probe import (
+    counters,
+    counts,
+    machine,
+    rdt,
+    trials,
+    virt,
+)
 from ceilometer_perf.host.probe.counters import Counters
 from ceilometer_perf.host.probe.machine import Machine
 from ceilometer_perf.host.probe.trials import Asker, Trial
@@ -26,6 +33,8 @@ class Probed:
     is_root: bool
     trials: tuple[Trial, ...]
     counters: Counters
+    #: Events that open, by name, and why libvirt should not open them.
+    unfit: Mapping[str, str] = field(default_factory=dict)
 
     def rdt_sources(self) -> tuple[rdt.RdtSource, ...]:
         """Where L3 occupancy and memory bandwidth could come from."""
@@ -36,7 +45,9 @@ class Probed:
         return tuple(
             trial.event.name
             for trial in self.trials
-            if trial.works and not self.crowded_out(trial.event)
+            if trial.works
+            and trial.event.name not in self.unfit
+            and not self.crowded_out(trial.event)
         )
 
     def crowded_out(self, event: Event) -> bool:
@@ -57,7 +68,25 @@ def probe(
     is_root = os.geteuid() == 0 if is_root is None else is_root
     asker = Asker(perf, here, is_root, libvirt.daemon or libvirt.library)
     found = tuple(trials.judge(event, asker) for event in EVENTS.values())
-    return Probed(here, libvirt, is_root, found, counters.measure(found, perf))
+    unfit = _unfit(here, found, perf)
+    room = counters.measure(
+        [trial for trial in found if trial.event.name not in unfit], perf
+    )
+    return Probed(here, libvirt, is_root, found, room, unfit)
+
+
+def _unfit(
+    here: Machine, found: Sequence[Trial], perf: Kernel
+) -> Mapping[str, str]:
+    hardware = [
+        trial.event
+        for trial in found
+        if trial.works and trial.event.kind == "hardware"
+    ]
+    why = here.why_no_hardware()
+    if why is not None:
+        return {event.name: why for event in hardware}
+    return counts.lies(hardware, perf)
 
 
 def cannot_work(names: Iterable[str]) -> list[Trial]:

@@ -9,7 +9,7 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from ceilometer_perf.events import EVENTS
+from ceilometer_perf.events import EVENTS, Event
 from ceilometer_perf.host.probe import Probed
 from ceilometer_perf.host.probe.trials import Trial
 
@@ -24,13 +24,15 @@ def left_out(report: Probed) -> Mapping[str, str]:
     """The events that nova.conf should not name, and why."""
     safe = report.safe()
     return {
-        trial.event.name: trial.reason or _crowded_out(report)
+        trial.event.name: trial.reason or _of_no_use(trial.event, report)
         for trial in report.trials
         if trial.event.name not in safe
     }
 
 
-def _crowded_out(report: Probed) -> str:
+def _of_no_use(event: Event, report: Probed) -> str:
+    if event.name in report.unfit:
+        return report.unfit[event.name]
     return (
         "works, but not together with the others: with more events than free "
         f"hardware counters ({report.counters.number}), all are counted too "
@@ -65,8 +67,8 @@ def notes(report: Probed) -> Iterator[str]:
     """What an operator should know of the list as a whole."""
     if any(trial.works is None for trial in report.trials):
         yield (
-            "not run as root, as libvirtd is: events that this user can't "
-            "try are left out"
+            "not run as root, as libvirt's daemon is: events that this user "
+            "can't try are left out"
         )
     if report.virt.is_remote:
         yield (
@@ -123,4 +125,8 @@ def _crowd(report: Probed) -> Iterator[str]:
 
 
 def _is_crowded_out(trial: Trial, report: Probed) -> bool:
-    return bool(trial.works) and report.crowded_out(trial.event)
+    return (
+        bool(trial.works)
+        and trial.event.name not in report.unfit
+        and report.crowded_out(trial.event)
+    )

@@ -10,6 +10,16 @@ from ceilometer_perf.host.kernel_files import number, text
 CPU_PMU = "4"  # PERF_TYPE_RAW, which x86 gives its CPUs' counters
 TYPE_BYTES = 10  # libvirt reads no more of intel_cqm's type
 
+HYBRID = (
+    "the CPUs are of several kinds with a PMU each, and a plain hardware "
+    "event counts on one kind only"
+)
+MEDIATED = (
+    "KVM gives the PMU to guests with a virtual one (enable_mediated_pmu): "
+    "while one runs, no guest with this event starts, and while this event "
+    "is open, no guest with a virtual PMU does"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ResctrlState:
@@ -25,6 +35,10 @@ class ResctrlState:
     rmids: int | None = None
     #: How many there are, of any kind and any creator.
     in_use: int = 0
+    #: See :meth:`.Resctrl.is_split_unseen`.
+    split_unseen: bool = False
+    #: What has the kernel monitor, if the CPUs can.
+    enable: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +58,17 @@ class Machine:
     nmi_watchdog: bool
     resctrl: ResctrlState
 
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether it has CPUs of several kinds."""
+        return len(self.pmus) > 1
+
+    def why_no_hardware(self) -> str | None:
+        """Why libvirt should open no hardware event, though it could."""
+        if self.mediated_pmu:
+            return MEDIATED
+        return HYBRID if self.is_hybrid else None
+
 
 def read(root: Path = Path("/")) -> Machine:
     """The machine whose /proc and /sys are below ``root``."""
@@ -52,7 +77,7 @@ def read(root: Path = Path("/")) -> Machine:
         kernel=text(kernel / "osrelease"),
         paranoid=number(kernel / "perf_event_paranoid"),
         pmus=_pmus(root / "sys"),
-        mediated_pmu=_mediated_pmu(root / "sys"),
+        mediated_pmu=mediated_pmu(root / "sys"),
         cqm_type=cqm_type(root / "sys"),
         nmi_watchdog=text(kernel / "nmi_watchdog") == "1",
         resctrl=_resctrl(root),
@@ -79,7 +104,8 @@ def _pmus(sys_dir: Path) -> tuple[str, ...]:
     )
 
 
-def _mediated_pmu(sys_dir: Path) -> bool:
+def mediated_pmu(sys_dir: Path) -> bool:
+    """Whether KVM takes the PMU for guests that have one."""
     switches = (sys_dir / "module").glob(
         "kvm_*/parameters/enable_mediated_pmu"
     )
@@ -89,9 +115,10 @@ def _mediated_pmu(sys_dir: Path) -> bool:
 def _resctrl(root: Path) -> ResctrlState:
     known = (text(root / "proc/filesystems") or "").split()
     mounted = _mounted(text(root / "proc/mounts") or "")
+    enable = resctrl.how_to_enable(root / "proc")
     if mounted is None:
         possible = resctrl.cpus_can_monitor(root / "proc")
-        return ResctrlState("resctrl" in known, possible)
+        return ResctrlState("resctrl" in known, possible, enable=enable)
     found = resctrl.Resctrl(root / mounted.lstrip("/"))
     return ResctrlState(
         known=True,
@@ -99,6 +126,8 @@ def _resctrl(root: Path) -> ResctrlState:
         features=found.features(),
         rmids=found.rmids(),
         in_use=found.in_use(),
+        split_unseen=found.is_split_unseen(),
+        enable=enable,
     )
 
 

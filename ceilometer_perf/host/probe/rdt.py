@@ -9,13 +9,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ceilometer_perf.host import daemon, resctrl
 from ceilometer_perf.host.probe.machine import Machine
 from ceilometer_perf.host.probe.trials import Trial
 from ceilometer_perf.host.probe.virt import Virt
 
 MOUNT = "mount -t resctrl resctrl /sys/fs/resctrl"
-RESTART = "restart libvirtd, which looks for resctrl only when it starts"
-BOOT = "boot the kernel with rdt=cmt,mbmtotal,mbmlocal"
+SPLIT = resctrl.SPLIT_UNSEEN, resctrl.KNOW_OF_SPLITS
+RESTART = (
+    f"restart {daemon.name()}, which looks for resctrl only when it starts"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ def _libvirt(machine: Machine, libvirt: Virt) -> RdtSource:
     if libvirt.error is not None:
         remedy = "give its URI with --connect"
         return RdtSource("libvirt", None, "libvirt was not reached", remedy)
+    if machine.resctrl.split_unseen and not libvirt.is_remote:
+        return RdtSource("libvirt", False, *SPLIT)
     # It looks for resctrl when it starts, and doesn't notice changes.
     there = libvirt.is_remote or machine.resctrl.features
     if libvirt.monitors and there:
@@ -82,12 +87,16 @@ def _resctrl(machine: Machine) -> RdtSource:
             "resctrl",
             False,
             "this kernel has no resctrl, or sees no CPU that has it",
-            f"if the CPU has it, {BOOT}; virtual machines have none",
+            f"if the CPU has it, {found.enable}; virtual machines have none",
         )
     if found.mounted is None:
         return RdtSource("resctrl", False, "resctrl is not mounted", MOUNT)
     if not found.features:
-        return RdtSource("resctrl", False, "the CPUs monitor nothing", BOOT)
+        return RdtSource(
+            "resctrl", False, "the CPUs monitor nothing", found.enable
+        )
+    if found.split_unseen:
+        return RdtSource("resctrl", False, *SPLIT)
     if found.rmids is not None and found.in_use >= found.rmids:
         return RdtSource(
             "resctrl",

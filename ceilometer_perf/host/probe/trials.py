@@ -99,8 +99,11 @@ def _forbidden(event: Event, asker: Asker) -> Trial:
         reason = (
             f"refused even to root ({level}): look for a container without "
             "CAP_PERFMON, a seccomp filter or a security module, and ask "
-            "where libvirtd runs"
+            "where libvirt's daemon runs"
         )
         return Trial(event, works=False, reason=reason)
-    reason = f"can't tell ({level} for this user): run as root, like libvirtd"
+    reason = (
+        f"can't tell ({level} for this user): run as root, like libvirt's "
+        "daemon"
+    )
     return Trial(event, works=None, reason=reason)

@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 
 from ceilometer_perf.slices.placement import providers
-from ceilometer_perf.slices.placement.client import Client
 from ceilometer_perf.slices.placement.encoding import Encoding, Resources
 from ceilometer_perf.slices.placement.errors import ChoiceError
 from ceilometer_perf.slices.placement.providers import Node
@@ -20,12 +19,15 @@ from ceilometer_perf.slices.tree import Tree
 Taken = Mapping[str, tuple[str, ...]]
 """The slices that run, each with the UUIDs of the domains in it."""
 
+Allocations = Callable[[str], Mapping[str, Resources]]
+"""What Placement says a consumer has, by the provider's UUID."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Chooser:
     """One host and its Placement."""
 
-    client: Client
+    allocations: Allocations
     node: Node
     tree: Tree
     encoded: Encoding
@@ -81,13 +83,9 @@ class Chooser:
         }
         return {
             uuids[uuid]: units
-            for uuid, units in self._everything(consumer).items()
+            for uuid, units in self.allocations(consumer).items()
             if uuid in uuids
         }
-
-    def _everything(self, consumer: str) -> Mapping[str, Resources]:
-        found = self.client.get(f"/allocations/{consumer}", "allocations")
-        return {uuid: each["resources"] for uuid, each in found.items()}
 
     def _valid(
         self, records: Mapping[str, str], running: Taken
@@ -113,7 +111,7 @@ class Chooser:
             for domain in domains:
                 if name in self.tree.specs or domain == consumer:
                     continue
-                if not self._everything(domain) or (
+                if not self.allocations(domain) or (
                     set(self._allocated(domain)) & set(ours)
                 ):
                     raise ChoiceError(

@@ -15,6 +15,9 @@ Traits make sure that requests land where they mean to. The trait of a class
 is a digest of all that its slices ask, so a flavor that was made for another
 division of a host, or for another host, finds nothing instead of a part of
 something. A pool within a larger slice has a trait that numbers it.
+
+Nova's scheduler drops what takes nothing from the compute node's own provider.
+So that has a class of its own, of which each instance in a slice takes one.
 """
 
 import dataclasses
@@ -28,6 +31,8 @@ from ceilometer_perf.slices.tree import Tree
 
 #: Every provider that is a slice has it.
 MARKER = "CUSTOM_LIBVIRT_SLICE"
+#: The resource class that the compute node's own provider has.
+PLACE = "CUSTOM_LIBVIRT_SLICE"
 _SHAPE = "CUSTOM_SLICE_SHAPE_"
 _PART = "_PART_"
 
@@ -62,6 +67,8 @@ class Encoding:
     requests: Mapping[str, tuple[Group, ...]]
     #: The provider from which each slice is counted.
     counted_at: Mapping[str, str]
+    #: How many instances there can be at most.
+    places: int
 
     def claim(self, tree: Tree, name: str) -> Mapping[str, Resources]:
         """What an instance has been allocated that has this slice.
@@ -95,6 +102,7 @@ def encode(tree: Tree) -> Encoding:
 
     :raises EncodingError: requests would not exclude what overlaps.
     """
+    _refuse_place(tree)
     shapes = {name: _shape(tree, name) for name in tree}
     _refuse_other_shapes(tree, shapes)
     _refuse_twins(tree, shapes)
@@ -117,6 +125,7 @@ def encode(tree: Tree) -> Encoding:
         },
         requests,
         counted_at,
+        len(tree.leaves),
     )
 
 
@@ -189,6 +198,15 @@ def _inventory(tree: Tree, name: str) -> Resources:
             tree.specs[child].resource_class for child in tree.children(name)
         )
     return dict(sorted(units.items()))
+
+
+def _refuse_place(tree: Tree) -> None:
+    for name, spec in tree.specs.items():
+        if spec.resource_class == PLACE:
+            raise EncodingError(
+                f"Slice {name}: its resource_class is {PLACE}, which counts "
+                "the instances of the compute node: give it another one"
+            )
 
 
 def _refuse_other_shapes(tree: Tree, shapes: Mapping[str, _Shape]) -> None:

@@ -5,11 +5,14 @@ import dataclasses
 import shlex
 from collections.abc import Iterator, Mapping
 
-from ceilometer_perf.slices.placement.encoding import Encoding, Group
+from ceilometer_perf.slices.placement.encoding import PLACE, Encoding, Group
 from ceilometer_perf.slices.placement.sizes import Size
 
 #: What Nova would ask of the compute node's own inventory otherwise.
 ZEROED = ("VCPU", "MEMORY_MB", "DISK_GB")
+_PLACE = f"resources:{PLACE}"
+#: GiB: ordinary users may not boot flavors without a disk.
+DISK = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +22,7 @@ class Flavor:
     name: str
     resource_class: str
     size: Size
+    disk: int  # GiB
     properties: Mapping[str, str]
 
     def commands(self) -> Iterator[str]:
@@ -30,7 +34,8 @@ class Flavor:
                 ("ram", self.size.memory_mib),
             )
         )
-        yield f"openstack flavor create{vcpus}{ram} --disk 0 {self.name}"
+        size = f"{vcpus}{ram} --disk {self.disk}"
+        yield f"openstack flavor create{size} {self.name}"
         words = (
             f"--property {shlex.quote(f'{key}={value}')}"
             for key, value in self.properties.items()
@@ -38,13 +43,21 @@ class Flavor:
         yield " \\\n  ".join(["openstack flavor set", *words, self.name])
 
 
-def flavors(encoded: Encoding, known: Mapping[str, Size]) -> list[Flavor]:
-    """In the order of nova.conf."""
+def asks_for_slice(extra_specs: Mapping[str, str]) -> bool:
+    """Whether a flavor is one of these."""
+    return _PLACE in extra_specs
+
+
+def flavors(
+    encoded: Encoding, known: Mapping[str, Size], disk: int = DISK
+) -> list[Flavor]:
+    """In the order of nova.conf; ``disk``: GiB."""
     return [
         Flavor(
             name.removeprefix("CUSTOM_").lower().replace("_", "-"),
             name,
             known.get(name, Size()),
+            disk,
             dict(_properties(groups)),
         )
         for name, groups in encoded.requests.items()
@@ -54,6 +67,7 @@ def flavors(encoded: Encoding, known: Mapping[str, Size]) -> list[Flavor]:
 def _properties(groups: tuple[Group, ...]) -> Iterator[tuple[str, str]]:
     for name in ZEROED:
         yield f"resources:{name}", "0"
+    yield _PLACE, "1"
     for number, group in enumerate(groups, start=1):
         for name, units in group.resources.items():
             yield f"resources{number}:{name}", str(units)

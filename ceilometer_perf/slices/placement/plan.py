@@ -8,10 +8,12 @@ opens that isn't open: what is new or changed is reserved too.
 
 Everything that changes is closed before anything opens. A close fails if the
 provider was allocated from since it was read; then everything is read again.
+
+Of the compute node's own provider, one class is ours: see ``encoding``.
 """
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ceilometer_perf.slices.placement import encoding
@@ -25,6 +27,9 @@ from ceilometer_perf.slices.placement.providers import (
 )
 
 Body = Mapping[str, Any]
+
+Kept = Mapping[str, Sequence[str]]
+"""Consumers of providers that are in use as what they should not be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,21 +45,26 @@ class Write:
     guarded: str | None = None
 
 
+Goals = Mapping[str, Inventories]
+"""By UUID; empty for a provider that goes."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """The writes in their order; none where all is as it should be."""
 
-    #: By UUID; empty for a provider that goes.
-    goals: Mapping[str, Inventories]
+    goals: Goals
     writes: Sequence[Write]
 
 
-def unsettled(wanted: Mapping[str, Wanted], snapshot: Snapshot) -> list[str]:
+def unsettled(
+    wanted: Mapping[str, Wanted], present: Mapping[str, Present]
+) -> list[str]:
     """Providers that, if in use, are in use as what they should not be."""
     return [
         uuid
-        for uuid, present in snapshot.present.items()
-        if present.inventories and not _settled(present, wanted.get(uuid))
+        for uuid, each in present.items()
+        if each.inventories and not _settled(each, wanted.get(uuid))
     ]
 
 
@@ -64,29 +74,34 @@ def _settled(present: Present, wanted: Wanted | None) -> bool:
         wanted is not None
         and {c: i["total"] for c, i in present.inventories.items()}
         == wanted.resources
-        and set(filter(encoding.is_shape, present.traits))
-        == set(filter(encoding.is_shape, wanted.traits))
+        and has_shape(present, wanted)
     )
+
+
+def has_shape(present: Present, wanted: Wanted) -> bool:
+    """Whether it has the traits by which flavors find it."""
+    there, right = (
+        set(filter(encoding.is_shape, each.traits))
+        for each in (present, wanted)
+    )
+    return there == right
 
 
 def plan(
     node: Node,
     wanted: Mapping[str, Wanted],
     snapshot: Snapshot,
-    kept: Collection[str],
+    kept: Kept,
+    places: int,
 ) -> Plan:
     """Compare what should be with what is.
 
     ``kept``: the unsettled providers that are in use.
     """
-    goals = {
-        uuid: _inventories(wanted.get(uuid), snapshot.present.get(uuid), kept)
-        for uuid in {**snapshot.present, **wanted}
-    }
+    goals = goals_of(wanted, snapshot.present, kept)
     writes = [*_vocabulary(wanted, snapshot)]
-    for uuid, present in snapshot.present.items():
-        if present.open and goals[uuid] != present.inventories:
-            writes.append(_close(present))
+    for present in to_close(goals, snapshot.present):
+        writes.append(_close(present))
     for uuid, present in snapshot.present.items():
         if uuid not in wanted and uuid not in kept:
             writes.append(_remove(present))
@@ -94,15 +109,51 @@ def plan(
         if uuid not in kept:
             there = snapshot.present.get(uuid)
             writes += _establish(node, each, there, goals[uuid])
-    return Plan(goals, writes)
+    return Plan(goals, [*writes, *_offer_places(snapshot.node, places, kept)])
+
+
+def goals_of(
+    wanted: Mapping[str, Wanted], present: Mapping[str, Present], kept: Kept
+) -> Goals:
+    """What each provider is to have in the end."""
+    return {
+        uuid: _inventories(wanted.get(uuid), present.get(uuid), kept)
+        for uuid in {**present, **wanted}
+    }
+
+
+def to_close(
+    goals: Goals, present: Mapping[str, Present]
+) -> Iterator[Present]:
+    """What must be reserved before anything opens."""
+    for uuid, each in present.items():
+        if each.open and goals[uuid] != each.inventories:
+            yield each
+
+
+def places_of(places: int, kept: Kept) -> Inventories:
+    """Of the compute node's own provider, for all that may be in slices."""
+    total = places + len({c for users in kept.values() for c in users})
+    return inventories(
+        {encoding.PLACE: total} if total else {}, reserved=False
+    )
+
+
+def _offer_places(node: Present, places: int, kept: Kept) -> Iterator[Write]:
+    others = {k: v for k, v in node.inventories.items() if k != encoding.PLACE}
+    goal = {**others, **places_of(places, kept)}
+    if goal != node.inventories:
+        total = goal.get(encoding.PLACE, {}).get("total", 0)
+        what = f"offer {total} {encoding.PLACE} at"
+        yield _put_inventories(node, goal, what)
 
 
 def _inventories(
-    wanted: Wanted | None, present: Present | None, kept: Collection[str]
+    wanted: Wanted | None, present: Present | None, kept: Kept
 ) -> Inventories:
     """What is to be allocated from a provider, and what is reserved."""
     if present is not None and present.uuid in kept:
-        return _reserved(present)
+        return reserved(present.inventories)
     if wanted is None:
         return {}
     stays_open = (
@@ -113,10 +164,11 @@ def _inventories(
     )
 
 
-def _reserved(present: Present) -> Inventories:
+def reserved(inventories: Inventories) -> Inventories:
+    """The same, of which nothing can be allocated."""
     return {
         name: {**inventory, "reserved": inventory["total"]}
-        for name, inventory in present.inventories.items()
+        for name, inventory in inventories.items()
     }
 
 
@@ -125,6 +177,7 @@ def _vocabulary(
 ) -> Iterator[Write]:
     """Classes and traits that Placement does not have."""
     classes = {name for each in wanted.values() for name in each.resources}
+    classes |= {encoding.PLACE} if wanted else set()
     for name in sorted(classes - snapshot.resource_classes):
         yield Write(
             "PUT", f"/resource_classes/{name}", None,
@@ -136,7 +189,8 @@ def _vocabulary(
 
 
 def _close(present: Present) -> Write:
-    return _put_inventories(present, _reserved(present), "reserve all of")
+    closed = reserved(present.inventories)
+    return _put_inventories(present, closed, "reserve all of")
 
 
 def _remove(present: Present) -> Write:
@@ -167,7 +221,7 @@ def _establish(
         )  # fmt: skip
     now = {} if present is None else present.inventories
     closed = present is not None and present.open and goal != now
-    if goal != (_reserved(present) if closed and present else now):
+    if goal != (reserved(now) if closed else now):
         what = ", ".join(
             f"{each['total'] - each['reserved']} of {each['total']} {name}"
             for name, each in goal.items()

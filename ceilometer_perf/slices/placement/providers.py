@@ -54,18 +54,23 @@ class Present:
     @property
     def open(self) -> bool:
         """Whether any of it may be allocated."""
-        return any(
-            i["total"] > i["reserved"] for i in self.inventories.values()
-        )
+        return is_open(self.inventories)
 
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
     """What Placement has of a compute node's slices, by UUID."""
 
+    #: The compute node's own.
+    node: Present
     present: Mapping[str, Present]
     resource_classes: frozenset[str]
     traits: frozenset[str]
+
+
+def is_open(inventories: Inventories) -> bool:
+    """Whether any of it may be allocated."""
+    return any(i["total"] > i["reserved"] for i in inventories.values())
 
 
 def inventories(resources: Resources, *, reserved: bool) -> Inventories:
@@ -130,12 +135,14 @@ def read(client: Client, node: Node, known: Mapping[str, Wanted]) -> Snapshot:
     if encoding.MARKER in traits:
         marked = f"{in_tree}&required={encoding.MARKER}"
         ours |= {each["uuid"] for each in client.get(marked, _PROVIDERS)}
+    found = {
+        provider["uuid"]: _present(client, provider)
+        for provider in client.get(in_tree, _PROVIDERS)
+        if provider["uuid"] in {node.uuid, *ours}
+    }
     return Snapshot(
-        {
-            provider["uuid"]: _present(client, provider)
-            for provider in client.get(in_tree, _PROVIDERS)
-            if provider["uuid"] in ours
-        },
+        found.pop(node.uuid),
+        found,
         frozenset(
             each["name"]
             for each in client.get("/resource_classes", "resource_classes")
@@ -154,6 +161,12 @@ def _present(client: Client, provider: Mapping[str, Any]) -> Present:
         client.get(f"{path}/inventories", "inventories"),
         frozenset(client.get(f"{path}/traits", "traits")),
     )
+
+
+def allocations(client: Client, consumer: str) -> Mapping[str, Resources]:
+    """What a consumer has, by the provider's UUID."""
+    found = client.get(f"/allocations/{consumer}", "allocations")
+    return {uuid: each["resources"] for uuid, each in found.items()}
 
 
 def consumers(client: Client, uuid: str) -> tuple[str, ...]:

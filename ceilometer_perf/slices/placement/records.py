@@ -57,11 +57,15 @@ class Records:
         new.replace(self._path)
 
 
-@contextlib.contextmanager
-def locked(where: NovaFiles, node_uuid: str) -> Iterator[Records]:
-    """The records of a node, for one at a time."""
+def folder(where: NovaFiles) -> pathlib.Path:
+    """Where nova-compute with this configuration keeps them."""
     with nova_conf.opened(where, {"DEFAULT": OPTS}) as conf:
-        folder = pathlib.Path(conf.DEFAULT.state_path) / FOLDER
+        return pathlib.Path(conf.DEFAULT.state_path) / FOLDER
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path, node_uuid: str) -> Iterator[Records]:
+    """The records of a node, for one at a time."""
     try:
         folder.mkdir(exist_ok=True)
         with lockutils.lock(

@@ -85,7 +85,7 @@ def _once(
     wanted = providers.wanted(node, encoded)
     snapshot = providers.read(client, node, wanted)
     kept = _kept(client, wanted, snapshot)
-    planned = plan(node, wanted, snapshot, kept)
+    planned = plan(node, wanted, snapshot, kept, encoded.places)
     if dry_run:
         done += planned.writes
     else:
@@ -106,7 +106,7 @@ def _kept(
     """Consumers of each provider that must change and has any."""
     users = {
         uuid: providers.consumers(client, uuid)
-        for uuid in unsettled(wanted, snapshot)
+        for uuid in unsettled(wanted, snapshot.present)
     }
     return {uuid: consumers for uuid, consumers in users.items() if consumers}
 
@@ -118,9 +118,8 @@ def _write(
     done: list[Write],
 ) -> None:
     """Each with the generation that the one before it left."""
-    generations = {
-        uuid: present.generation for uuid, present in snapshot.present.items()
-    }
+    there = [snapshot.node, *snapshot.present.values()]
+    generations = {present.uuid: present.generation for present in there}
     for write in writes:
         body = write.body
         if write.guarded is not None:
