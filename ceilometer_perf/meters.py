@@ -109,11 +109,25 @@ BANDWIDTH_LOCAL = _computed(
     "Traffic with the memory of the CPU's own NUMA node",
 )
 
-RDT = (L3_CACHE, L3_CACHE_UTIL, BANDWIDTH_TOTAL, BANDWIDTH_LOCAL)
-"""What Resource Director Technology and its equivalents on AMD and Arm count.
+CACHE = (L3_CACHE, L3_CACHE_UTIL, BANDWIDTH_TOTAL, BANDWIDTH_LOCAL)
+"""Core's former names, under which dashboards and Watcher ask for them."""
 
-Core's former names, under which dashboards and Watcher ask for them.
-"""
+CORE_ENERGY = Meter(
+    name="perf.energy",
+    type="cumulative",
+    unit="J",
+    key="perf.energy",
+    description="Energy that the CPUs' cores used for the instance",
+)
+CORE_POWER = _computed(
+    "perf.power",
+    "W",
+    "Power that the CPUs' cores used for the instance",
+)
+ENERGY = (CORE_ENERGY, CORE_POWER)
+
+RDT = (*CACHE, *ENERGY)
+"""What Resource Director Technology or its like of AMD and Arm counts."""
 
 SCHED_DELAY = Meter(
     name="perf.sched.delay",
@@ -183,7 +197,7 @@ HARDWARE_KEYS = frozenset(
 """Those among them that need one of the PMU's counters each."""
 
 RDT_KEYS = frozenset(m.key for m in RDT)
-"""The keys of what is read in the caches and at the memory."""
+"""The keys of what is read in the caches, at the memory and in the cores."""
 
 WAITING_KEYS = frozenset(m.key for m in WAITING)
 """The keys of what needs no counter at all."""

@@ -16,7 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ceilometer_perf.meters import METERS, PERF_KEYS, RDT_KEYS
+from ceilometer_perf.meters import CACHE, METERS, PERF_KEYS
 from tests.lab import Guest, Lab, LabError
 from tests.lab.resctrl.hardware import INTEL
 from tools import agent, demo_restart
@@ -73,9 +73,9 @@ def _poll(
     # Every guest has every counter, and from the second cycle on what is read
     # in caches and at the memory; what is computed needs CPU time too.
     times = {
-        meter.name: arguments.cycles - (meter.key in RDT_KEYS)
+        meter.name: arguments.cycles - (meter in CACHE)
         for meter in METERS
-        if meter.key in PERF_KEYS | RDT_KEYS
+        if meter.key in PERF_KEYS or meter in CACHE
     }
     expected = len(guests) * sum(times.values())
     deadline = (

@@ -194,6 +194,12 @@ NEW = Judgement(
 NO_NUMBER = Judgement(
     Verdict.HOST_LACKS, "the CPUs or the kernel report no value for it"
 )
+NO_ENERGY = Judgement(
+    Verdict.NOT_ENABLED,
+    "energy is read only from the agent's own resctrl groups, and only some "
+    "CPUs count it",
+    "set rdt_source to resctrl if these do",
+)
 NO_L3 = Judgement(
     Verdict.HOST_LACKS, "libvirt's capabilities declare no L3 cache"
 )

@@ -19,6 +19,7 @@ PREFIX = "ceilometer-perf-"
 OCCUPANCY = "llc_occupancy"
 TOTAL = "mbm_total_bytes"
 LOCAL = "mbm_local_bytes"
+CORE_ENERGY = "core_energy"  # J, with decimals
 
 SPLIT_UNSEEN = (
     "NUMA nodes share an L3 cache (sub-NUMA clustering), which this kernel "
@@ -30,13 +31,14 @@ KNOW_OF_SPLITS = (
 
 #: Of the L3 caches, and of memory where that has monitors of its own (Arm).
 _BANK = re.compile("mon_(?:L3|MB)_([0-9]+)")
+_PACKAGE = re.compile("mon_PERF_PKG_([0-9]+)")
 #: A cache's part that belongs to one NUMA node (sub-NUMA clustering).
 _PARTS = "mon_sub_L3_*"
 _NOT_GROUPS = frozenset({"info", "mon_data", "mon_groups"})
 
-Banks = Mapping[int, int | None]
-"""A counter by the id of the L3 cache; None where the kernel had no number
-(``Unavailable``, ``Error``, ``Unassigned``)."""
+Banks = Mapping[int, int | float | None]
+"""A counter by the id of the L3 cache, energy by that of the package; None
+where the kernel had no number (``Unavailable``, ``Error``, ``Unassigned``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +175,14 @@ def count(group: Path) -> Count | None:
         identity = group.stat().st_ino
     except OSError:
         return None
-    banks: dict[str, dict[int, int | None]] = {}
+    banks: dict[str, dict[int, int | float | None]] = {}
     for folder in _folders(group / "mon_data"):
+        package = _PACKAGE.fullmatch(folder.name)
+        joules = _text(folder / CORE_ENERGY) if package else None
+        if package and joules is not None:
+            banks.setdefault(CORE_ENERGY, {})[int(package[1])] = _decimal(
+                joules
+            )
         bank = _BANK.fullmatch(folder.name)
         if bank is None:
             continue
@@ -206,6 +214,11 @@ def _numbers(folder: Path) -> Mapping[str, int | None]:
     return {f: _parse(text) for f, text in texts.items() if text is not None}
 
 
+def _decimal(text: str) -> int | float | None:
+    """A number, with decimals or not."""
+    return float(text) if _DECIMAL.fullmatch(text) else _parse(text)
+
+
 def _cpus(path: Path) -> frozenset[int]:
     """Those of a list in sysfs; none if it isn't there."""
     return cpus.parse(_text(path) or "")
@@ -235,3 +248,4 @@ def _parse(text: str) -> int | None:
 
 
 _NUMBER = re.compile("[0-9]{1,20}")
+_DECIMAL = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}")

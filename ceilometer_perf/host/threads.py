@@ -12,14 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ceilometer_perf import files
-from ceilometer_perf.host import kernel_files
-from ceilometer_perf.host.kernel_files import CPUs
+from ceilometer_perf.host import cpu_sets
+from ceilometer_perf.host.cpu_sets import CPUs
 
 # Indexes in stat after the command's closing parenthesis; proc(5) counts
 # from 1, and the command is its field 2.
 _STATE, _FLAGS, _CPU, _PRIORITY, _POLICY = 0, 9 - 3, 39 - 3, 40 - 3, 41 - 3
 # Named so by QEMU with debug-threads=on, which libvirt always asks for.
 _VCPU = re.compile(r"CPU (\d+)/(?:KVM|TCG)")
+# Kernel threads of their own, before Linux 6.4.
+_SERVANT = re.compile(r"(?:vhost-|kvm-pit/|kvm-nx-lpage-recovery-)(\d+)")
+# With PREEMPT_RT each interrupt's handler has a thread.
+_VFIO = re.compile(r"irq/\d+-(?:s-)?vfio")
 
 _KERNEL = 0x00200000  # PF_KTHREAD in linux/sched.h
 _BOUND = 0x04000000  # PF_NO_SETAFFINITY
@@ -55,6 +59,12 @@ class Thread:
         return int(found[1]) if found else None
 
     @property
+    def serves(self) -> int | None:
+        """The guest's process that KVM or vhost started it for."""
+        found = _SERVANT.fullmatch(self.name)
+        return int(found[1]) if found else None
+
+    @property
     def is_bound(self) -> bool:
         """Whether it is a kernel thread that nobody may move."""
         return bool(self.flags & _KERNEL and self.flags & _BOUND)
@@ -83,11 +93,17 @@ def everyone(proc: Path) -> Iterator[Thread]:
         yield from of_process(proc, pid)
 
 
+def guests(proc: Path) -> frozenset[int]:
+    """The processes that have vCPUs."""
+    found = (t.pid for t in everyone(proc) if t.vcpu is not None)
+    return frozenset(found)
+
+
 def allowed(proc: Path, thread: Thread) -> CPUs:
     """Where it may run; nowhere if it has ended."""
     path = f"{proc}/{thread.pid}/task/{thread.tid}/status"
     listed = field(path, "Cpus_allowed_list")
-    return kernel_files.parse_list(listed or "")
+    return cpu_sets.parse_list(listed or "")
 
 
 def field(path: str | Path, name: str) -> str | None:
@@ -100,13 +116,14 @@ def field(path: str | Path, name: str) -> str | None:
 def threads_on(proc: Path, cpus: CPUs) -> Iterator[Thread]:
     """Threads that use some CPUs: those that ran there last and may again.
 
-    Kernel threads that nobody may move are left out: what they do is started
-    by others.
+    Kernel threads that nobody may move are left out, since what they do is
+    started by others, and those of interrupts that a guest has.
     """
     for thread in everyone(proc):
         if (
             thread.cpu in cpus
             and not thread.is_bound
+            and not _VFIO.match(thread.name)
             and allowed(proc, thread) & cpus
         ):
             yield thread
@@ -119,9 +136,9 @@ def interrupts_on(proc: Path, cpus: CPUs) -> Iterator[Interrupt]:
     """
     for number in _numbers(proc / "irq"):
         folder = proc / "irq" / str(number)
-        theirs = kernel_files.cpu_list(folder / "effective_affinity_list")
+        theirs = cpu_sets.cpu_list(folder / "effective_affinity_list")
         if theirs is None:
-            theirs = kernel_files.cpu_list(folder / "smp_affinity_list")
+            theirs = cpu_sets.cpu_list(folder / "smp_affinity_list")
         names = tuple(_folders(folder))
         mine = any(name.startswith("vfio") for name in names)
         if names and not mine and theirs and theirs & cpus:

@@ -44,7 +44,7 @@ _KINDS = {CACHES: _CACHE, MEMORY: _MEMORY}
 @dataclass(frozen=True, slots=True)
 class _Monitor:
     vcpus: Vcpus
-    banks: Mapping[str, Mapping[int, int | None]]
+    banks: Mapping[str, Mapping[int, float | None]]
 
 
 def usage(
@@ -108,7 +108,7 @@ def _monitors(
 ) -> Iterator[_Monitor]:
     for number in _numbered(stats, prefix):
         monitor = f"{prefix}.{number}"
-        banks: dict[str, dict[int, int | None]] = {f: {} for f in features}
+        banks: dict[str, dict[int, float | None]] = {f: {} for f in features}
         for n in _numbered(stats, f"{monitor}.{unit}"):
             bank = f"{monitor}.{unit}.{n}"
             for feature, key in features.items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""L3 occupancy and memory bandwidth: read, compare with the cycle before.
+"""L3 occupancy, memory bandwidth, energy: compared with the cycle before.
 
 RDT, Resource Director Technology, is Intel's name for the hardware that counts
 them; AMD and Arm have their own. It is read apart from the perf counters, and
@@ -19,7 +19,7 @@ from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.monitor import Report, about
 from ceilometer_perf.counters.verdicts import Judgement
 from ceilometer_perf.host.caches import Caches
-from ceilometer_perf.meters import L3_CACHE_UTIL, RDT_KEYS
+from ceilometer_perf.meters import ENERGY, L3_CACHE_UTIL, RDT_KEYS
 from ceilometer_perf.rdt import tune
 from ceilometer_perf.rdt.choice import Choice
 from ceilometer_perf.rdt.rates import FEATURES, Figures, Rates, Sizes
@@ -27,6 +27,7 @@ from ceilometer_perf.rdt.usage import Usage
 from ceilometer_perf.reading import Guest, Moment, Published, utc_now
 
 _EVERYBODY = "every instance"
+_ENERGY_KEYS = frozenset(meter.key for meter in ENERGY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,8 @@ def _judge(key: str, usage: Usage, found: Figures, l3: Sizes) -> Judgement:
     if FEATURES[key] in usage.unread:
         return verdicts.MONITOR_UNREAD
     if usage.sum(FEATURES[key]) is None:
-        return verdicts.NO_NUMBER
+        elsewhere = key in _ENERGY_KEYS and usage.source != "resctrl"
+        return verdicts.NO_ENERGY if elsewhere else verdicts.NO_NUMBER
     if key == L3_CACHE_UTIL.key and not sum(l3.values()):
         return verdicts.NO_L3
     return verdicts.NEW

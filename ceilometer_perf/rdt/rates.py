@@ -6,18 +6,32 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from ceilometer_perf import meters
 from ceilometer_perf.meters import (
     BANDWIDTH_LOCAL,
     BANDWIDTH_TOTAL,
+    CORE_POWER,
     L3_CACHE,
     L3_CACHE_UTIL,
 )
-from ceilometer_perf.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
+from ceilometer_perf.rdt.usage import (
+    CORE_ENERGY,
+    LOCAL,
+    OCCUPANCY,
+    TOTAL,
+    Usage,
+)
 from ceilometer_perf.reading import SHORTEST
 
-GROWTH = {BANDWIDTH_TOTAL.key: TOTAL, BANDWIDTH_LOCAL.key: LOCAL}
+BANDWIDTH = {BANDWIDTH_TOTAL.key: TOTAL, BANDWIDTH_LOCAL.key: LOCAL}
+GROWTH = {**BANDWIDTH, CORE_POWER.key: CORE_ENERGY}
 
-FEATURES = {L3_CACHE.key: OCCUPANCY, L3_CACHE_UTIL.key: OCCUPANCY, **GROWTH}
+FEATURES = {
+    L3_CACHE.key: OCCUPANCY,
+    L3_CACHE_UTIL.key: OCCUPANCY,
+    meters.CORE_ENERGY.key: CORE_ENERGY,
+    **GROWTH,
+}
 """What each meter is read from."""
 
 Sizes = Mapping[int, int]
@@ -32,7 +46,7 @@ MOST_OF_CACHE = 2
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A meter's value, and what each L3 cache's share of it is, by its id."""
+    """A meter's value, and the share of each cache or package, by its id."""
 
     value: float
     banks: Mapping[int, float]
@@ -55,6 +69,7 @@ class Figures:
 class _Earlier:
     since: datetime
     began_at: float
+    first: Usage
     taken_at: float
     usage: Usage
     growth: Mapping[str, Figure] = field(default_factory=dict)
@@ -75,8 +90,10 @@ class Rates:
         one perhaps some time. ``l3`` is empty if sizes aren't known.
         """
         earlier = self._earlier.get(uuid)
-        if earlier is None or not _goes_on(earlier.usage, usage):
-            earlier = _Earlier(datetime.now(UTC), taken_at, taken_at, usage)
+        if earlier is None or not _goes_on(earlier, usage):
+            earlier = _Earlier(
+                datetime.now(UTC), taken_at, usage, taken_at, usage
+            )
             self._earlier[uuid] = earlier
         settled = taken_at - earlier.began_at >= usage.settling
         values = dict(_levels(usage, l3)) if settled else {}
@@ -91,6 +108,7 @@ class Rates:
         # Polling sources with different intervals sometimes read at nearly the
         # same time: the second gets the rates of the first.
         values.update(_still_known(earlier.growth, usage))
+        values.update(_energy(earlier.first, usage))
         beyond = {**_beyond_caches(usage, l3), **_beyond_memory(values)}
         return Figures(
             earlier.since,
@@ -126,7 +144,9 @@ def _beyond_caches(usage: Usage, l3: Sizes) -> Mapping[str, str]:
 
 def _beyond_memory(values: Mapping[str, Figure]) -> Mapping[str, str]:
     most = {
-        key: max(values[key].banks.values()) for key in GROWTH if key in values
+        key: max(values[key].banks.values())
+        for key in BANDWIDTH
+        if key in values
     }
     return {
         key: f"{rate:.3g} B/s through one L3 cache or node, more than any "
@@ -136,13 +156,40 @@ def _beyond_memory(values: Mapping[str, Figure]) -> Mapping[str, str]:
     }
 
 
-def _share(held: int, size: int) -> float:
+def _share(held: float, size: int) -> float:
     # The CPUs' estimates may add up to more than there is.
     return min(100.0, 100 * held / size)
 
 
-def _goes_on(before: Usage, after: Usage) -> bool:
-    return (before.source, before.identity) == (after.source, after.identity)
+def _goes_on(earlier: _Earlier, after: Usage) -> bool:
+    before = earlier.usage
+    same = (before.source, before.identity) == (after.source, after.identity)
+    return same and _used_more(earlier, after)
+
+
+def _used_more(earlier: _Earlier, after: Usage) -> bool:
+    """Whether energy goes on from the first reading; it never falls.
+
+    If that had no number, it begins with the first one that has.
+    """
+    if after.sum(CORE_ENERGY) is None:
+        return True
+    known = (
+        usage
+        for usage in (earlier.first, earlier.usage)
+        if usage.sum(CORE_ENERGY) is not None
+    )
+    return earlier.first.sum(CORE_ENERGY) is not None and all(
+        _grown(usage, after, CORE_ENERGY) for usage in known
+    )
+
+
+def _energy(first: Usage, usage: Usage) -> Mapping[str, Figure]:
+    """Since the first reading: an RMID keeps what its last group used."""
+    grown = _grown(first, usage, CORE_ENERGY)
+    if not grown:
+        return {}
+    return {meters.CORE_ENERGY.key: Figure(sum(grown.values()), grown)}
 
 
 def _growth(
@@ -168,7 +215,7 @@ def _still_known(
     }
 
 
-def _grown(before: Usage, after: Usage, feature: str) -> Mapping[int, int]:
+def _grown(before: Usage, after: Usage, feature: str) -> Mapping[int, float]:
     """Growth of each bank; empty if a bank wrapped, restarted or is new.
 
     Banks are compared one by one: the sum may grow although one bank fell.

@@ -6,10 +6,25 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ceilometer_perf.host.resctrl import LOCAL, OCCUPANCY, TOTAL, Banks
+from ceilometer_perf.host.resctrl import (
+    CORE_ENERGY,
+    LOCAL,
+    OCCUPANCY,
+    TOTAL,
+    Banks,
+)
 from ceilometer_perf.reading import Moment
 
-__all__ = ["LOCAL", "OCCUPANCY", "TOTAL", "Banks", "Origin", "Usage", "added"]
+__all__ = [
+    "CORE_ENERGY",
+    "LOCAL",
+    "OCCUPANCY",
+    "TOTAL",
+    "Banks",
+    "Origin",
+    "Usage",
+    "added",
+]
 
 Origin = Literal["perf", "libvirt", "resctrl"]
 
@@ -33,7 +48,7 @@ class Usage:
     by_bank: bool = True
     unread: frozenset[str] = frozenset()
 
-    def sum(self, feature: str) -> int | None:
+    def sum(self, feature: str) -> float | None:
         """Of all banks; None if unknown.
 
         A bank without a number is not an empty one.
@@ -42,7 +57,7 @@ class Usage:
         whole = known and len(known) == len(self.banks[feature])
         return sum(known.values()) if whole else None
 
-    def known(self, feature: str) -> Mapping[int, int]:
+    def known(self, feature: str) -> Mapping[int, float]:
         """The banks that have a number, by id."""
         banks = self.banks.get(feature, {})
         return {bank: n for bank, n in banks.items() if n is not None}
@@ -50,7 +65,7 @@ class Usage:
 
 def added(usages: list[Usage]) -> Usage:
     """The parts of one instance, put together; there is at least one."""
-    banks: dict[str, dict[int, int | None]] = {}
+    banks: dict[str, dict[int, float | None]] = {}
     for usage in usages:
         for feature, numbers in usage.banks.items():
             whole = banks.setdefault(feature, {})
@@ -60,5 +75,5 @@ def added(usages: list[Usage]) -> Usage:
     return dataclasses.replace(usages[0], identity=identity, banks=banks)
 
 
-def _plus(left: int | None, right: int | None) -> int | None:
+def _plus(left: float | None, right: float | None) -> float | None:
     return None if left is None or right is None else left + right

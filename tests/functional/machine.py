@@ -76,6 +76,10 @@ class Busy:
         tasks = Path(f"/proc/{self.pid}/task").iterdir()
         return sorted(int(task.name) for task in tasks)
 
+    def seconds(self) -> float:
+        """CPU time."""
+        return cpu_time(self.pid) / 1e9
+
     def end(self) -> None:
         self._process.kill()
         self._process.communicate()

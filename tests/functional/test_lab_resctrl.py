@@ -4,6 +4,7 @@
 import dataclasses
 import errno
 import os
+import re
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
+from tests.functional.agent import wait_for
 from tests.functional.machine import (
     QUICK,
     Busy,
@@ -49,6 +51,34 @@ def test_says_what_the_machine_has(
     assert domains == {f"mon_L3_{each:02}" for each in hardware.domains}
     for folder in (group / "mon_data").iterdir():
         assert {file.name for file in folder.iterdir()} == set(features)
+
+
+def test_says_what_cores_use(machine: Machine, busy: Busy) -> None:
+    hardware = dataclasses.replace(QUICK, packages=(0, 1), domains=(0, 4))
+    machine.change(hardware)
+    info = machine.root / "info" / "PERF_PKG_MON"
+    assert (info / "mon_features").read_text().split() == [
+        "core_energy", "activity",
+    ]  # fmt: skip
+    group = machine.monitor("one")
+    assign(group, *busy.tids())
+    folders = sorted((group / "mon_data").glob("mon_PERF_PKG_*"))
+    assert [folder.name for folder in folders] == [
+        "mon_PERF_PKG_00", "mon_PERF_PKG_01",
+    ]  # fmt: skip
+
+    def joules() -> float:
+        texts = [(folder / "core_energy").read_text() for folder in folders]
+        assert all(re.fullmatch(r"\d+\.\d{6}\n?", text) for text in texts)
+        return sum(map(float, texts))
+
+    before, began = joules(), busy.seconds()
+    wait_for(lambda: busy.seconds() > began + 0.5, 30, "half a second of CPU")
+    at_least = (busy.seconds() - began) * hardware.watts
+    used = joules() - before
+    at_most = (busy.seconds() - began) * hardware.watts
+    assert used >= 0.8 * at_least
+    assert used <= 1.2 * at_most
 
 
 def test_modes_are_the_kernels(machine: Machine) -> None:

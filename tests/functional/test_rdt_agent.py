@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """L3 occupancy and bandwidth through the real agent, by each source."""
 
+import itertools
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,18 @@ import pytest
 
 from ceilometer_perf.host import resctrl
 from ceilometer_perf.host.resctrl import Resctrl
-from ceilometer_perf.meters import RDT
+from ceilometer_perf.meters import CACHE, CORE_ENERGY, CORE_POWER
 from tests.functional.agent import Agent, wait_for
 from tests.functional.helper import HELPER, helpers
+from tests.functional.machine import cpu_time
 from tests.lab import MONITORS, Guest, Hardware, Lab
 
 HARDWARE = Hardware(domains=(0, 4), settling=0.1)
-METERS = ("cpu_l3_cache*", "memory.bandwidth.*", "perf.sw.task_clock")
-NAMES = {meter.name for meter in RDT}
+METERS = (
+    "cpu_l3_cache*", "memory.bandwidth.*", "perf.energy", "perf.power",
+    "perf.sw.task_clock",
+)  # fmt: skip
+NAMES = {meter.name for meter in CACHE}
 
 
 @pytest.fixture
@@ -103,6 +109,47 @@ def test_each_instance_by_the_source_that_it_has(
         assert any(s["counter_volume"] > 0 for s in busy)
     # Nobody else has a group of ours.
     assert ours(lab) == {SOURCES["resctrl"].uuid}
+
+
+def test_energy_where_the_cores_tell_it(lab: Lab, tmp_path: Path) -> None:
+    """Emulated: each second of CPU time uses as much as its power."""
+    hardware = lab.change_resctrl(packages=(0, 1))
+    guest = lab.start(Guest("warm", "spin", events=()))
+    with agent(tmp_path, lab) as polled:
+        for meter in CORE_ENERGY, CORE_POWER:
+            polled.wait_for_samples(4, counter_name=meter.name)
+        samples = polled.samples()
+    used = cpu_time(lab.qemu_pid(guest)) / 1e9
+    energy = [s for s in samples if s["counter_name"] == CORE_ENERGY.name]
+    power = [s for s in samples if s["counter_name"] == CORE_POWER.name]
+    assert {s["counter_unit"] for s in energy} == {"J"}
+    assert {s["counter_type"] for s in energy} == {"cumulative"}
+    volumes = [s["counter_volume"] for s in energy]
+    # From the first reading on, and no more than the guest can have used.
+    assert volumes[0] == 0
+    assert volumes == sorted(volumes)
+    assert 0 < volumes[-1] <= used * hardware.watts
+    about = energy[-1]["resource_metadata"]["perf"]
+    assert about["source"] == "resctrl"
+    assert about["banks"].keys() == {"0", "1"}
+    assert sum(about["banks"].values()) == pytest.approx(volumes[-1])
+    # Power is the growth of energy between the same two readings.
+    growth = {
+        after["timestamp"]: (
+            after["counter_volume"] - before["counter_volume"],
+            seconds(after) - seconds(before),
+        )
+        for before, after in itertools.pairwise(energy)
+    }
+    for sample in power:
+        joules, passed = growth[sample["timestamp"]]
+        assert sample["counter_volume"] == pytest.approx(
+            joules / passed, rel=0.05
+        )
+
+
+def seconds(sample: dict[str, Any]) -> float:
+    return datetime.fromisoformat(sample["timestamp"]).timestamp()
 
 
 @pytest.mark.parametrize("only", ["libvirt", "resctrl"])

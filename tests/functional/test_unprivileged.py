@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ceilometer_perf.host.resctrl import Resctrl
-from ceilometer_perf.meters import RDT
+from ceilometer_perf.meters import CACHE
 from ceilometer_perf.options import OPTS
 from tests.functional.agent import Agent
 from tests.functional.helper import (
@@ -62,7 +62,7 @@ def test_agent_polls(lab: Lab, node: Node, tmp_path: Path) -> None:
             name: agent.wait_for_samples(
                 2, seconds=60, resource_id=guest.uuid, counter_name=name
             )[-1]
-            for name in ("perf.coverage", *(meter.name for meter in RDT))
+            for name in ("perf.coverage", *(meter.name for meter in CACHE))
         }
         status = Path(f"/proc/{agent.process.pid}/status").read_text()
         assert guest.uuid in Resctrl(lab.resctrl_path).ours()

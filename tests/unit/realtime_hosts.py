@@ -116,7 +116,10 @@ TUNED: Files = {
     **thread(900, "tuned", 1, "0-1,4-5"),
     **thread(950, "virtqemud", 4, "0-1,4-5"),
     "proc/950/status": "Name:\tvirtqemud\nCapEff:\t000001ffffffffff\n",
-    **thread(4242, "qemu-kvm", 0, "0-1,4-5"),
+    # Beside its housekeeping vCPU, on CPU 3.
+    **thread(4242, "qemu-kvm", 3, "3"),
+    **thread(4243, "vhost-4242", 3, "3", flags=KERNEL_THREAD),
+    **thread(4244, "irq/25-vfio-msix", 2, "2", flags=KERNEL_THREAD),
     **thread(4242, "CPU 1/KVM", 2, "2", tid=4250, policy=1, priority=1),
     "proc/4242/comm": "qemu-kvm",
 }  # fmt: skip

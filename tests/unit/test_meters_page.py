@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from ceilometer_perf.counters.derived import FORMULAS
-from ceilometer_perf.meters import METERS, RDT, SCHED_DELAY_RATIO, Meter
+from ceilometer_perf.meters import (
+    CORE_POWER,
+    METERS,
+    RDT,
+    SCHED_DELAY_RATIO,
+    Meter,
+)
 
 PAGE = Path(__file__).parents[2] / "doc" / "source" / "meters.rst"
 TERM = re.compile(
@@ -27,9 +33,11 @@ def test_each_has_all_its_parts(meter: Meter) -> None:
     assert (kind, unit) == (meter.type, meter.unit)
     assert "*Needs*" in text
     assert re.search(r"\*[Mm]ind\*", text)
-    computed = meter in (RDT[1], SCHED_DELAY_RATIO) or meter.name.startswith(
-        ("perf.derived.", "perf.coverage")
-    )
+    computed = meter in (
+        RDT[1],
+        CORE_POWER,
+        SCHED_DELAY_RATIO,
+    ) or meter.name.startswith(("perf.derived.", "perf.coverage"))
     assert ("*Formula*" in text) == computed
 
 

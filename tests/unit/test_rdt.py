@@ -16,7 +16,7 @@ from ceilometer_perf.meters import RDT_KEYS
 from ceilometer_perf.rdt import tune
 from ceilometer_perf.rdt.choice import Answers
 from ceilometer_perf.rdt.look import Rdt, RdtReport
-from ceilometer_perf.rdt.usage import OCCUPANCY, TOTAL, Usage
+from ceilometer_perf.rdt.usage import CORE_ENERGY, OCCUPANCY, TOTAL, Usage
 from ceilometer_perf.reading import Reading
 from tests.unit.fakes import guest
 
@@ -93,6 +93,8 @@ def test_values_metadata_and_verdicts(
         "cpu_l3_cache.util": Verdict.OK,
         "memory.bandwidth.total": Verdict.NEW,
         "memory.bandwidth.local": Verdict.HOST_LACKS,
+        "perf.energy": Verdict.NOT_ENABLED,
+        "perf.power": Verdict.NOT_ENABLED,
     }
     second = host.look(monkeypatch)
     published = second.published["web"]
@@ -279,3 +281,26 @@ def test_a_monitor_of_either_kind(kind: str) -> None:
     assert tune.vcpus(document) == {0, 1}
     elsewhere = document.replace("cputune", "metadata")
     assert not tune.has_monitors(elsewhere)
+
+
+def test_energy_of_own_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    def used(*joules: float | None) -> Usage:
+        return Usage("resctrl", 1, {CORE_ENERGY: dict(enumerate(joules))})
+
+    host = Host(*({"web": used(*x)} for x in ((5.5, 1.0), (8.0, 2.0))))
+    first = host.look(monkeypatch)
+    assert first.published["web"].values == {"perf.energy": 0.0}
+    assert first.judged["web"]["perf.power"] is verdicts.NEW
+    second = host.look(monkeypatch)
+    published = second.published["web"]
+    assert published.values == {"perf.energy": 3.5, "perf.power": 0.35}
+    assert published.about("perf.energy")["banks"] == {"0": 2.5, "1": 1.0}
+    assert second.judged["web"]["perf.energy"] is verdicts.OK
+    # Of CPUs that count none.
+    report = Host({"web": Usage("resctrl", 1, {TOTAL: {0: 1}})}).look(
+        monkeypatch
+    )
+    assert report.judged["web"]["perf.energy"] is verdicts.NO_NUMBER
+    mute = Host({"web": used(None, 1.0)}).look(monkeypatch)
+    assert mute.judged["web"]["perf.energy"] is verdicts.NO_NUMBER
+    assert mute.published["web"].values == {}

@@ -8,6 +8,7 @@ import pytest
 
 from ceilometer_perf.rdt.rates import MOST_BANDWIDTH, Figures, Rates
 from ceilometer_perf.rdt.usage import (
+    CORE_ENERGY,
     LOCAL,
     OCCUPANCY,
     TOTAL,
@@ -236,3 +237,72 @@ def test_no_cache_holds_twice_its_size(held: int, known: bool) -> None:
     assert ({L3, UTIL} <= found.values.keys()) is known
     assert ({L3, UTIL} == found.beyond.keys()) is not known
     assert Rated().compute("web", 0, usage(held)) == {L3: held}
+
+
+ENERGY, POWER = "perf.energy", "perf.power"
+
+
+def energy(*joules: float | None, identity: int = 1) -> Usage:
+    banks = {CORE_ENERGY: dict(enumerate(joules))}
+    return Usage("resctrl", identity, banks, settling=1.0)
+
+
+def test_energy_is_what_was_used_since_the_first_reading() -> None:
+    """What an earlier group with this RMID had used is not in it."""
+    rates = Rated()
+    assert rates.compute("web", 0, energy(1000.25, 500.0)) == {ENERGY: 0.0}
+    assert rates.compute("web", 10, energy(1030.25, 510.0)) == {
+        ENERGY: 40.0,
+        POWER: 4.0,
+    }
+    assert rates.compute("web", 20, energy(1030.25, 510.0)) == {
+        ENERGY: 40.0,
+        POWER: 0.0,
+    }
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        energy(50.0, 520.0),  # one package was reset, though the sum grew
+        energy(1040.0, 520.0, identity=2),  # another group
+        energy(1040.0),  # of one package only
+    ],
+)
+def test_energy_that_starts_again(after: Usage) -> None:
+    rates = Rated()
+    first = rates.figures("web", 0, energy(1.0, 500.0)).since
+    rates.compute("web", 10, energy(100.0, 510.0))
+    found = rates.figures("web", 20, after)
+    assert {k: f.value for k, f in found.values.items()} == {ENERGY: 0.0}
+    assert found.since > first
+
+
+def test_energy_that_is_mute_at_first() -> None:
+    rates = Rated()
+    assert rates.compute("web", 0, energy(None, 500.0)) == {}
+    assert rates.compute("web", 10, energy(7.0, 500.0)) == {ENERGY: 0.0}
+    assert rates.compute("web", 20, energy(17.0, 500.0)) == {
+        ENERGY: 10.0,
+        POWER: 1.0,
+    }
+
+
+def test_energy_that_was_reset_while_mute() -> None:
+    rates = Rated()
+    rates.compute("web", 0, energy(100.0))
+    rates.compute("web", 10, energy(None))
+    assert rates.compute("web", 20, energy(3.0)) == {ENERGY: 0.0}
+    assert rates.compute("web", 30, energy(5.0))[ENERGY] == 2.0
+
+
+def test_energy_of_which_a_package_is_mute() -> None:
+    """It goes on from where it was."""
+    rates = Rated()
+    rates.compute("web", 0, energy(1.0, 500.0))
+    assert rates.compute("web", 10, energy(None, 510.0)) == {}
+    assert rates.compute("web", 20, energy(11.0, 520.0)) == {ENERGY: 30.0}
+    assert rates.compute("web", 30, energy(11.0, 520.0)) == {
+        ENERGY: 30.0,
+        POWER: 0.0,
+    }

@@ -4,14 +4,24 @@
 Three vCPUs, of which 1 and 2 are realtime on the CPUs 2 and 3.
 """
 
+import functools
 import json
 import os
+import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
 
-from ceilometer_perf.guest import Finding, Realtime, Requirements, xml
+from ceilometer_perf.guest import (
+    Finding,
+    Realtime,
+    Requirements,
+    nova_metadata,
+    xml,
+)
 from ceilometer_perf.host import domains, qemus
+from ceilometer_perf.host.realtime import running
 from ceilometer_perf.host.realtime.running import Running, check
 from tests.unit.realtime_hosts import (
     BOUND,
@@ -45,6 +55,7 @@ NOT_FIFO = (
     "realtime vCPU {} runs {} with priority {} instead of fifo with priority 1"
 )
 SHARED = "CPU 2-3 of its realtime vCPUs is used by 1 other thread: {}"
+OWN = "CPU {} of its realtime vCPUs may be used by {}"
 ASKED = Requirements(
     locked=True, realtime=Realtime(frozenset({1, 2}), frozenset({0}))
 )
@@ -120,11 +131,11 @@ def test_nothing_is_wrong(tmp_path: Path) -> None:
         ),
         (
             thread(PID, "IO iothread1", 1, "0-2", tid=4250),
-            "QEMU's thread IO iothread1 may run on CPU 2 of a realtime vCPU",
+            OWN.format(2, "1 QEMU thread: IO iothread1"),
         ),
         (
             thread(PID, "worker", 1, "0-7", tid=4260),
-            "QEMU's thread worker may run on CPU 2-3 of a realtime vCPU",
+            OWN.format("2-3", "1 QEMU thread: worker"),
         ),
         (status(0), "0 of 64 MiB of its memory are locked"),
         (status(65535), "63 of 64 MiB of its memory are locked"),
@@ -149,6 +160,37 @@ def test_one_thing_is_wrong(tmp_path: Path, files: Files, what: str) -> None:
     assert (tmp_path / found[0].where.lstrip("/")).exists()
     assert found[0].why
     assert found[0].remedy
+
+
+def test_qemus_threads_are_one_finding(tmp_path: Path) -> None:
+    """However many they are: usually one pin is missing."""
+    files = {
+        **thread(PID, "qemu-kvm", 1, "0-2"),
+        **thread(PID, "worker", 1, "0-3", tid=4260),
+        **thread(PID, "worker", 1, "0-3", tid=4261),
+    }
+    (found,) = findings(tmp_path, files)
+    text = "3 QEMU threads: qemu-kvm, worker"
+    assert found.what == OWN.format("2-3", text)
+    assert found.where == f"/proc/{PID}/task/{PID}"
+
+
+@pytest.mark.parametrize(
+    ("parameter", "number"), [("Y", 1), ("N", 0), ("never", 0)]
+)
+def test_kvms_thread_for_large_pages(
+    tmp_path: Path, parameter: str, number: int
+) -> None:
+    """It sleeps for ever where they are not split."""
+    files = {
+        "sys/module/kvm/parameters/nx_huge_pages": parameter,
+        **thread(PID, "kvm-nx-lpage-re", 2, "2", tid=4270),
+    }
+    found = findings(tmp_path, files)
+    assert [f.what for f in found] == number * [
+        OWN.format(2, "1 QEMU thread: kvm-nx-lpage-re")
+    ]
+    assert all("nx_huge_pages=never" in f.remedy for f in found)
 
 
 def test_huge_pages_count_as_locked(tmp_path: Path) -> None:
@@ -210,6 +252,50 @@ def test_whose_process(tmp_path: Path) -> None:
 
 # The command
 
+PAGE = Path(__file__).parents[2] / "doc" / "source" / "realtime-guests.rst"
+
+
+def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        **GOOD,
+        **vcpu(1, 2, "2", OTHER, 0),
+        **thread(PID, "IO iothread1", 1, "1-3", tid=4250),
+        **status(0),
+        **thread(2000, "rsyslogd", 3, "0-7"),
+        "proc/irq/27/effective_affinity_list": "3",
+        "proc/irq/27/eth0-rx-3/.": "",
+    }
+    proc = write(tmp_path, files) / "proc"
+    noted = XML.replace("<vcpu ", f"{METADATA}<vcpu ")
+    monkeypatch.setattr(
+        domains, "domain_xml", lambda _uri, _uuid, inactive=True: noted
+    )
+    monkeypatch.setattr(qemus, "seen", lambda _uuid: PID)
+    monkeypatch.setattr(
+        running, "Running", functools.partial(Running, proc=proc)
+    )
+    page = textwrap.dedent(
+        PAGE.read_text().partition("the\nhost is not isolated:")[2]
+    )
+    line, _, rest = page.partition("$ ceilometer-perf ")[2].partition("\n")
+    output = textwrap.dedent(rest.partition("\n\n")[0])
+    ran = run(*shlex.split(line))
+    assert (ran.code, ran.err) == (1, "")
+    assert ran.out.strip() == output
+
+
+METADATA = f"""<metadata>
+  <nova:instance xmlns:nova="{nova_metadata.NAMESPACE}">
+    <nova:flavor name="realtime" id="1">
+      <nova:extraSpecs>
+        <nova:extraSpec name="hw:cpu_realtime">yes</nova:extraSpec>
+        <nova:extraSpec name="hw:cpu_realtime_mask">^0</nova:extraSpec>
+        <nova:extraSpec name="hw:cpu_policy">dedicated</nova:extraSpec>
+      </nova:extraSpecs>
+    </nova:flavor>
+    <nova:image uuid="2"><nova:properties/></nova:image>
+  </nova:instance>
+</metadata>"""
 FLAVOR = (
     "--flavor", "hw:cpu_realtime=yes", "hw:cpu_policy=dedicated",
     "hw:cpu_realtime_mask=^0",

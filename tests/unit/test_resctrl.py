@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from ceilometer_perf.host import resctrl, watching
-from ceilometer_perf.host.resctrl import LOCAL, OCCUPANCY, TOTAL, Resctrl
+from ceilometer_perf.host.resctrl import (
+    CORE_ENERGY,
+    LOCAL,
+    OCCUPANCY,
+    TOTAL,
+    Resctrl,
+)
 
 ONE = "6f1c1d0e-6a4f-4f0a-9a52-0d0c3d0b7a01"
 TWO = "6f1c1d0e-6a4f-4f0a-9a52-0d0c3d0b7a02"
@@ -90,8 +96,33 @@ def test_no_number_is_no_zero(tmp_path: Path, answer: str) -> None:
     assert found.banks == {OCCUPANCY: {0: None, 1: 3}}
 
 
-def test_other_monitors_than_of_l3_are_not_ours(tmp_path: Path) -> None:
-    write(tmp_path / "mon_data/mon_PERF_PKG_00", core_energy="3\n")
+@pytest.mark.parametrize(
+    ("text", "joules"),
+    [
+        ("1043.25\n", 1043.25),
+        ("0.000000\n", 0.0),
+        ("3\n", 3),
+        ("Unavailable\n", None),
+        ("Error\n", None),
+        ("1e3\n", None),
+        ("-1.0\n", None),
+        ("nan\n", None),
+    ],
+)
+def test_energy_of_packages(
+    tmp_path: Path, text: str, joules: float | None
+) -> None:
+    folder = tmp_path / "mon_data/mon_PERF_PKG_01"
+    write(folder, core_energy=text, activity="2.5\n")
+    found = resctrl.count(tmp_path)
+    assert found is not None
+    assert found.banks == {CORE_ENERGY: {1: joules}}
+
+
+def test_monitors_of_another_kind_are_not_ours(tmp_path: Path) -> None:
+    for name in "mon_L2_00", "mon_PERF_PKG_", "mon_PERF_00", "xmon_L3_00":
+        write(tmp_path / "mon_data" / name, core_energy="3.0\n")
+        write(tmp_path / "mon_data" / name, llc_occupancy="3\n")
     found = resctrl.count(tmp_path)
     assert found is not None
     assert found.banks == {}
@@ -190,6 +221,19 @@ def test_nodes_that_share_a_cache(
     if knows:
         (bank / "mon_sub_L3_00").mkdir()
     assert Resctrl(root).is_split_unseen() is split
+
+
+def test_rmids_are_of_the_smaller_pool(root: Path) -> None:
+    write(
+        root,
+        info__PERF_PKG_MON__mon_features="core_energy\nactivity\n",
+        info__PERF_PKG_MON__num_rmids="64\n",
+    )
+    found = Resctrl(root)
+    assert found.rmids() == 64
+    assert found.features() == (
+        OCCUPANCY, TOTAL, "core_energy", "activity",
+    )  # fmt: skip
 
 
 def test_another_group_of_that_name(tmp_path: Path) -> None:

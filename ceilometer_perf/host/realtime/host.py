@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from ceilometer_perf.guest.nova_conf import NovaConf
-from ceilometer_perf.host import kernel_files
-from ceilometer_perf.host.kernel_files import CPUs
+from ceilometer_perf.host import cpu_sets, kernel_files
+from ceilometer_perf.host.cpu_sets import CPUs
 from ceilometer_perf.host.probe.virt import Virt
 
 CPU = "sys/devices/system/cpu"
@@ -39,11 +39,11 @@ class Host:
 
     def cpu_list(self, path: str) -> CPUs | None:
         """The CPUs that a file lists."""
-        return kernel_files.cpu_list(self.root / path)
+        return cpu_sets.cpu_list(self.root / path)
 
     def cpu_mask(self, path: str) -> CPUs | None:
         """The CPUs whose bits a file has."""
-        return kernel_files.cpu_mask(self.root / path)
+        return cpu_sets.cpu_mask(self.root / path)
 
     def glob(self, pattern: str) -> list[Path]:
         """Files by a pattern, in order."""
@@ -129,7 +129,7 @@ class Host:
 def _group(part: str) -> CPUs:
     """A range, of which ``:USED/SIZE`` takes the first of every few."""
     members, colon, pattern = part.partition(":")
-    found = kernel_files.parse_list(members)
+    found = cpu_sets.parse_list(members)
     used, _, size = pattern.partition("/")
     if not (colon and used.isdecimal() and size.isdecimal() and int(size)):
         return found

@@ -3,7 +3,7 @@
 
 import re
 
-from ceilometer_perf.host import kernel_files
+from ceilometer_perf.host import cpu_sets, kernel_files
 from ceilometer_perf.host.realtime.condition import (
     Condition,
     Found,
@@ -24,7 +24,7 @@ def _hugepages(host: Host) -> Found:
     used = {
         path.name: _pools(host, f"{NODES}/{path.name}/hugepages")
         for path in nodes
-        if (kernel_files.cpu_list(path / "cpulist") or frozenset()) & host.cpus
+        if (cpu_sets.cpu_list(path / "cpulist") or frozenset()) & host.cpus
     }
     if not used:
         return Found(None, f"no node in /{NODES} has these CPUs")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ceilometer_perf.guest import cpus
 from ceilometer_perf.host import kernel_files
-from ceilometer_perf.host.kernel_files import CPUs
+from ceilometer_perf.host.cpu_sets import CPUs
 from ceilometer_perf.host.realtime.condition import (
     Condition,
     Found,

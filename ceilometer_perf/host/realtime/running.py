@@ -13,8 +13,8 @@ from pathlib import Path
 from ceilometer_perf.guest import Finding, Requirements, cpus, domain, errors
 from ceilometer_perf.guest.realtime import Realtime
 from ceilometer_perf.guest.xml import Element
-from ceilometer_perf.host import threads
-from ceilometer_perf.host.kernel_files import CPUs
+from ceilometer_perf.host import kernel_files, threads
+from ceilometer_perf.host.cpu_sets import CPUs
 from ceilometer_perf.host.realtime.condition import counted
 from ceilometer_perf.host.threads import Thread
 
@@ -22,6 +22,9 @@ REALTIME = ("fifo", "rr", "deadline")
 AS_DEFINED = (
     "hard-reboot the instance: libvirt sets this when it starts a guest"
 )
+# KVM starts it where the vCPU is that runs first. The kernel cuts names off.
+RECOVERY = "kvm-nx-lpage-recovery"[:15]
+NEVER = "load kvm with nx_huge_pages=never, which starts no such thread"
 MIB = 1024  # KiB
 
 
@@ -123,18 +126,34 @@ def _placement(guest: Running) -> Iterator[Finding]:
 
 
 def _own_threads(guest: Running) -> Iterator[Finding]:
-    """QEMU's own: the emulator, I/O threads, workers, vhost."""
-    for thread in guest.threads:
-        taken = threads.allowed(guest.proc, thread) & guest.cpus
-        if thread.vcpu is None and taken:
-            yield Finding(
-                f"QEMU's thread {thread.name} may run on CPU "
-                f"{cpus.text(taken)} of a realtime vCPU",
-                guest.path(thread),
-                "QEMU's own threads must not delay the vCPUs of "
-                "hw:cpu_realtime, nor starve behind them",
-                AS_DEFINED,
-            )
+    """QEMU's own: the emulator, I/O threads, workers, vhost; and KVM's."""
+    taken = {
+        thread: threads.allowed(guest.proc, thread) & guest.cpus
+        for thread in guest.threads
+        if thread.vcpu is None
+    }
+    found = [thread for thread, shared in taken.items() if shared]
+    ours = [thread for thread in found if thread.name != RECOVERY]
+    theirs = [] if _nx_huge_pages_off(guest) else set(found) - set(ours)
+    for group, remedy in (ours, AS_DEFINED), (theirs, NEVER):
+        if not group:
+            continue
+        shared = frozenset().union(*(taken[thread] for thread in group))
+        names = [thread.name for thread in group]
+        yield Finding(
+            f"CPU {cpus.text(shared)} of its realtime vCPUs may be used by "
+            f"{counted('QEMU thread', names)}",
+            guest.path(min(group, key=lambda thread: thread.tid)),
+            "QEMU's own threads must not delay the vCPUs of "
+            "hw:cpu_realtime, nor starve behind them",
+            remedy,
+        )
+
+
+def _nx_huge_pages_off(guest: Running) -> bool:
+    """Whether KVM's thread for them sleeps for ever."""
+    path = guest.proc.parent / "sys/module/kvm/parameters/nx_huge_pages"
+    return kernel_files.text(path) in {"N", "never"}
 
 
 def _memory(guest: Running) -> Iterator[Finding]:

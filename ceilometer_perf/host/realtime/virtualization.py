@@ -133,7 +133,7 @@ CONDITIONS = (
         ),
         right="off (N)",
         why="KVM splits large pages when code in them first runs, and joins "
-        "them again every hour",
+        "them again every hour, by a thread on the CPU of some vCPU",
         remedy="boot with kvm.nx_huge_pages=off, if the CPUs are not "
         "affected by itlb_multihit or all guests are trusted",
         otherwise=State.WARNING,

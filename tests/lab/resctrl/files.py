@@ -12,6 +12,8 @@ from tests.lab.resctrl.hardware import LOCAL, OCCUPANCY, Hardware
 
 RESOURCES = ("L3", "MB")
 PREFIX = "mon_L3_"
+PACKAGE = "mon_PERF_PKG_"
+TELEMETRY = ("core_energy", "activity")
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,18 @@ class Tree:
             "mon_data": {
                 f"{PREFIX}{domain:02}": self._counters(path, group, domain)
                 for domain in self._hardware().domains
+            }
+            | {
+                f"{PACKAGE}{package:02}": self._telemetry(group, package)
+                for package in self._hardware().packages
             },
+        }
+
+    def _telemetry(self, group: Group, package: int) -> Folder:
+        """What the cores of a package tell, with decimals."""
+        return {
+            name: File(lambda: f"{self._groups.energy(group, package):.6f}")
+            for name in TELEMETRY
         }
 
     def _counters(self, path: str, group: Group, domain: int) -> Folder:
@@ -175,12 +188,24 @@ class Tree:
                 mon_features="\n".join(hw.features),
                 num_rmids=str(hw.num_rmids),
             ),
+            **self._telemetry_info(),
             "MB": _files(
                 bandwidth_gran="10",
                 delay_linear="1",
                 min_bandwidth="10",
                 num_closids=str(hw.num_closids),
             ),
+        }
+
+    def _telemetry_info(self) -> Folder:
+        hw = self._hardware()
+        if not hw.packages:
+            return {}
+        return {
+            "PERF_PKG_MON": _files(
+                mon_features="\n".join(TELEMETRY),
+                num_rmids=str(hw.num_rmids),
+            )
         }
 
     # Schemata

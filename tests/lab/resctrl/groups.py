@@ -160,6 +160,18 @@ class Groups:
             used += each.used[domain]
         return int(used * self._hardware().bytes_per_ns)
 
+    def energy(self, group: Group, package: int) -> float:
+        """J of the cores of a package, for a group and those in it."""
+        used, hw = 0.0, self._hardware()
+        for each in group.family:
+            self._tasks.of(each)
+            used += sum(
+                ns
+                for domain, ns in each.used.items()
+                if hw.package(domain) == package
+            )
+        return used / 1e9 * hw.watts
+
     def occupancy(self, group: Group, domain: int) -> int:
         """Bytes of a cache that a group and those in it hold."""
         held = 0.0

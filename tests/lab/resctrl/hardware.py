@@ -36,6 +36,10 @@ class Hardware:
     local_share: float = 0.75
     #: Bytes of a cache that a thread holds if it always runs.
     working_set: int = 8 << 20
+    #: The packages whose cores tell their energy; by default none does.
+    packages: tuple[int, ...] = ()
+    #: Power of a core that a thread uses.
+    watts: float = 10.0
     #: Where the byte counters start again from 0.
     counter_bits: int = 64
     #: Seconds in which an occupancy gets most of the way to its new level.
@@ -49,6 +53,11 @@ class Hardware:
     def cbm_mask(self) -> str:
         """All of a cache's ways, in hexadecimal."""
         return f"{(1 << self.ways) - 1:x}"
+
+    def package(self, domain: int) -> int:
+        """The package that an L3 cache is in."""
+        number = self.domains.index(domain)
+        return self.packages[number * len(self.packages) // len(self.domains)]
 
     @property
     def way_bytes(self) -> int:
@@ -72,7 +81,7 @@ class Hardware:
     def load(cls, path: Path) -> Self:
         """Read what was saved."""
         values = json.loads(path.read_text())
-        for name in ("domains", "features"):
+        for name in ("domains", "features", "packages"):
             values[name] = tuple(values[name])
         return cls(**values)
 

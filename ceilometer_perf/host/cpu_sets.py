@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sets of CPUs as a kernel writes them; None as in ``kernel_files``."""
+
+from pathlib import Path
+
+from ceilometer_perf.guest import cpus, errors
+from ceilometer_perf.host.kernel_files import text
+
+CPUs = frozenset[int]
+
+
+def cpu_list(path: Path) -> CPUs | None:
+    """CPUs: ``0-3,8``; none of them where nothing or ``(null)`` is listed."""
+    found = text(path)
+    return None if found is None else parse_list(found)
+
+
+def parse_list(listed: str) -> CPUs:
+    """What the kernel writes of CPUs."""
+    try:
+        return cpus.parse(listed)
+    except errors.GuestError:
+        return frozenset()
+
+
+def cpu_mask(path: Path) -> CPUs | None:
+    """CPUs as bits: ``ff,fffffffe``."""
+    try:
+        bits = int((text(path) or "").replace(",", ""), 16)
+    except ValueError:
+        return None
+    return frozenset(n for n in range(bits.bit_length()) if bits >> n & 1)
