@@ -22,6 +22,7 @@ from tests.lab.resctrl import mount
 
 #: The longest, begun first: nobody waits for one of them at the end.
 LONG = (
+    "test_cloud_slices",
     "test_cloud",
     "test_chain",
     "test_placement",

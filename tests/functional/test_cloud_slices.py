@@ -429,8 +429,8 @@ def test_any_order_of_create_and_delete(site: Site) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=4,
-            stateful_step_count=20,
+            max_examples=3,
+            stateful_step_count=25,
             deadline=None,
             # To shrink what failed would take an hour.
             phases=[Phase.generate],

@@ -165,6 +165,7 @@ def test_event_enabled_live_before_the_agent_came(
         folder.mkdir()
         with Agent(folder, lab, meters=EVERYTHING, perf=FLOOR) as agent:
             agent.wait_for_samples(3, counter_name=CLOCK)
+            agent.wait_for_samples(1, counter_name="perf.coverage")
         names = {s["counter_name"] for s in agent.samples()}
         assert names == {CLOCK, "perf.coverage", WITHHELD}
         assert withheld(agent, guest) == [(2, {"detached": 2})]

@@ -18,16 +18,12 @@ from nova.virt import driver as virt_driver
 from nova.virt.libvirt.driver import LibvirtDriver
 
 from ceilometer_perf.events import EVENTS
-from ceilometer_perf.guest import slice_metadata, xml
+from ceilometer_perf.guest import compute_driver, slice_metadata, xml
 from ceilometer_perf.host import probe
 from ceilometer_perf.nova import driver
 from ceilometer_perf.nova.driver import SlicesDriver
 from ceilometer_perf.nova.host_slices import HostSlices
-from ceilometer_perf.slices.placement import (
-    compute_driver,
-    providers,
-    records,
-)
+from ceilometer_perf.slices.placement import providers, records
 from ceilometer_perf.slices.placement.encoding import PLACE
 from ceilometer_perf.slices.placement.providers import Node
 from tests.unit.slice_trees import Row, parts, write_nova_conf
