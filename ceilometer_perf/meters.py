@@ -147,6 +147,20 @@ PRESSURES = {
 WAITING = (SCHED_DELAY, SCHED_DELAY_RATIO, *PRESSURES.values())
 """What the kernel accounts for by itself."""
 
+VICTIM = _computed(
+    "perf.neighbour.victim",
+    "ratio",
+    "Share of its speed that another instance takes from it",
+)
+CULPRIT = _computed(
+    "perf.neighbour.culprit",
+    "ratio",
+    "How surely it is this instance that slows another one down",
+)
+
+NEIGHBOURS = (VICTIM, CULPRIT)
+"""What is concluded from all the others."""
+
 METERS: tuple[Meter, ...] = (
     *(_counted(e) for e in EVENTS.values() if e.kind in _GROUPS),
     COVERAGE,
@@ -157,6 +171,7 @@ METERS: tuple[Meter, ...] = (
     CACHE_MPKI,
     *RDT,
     *WAITING,
+    *NEIGHBOURS,
 )
 
 PERF_KEYS = frozenset(e.key for e in EVENTS.values() if e.kind in _GROUPS)
@@ -172,6 +187,9 @@ RDT_KEYS = frozenset(m.key for m in RDT)
 
 WAITING_KEYS = frozenset(m.key for m in WAITING)
 """The keys of what needs no counter at all."""
+
+NEIGHBOUR_KEYS = frozenset(m.key for m in NEIGHBOURS)
+"""The keys of what is concluded."""
 
 RDT_NAMES = frozenset(m.name for m in RDT)
 """Their meters' names."""

@@ -171,6 +171,16 @@ OPTS: list[cfg.Opt] = [
         "needed.",
     ),
     cfg.StrOpt(
+        "neighbours_file",
+        default="/var/lib/ceilometer/perf-neighbours.json",
+        help="Where the agent keeps what it has found of neighbours, which "
+        "'ceilometer-perf neighbours' shows, and what is usual of each "
+        "instance, which would take half an hour to learn again when the "
+        "agent restarts. It is written in each cycle in which "
+        "perf.neighbour.* is polled. The agent's user must be allowed to "
+        "create files in the folder, by default its home.",
+    ),
+    cfg.StrOpt(
         "privsep_helper",
         default="sudo privsep-helper "
         "--config-file /etc/ceilometer/ceilometer.conf",
@@ -201,6 +211,7 @@ class Settings:
     qemu_run_dir: str
     resctrl_path: str
     rdt_source: str
+    neighbours_file: str
     privsep_helper: str
 
 
@@ -271,7 +282,7 @@ def _check_events(names: list[str]) -> None:
 #: See :mod:`.events`. Another event of this name would be mixed with it.
 _LIBVIRT_S = "ref_cpu_cycles"
 
-PATHS = frozenset({"qemu_run_dir", "resctrl_path"})
+PATHS = frozenset({"qemu_run_dir", "resctrl_path", "neighbours_file"})
 
 
 def _wrong(exc: Exception) -> object:

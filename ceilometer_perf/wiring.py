@@ -33,7 +33,10 @@ from ceilometer_perf.host.probe import machine
 from ceilometer_perf.host.probe.machine import Machine
 from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.host.resctrl import Resctrl
+from ceilometer_perf.host.topology import Topology
 from ceilometer_perf.host.waits import Waits
+from ceilometer_perf.neighbours.kept import Kept
+from ceilometer_perf.neighbours.look import NeighbourReport, Neighbours
 from ceilometer_perf.neighbours.waiting import Waiting, WaitingReport
 from ceilometer_perf.options import Settings
 from ceilometer_perf.rdt.choice import Choice
@@ -65,6 +68,7 @@ class Parts:
     monitor: Monitor
     rdt: Rdt
     waiting: Waiting
+    neighbours: Neighbours
 
     def look(self) -> Report:
         """Read and judge the perf counters, and derive from them."""
@@ -77,6 +81,12 @@ class Parts:
     def look_at_waiting(self, report: Report) -> WaitingReport:
         """Read for what these instances wait."""
         return self.waiting.look(report)
+
+    def look_at_neighbours(
+        self, report: Report, rdt: RdtReport, waiting: WaitingReport
+    ) -> NeighbourReport:
+        """Judge who slows whom down."""
+        return self.neighbours.look(report, rdt, waiting)
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,12 @@ class Misconfigured:
     def look_at_waiting(self, report: Report) -> WaitingReport:
         """As above."""
         return WaitingReport()
+
+    def look_at_neighbours(
+        self, report: Report, rdt: RdtReport, waiting: WaitingReport
+    ) -> NeighbourReport:
+        """As above."""
+        return NeighbourReport()
 
 
 def agent(conf: cfg.ConfigOpts, uris: Uris) -> Parts | Misconfigured:
@@ -181,6 +197,10 @@ def _parts(uri: str, settings: Settings, is_agent: bool) -> Parts:
         ),
         Rdt(choice, Caches(connection)),
         Waiting(Waits(), processes),
+        Neighbours(
+            Topology(),
+            Kept(Path(settings.neighbours_file)) if is_agent else None,
+        ),
     )
 
 

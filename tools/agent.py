@@ -97,6 +97,7 @@ cfg_file = {folder}/polling.yaml
 [perf]
 qemu_run_dir = {lab.run_dir}/qemu
 resctrl_path = {lab.resctrl_path}
+neighbours_file = {folder}/neighbours.json
 privsep_helper = {HELPER} --config-file {config}
 [notification]
 pipelines = meter

@@ -31,7 +31,7 @@ from ceilometer_perf.host.inventory import Domains, Inventory
 from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.host.stats import Failures
 from ceilometer_perf.host.waits import Waits
-from ceilometer_perf.meters import METERS, RDT, WAITING
+from ceilometer_perf.meters import METERS, NEIGHBOURS, RDT, WAITING
 from ceilometer_perf.neighbours.waiting import Waiting
 from ceilometer_perf.reading import Counters
 from tests.functional.helper import HELPER
@@ -54,7 +54,9 @@ EVENT_SETS = {
     "core": ("cpu_cycles", "instructions", "cache_references", "cache_misses"),
 }
 # The others are read apart; see bench_rdt.
-PERF_METERS = [meter for meter in METERS if meter not in (*RDT, *WAITING)]
+PERF_METERS = [
+    meter for meter in METERS if meter not in (*RDT, *WAITING, *NEIGHBOURS)
+]
 
 RATIOS = (
     ("read", "raw"),

@@ -9,7 +9,8 @@ from oslo_log import log
 
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.counters.monitor import EMPTY, Report
-from ceilometer_perf.meters import RDT_KEYS, WAITING_KEYS
+from ceilometer_perf.meters import NEIGHBOUR_KEYS, RDT_KEYS, WAITING_KEYS
+from ceilometer_perf.neighbours.look import NeighbourReport
 from ceilometer_perf.neighbours.waiting import WaitingReport
 from ceilometer_perf.rdt.look import RdtReport
 from ceilometer_perf.reading import Published, SourceUnavailableError
@@ -36,6 +37,7 @@ class Cycle:
         self._report: Report | None = None
         self._rdt: RdtReport | None = None
         self._waiting: WaitingReport | None = None
+        self._neighbours: NeighbourReport | None = None
 
     def published(self, key: str) -> Mapping[str, Published]:
         """What may be published, by instance UUID, of one meter's kind."""
@@ -43,6 +45,8 @@ class Cycle:
             return self.rdt().published
         if key in WAITING_KEYS:
             return self.waiting().published
+        if key in NEIGHBOUR_KEYS:
+            return self.neighbours().published
         return self.report().published
 
     def report(self) -> Report:
@@ -60,26 +64,48 @@ class Cycle:
         Failures are handled as in :meth:`report`.
         """
         with self._lock:
-            if self._rdt is None:
-                report = self._look()
-                self._rdt = _tried(
-                    "L3 occupancy and memory bandwidth",
-                    lambda: self._parts.look_at_rdt(report),
-                    RdtReport(),
-                )
-            return self._rdt
+            return self._look_at_rdt()
 
     def waiting(self) -> WaitingReport:
         """What instances waited for; as :meth:`rdt`."""
         with self._lock:
-            if self._waiting is None:
-                report = self._look()
-                self._waiting = _tried(
-                    "waiting times",
-                    lambda: self._parts.look_at_waiting(report),
-                    WaitingReport(),
+            return self._look_at_waiting()
+
+    def neighbours(self) -> NeighbourReport:
+        """Who slows whom down; reads all the others."""
+        with self._lock:
+            if self._neighbours is None:
+                reports = (
+                    self._look(),
+                    self._look_at_rdt(),
+                    self._look_at_waiting(),
                 )
-            return self._waiting
+                self._neighbours = _tried(
+                    "neighbours",
+                    lambda: self._parts.look_at_neighbours(*reports),
+                    NeighbourReport(),
+                )
+            return self._neighbours
+
+    def _look_at_rdt(self) -> RdtReport:
+        if self._rdt is None:
+            report = self._look()
+            self._rdt = _tried(
+                "L3 occupancy and memory bandwidth",
+                lambda: self._parts.look_at_rdt(report),
+                RdtReport(),
+            )
+        return self._rdt
+
+    def _look_at_waiting(self) -> WaitingReport:
+        if self._waiting is None:
+            report = self._look()
+            self._waiting = _tried(
+                "waiting times",
+                lambda: self._parts.look_at_waiting(report),
+                WaitingReport(),
+            )
+        return self._waiting
 
     def _look(self) -> Report:
         if self._report is None:

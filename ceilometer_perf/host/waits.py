@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from ceilometer_perf import files
 from ceilometer_perf.host.processes import Process
@@ -29,6 +30,13 @@ _MACHINE = re.compile(
 _SOME = re.compile(rb"^some avg10=\S+ avg60=(\d+\.\d+)", re.MULTILINE)
 
 
+class Account(NamedTuple):
+    """Of one thread, in ns since it started."""
+
+    ran: int
+    waited: int
+
+
 class Waits:
     """Of the processes of libvirt's QEMU driver. Not safe for threads."""
 
@@ -39,8 +47,8 @@ class Waits:
         self._threads: dict[tuple[int, int], Mapping[int, bool]] = {}
         self._machines: dict[tuple[int, int], str | None] = {}
 
-    def delays(self, process: Process) -> Mapping[int, int]:
-        """For how many ns each vCPU has waited for a CPU, by thread id.
+    def accounts(self, process: Process) -> Mapping[int, Account]:
+        """What each vCPU has run and waited for a CPU, by thread id.
 
         What a thread waits at the moment is not in it yet. Empty where the
         kernel does not account for it, or the process has ended.
@@ -56,7 +64,7 @@ class Waits:
             for tid in tids
         }
         vcpus = [tid for tid, is_vcpu in threads.items() if is_vcpu]
-        return dict(_delays(folder, vcpus))
+        return dict(_accounts(folder, vcpus))
 
     def pressure(self, process: Process) -> Mapping[str, float]:
         """Share of the last 60 s in which some of it waited, in %.
@@ -98,13 +106,13 @@ def _is_vcpu(folder: str, tid: int) -> bool:
     return bool(_VCPU.match(files.peek(f"{folder}/{tid}/comm") or b""))
 
 
-def _delays(folder: str, tids: list[int]) -> Iterator[tuple[int, int]]:
+def _accounts(folder: str, tids: list[int]) -> Iterator[tuple[int, Account]]:
     for tid in tids:
         # Nanoseconds on a CPU, and waiting for one; all 0 where the kernel
         # does not account for it.
         numbers = (files.peek(f"{folder}/{tid}/schedstat") or b"").split()
         if len(numbers) == 3 and int(numbers[0]):
-            yield tid, int(numbers[1])
+            yield tid, Account(int(numbers[0]), int(numbers[1]))
 
 
 def _pressures(machine: str) -> Iterator[tuple[str, float]]:

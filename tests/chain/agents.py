@@ -96,6 +96,7 @@ telemetry_driver = recorder
 coverage_floor = 0.2
 qemu_run_dir = {lab.run_dir}/qemu
 resctrl_path = {lab.resctrl_path}
+neighbours_file = {folder}/neighbours.json
 privsep_helper = {BIN}/privsep-helper --config-file {self._config}
 {IMPATIENT}"""
         )

@@ -21,6 +21,7 @@ from ceilometer_perf.meters import (
     IPC,
     L3_CACHE,
     L3_CACHE_UTIL,
+    NEIGHBOURS,
     PERF_KEYS,
     RDT_KEYS,
     WAITING,
@@ -92,7 +93,7 @@ class Expected:
         self, meter: Meter, series: Series, sample: Mapping[str, Any]
     ) -> Given:
         """What this sample is made of; ``series`` is of all samples."""
-        if meter in WAITING:
+        if meter in (*WAITING, *NEIGHBOURS):
             # Of this libvirt has no words: the way from the agent is checked.
             return Given(sample["counter_volume"], timestamp(sample))
         uuid = sample["resource_id"]

@@ -158,6 +158,7 @@ prometheus_listen_addresses = {self._exporter}
 telemetry_driver = spool
 [perf]
 qemu_run_dir = {self._run_dir}
+neighbours_file = {self._folder}/neighbours.json
 counters = libvirt
 {self._perf}
 """

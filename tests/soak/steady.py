@@ -40,6 +40,8 @@ class InProcess:
         options.register(conf)
         run_dir = str(lab.run_dir / "qemu")
         conf.set_override("qemu_run_dir", run_dir, group=options.GROUP)
+        kept = str(lab.folder / "neighbours.json")
+        conf.set_override("neighbours_file", kept, group=options.GROUP)
         self._discovery = PerfInstances(conf)
         self._pollsters = [
             getattr(pollsters, m.pollster)(conf) for m in METERS

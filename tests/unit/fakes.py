@@ -16,6 +16,7 @@ from ceilometer_perf.counters.gated import Gated
 from ceilometer_perf.counters.monitor import Report
 from ceilometer_perf.counters.trust import Policy
 from ceilometer_perf.host.processes import Processes
+from ceilometer_perf.neighbours.look import NeighbourReport
 from ceilometer_perf.neighbours.waiting import WaitingReport
 from ceilometer_perf.rdt.look import RdtReport
 from ceilometer_perf.reading import (
@@ -52,12 +53,14 @@ class _Answers(Generic[T]):
 
 
 class FakeParts(_Answers[Report], Misconfigured):
-    """``rdt`` and ``waiting``: what it says besides of counters."""
+    """``rdt`` and the others: what it says besides of counters."""
 
     rdt: RdtReport | Exception = RdtReport()
     rdt_asked = 0
     waiting: WaitingReport | Exception = WaitingReport()
     waiting_asked = 0
+    neighbours: NeighbourReport | Exception = NeighbourReport()
+    neighbours_asked = 0
 
     def look(self) -> Report:
         return self._next()
@@ -73,6 +76,14 @@ class FakeParts(_Answers[Report], Misconfigured):
         if isinstance(self.waiting, Exception):
             raise self.waiting
         return self.waiting
+
+    def look_at_neighbours(
+        self, report: Report, rdt: RdtReport, waiting: WaitingReport
+    ) -> NeighbourReport:
+        self.neighbours_asked += 1
+        if isinstance(self.neighbours, Exception):
+            raise self.neighbours
+        return self.neighbours
 
 
 class FakeSource(_Answers[Reading]):

@@ -10,7 +10,12 @@ import pytest
 from ceilometer_perf.agent import cycle
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.counters.monitor import EMPTY
-from ceilometer_perf.meters import L3_CACHE, SCHED_DELAY, SCHED_DELAY_RATIO
+from ceilometer_perf.meters import (
+    L3_CACHE,
+    SCHED_DELAY,
+    SCHED_DELAY_RATIO,
+    VICTIM,
+)
 from tests.unit.fakes import FakeParts, report, unavailable
 
 REPORT = report(1.0, {"uuid": {"perf.cpu_clock": 1}})
@@ -63,10 +68,14 @@ def test_trouble_is_said_when_it_changes(
 
 @pytest.mark.parametrize(
     ("key", "asked"),
-    [(L3_CACHE.key, (1, 0)), (SCHED_DELAY_RATIO.key, (0, 1))],
+    [
+        (L3_CACHE.key, (1, 0, 0)),
+        (SCHED_DELAY_RATIO.key, (0, 1, 0)),
+        (VICTIM.key, (1, 1, 1)),
+    ],
 )
 def test_the_others_are_read_once_and_only_if_asked_for(
-    key: str, asked: tuple[int, int]
+    key: str, asked: tuple[int, int, int]
 ) -> None:
     monitor = FakeParts(REPORT)
     cache: dict[str, Any] = {}
@@ -74,17 +83,21 @@ def test_the_others_are_read_once_and_only_if_asked_for(
     assert (monitor.rdt_asked, monitor.waiting_asked) == (0, 0)
     for _ in range(4):
         cycle.current(cache, monitor).published(key)
-    assert (monitor.rdt_asked, monitor.waiting_asked) == asked
+    assert (
+        monitor.rdt_asked,
+        monitor.waiting_asked,
+        monitor.neighbours_asked,
+    ) == asked
     assert monitor.asked == 1
 
 
 @pytest.mark.parametrize("error", [unavailable(), ValueError("a bug")])
 def test_that_those_fail_costs_no_counter(error: Exception) -> None:
     monitor = FakeParts(REPORT)
-    monitor.rdt = monitor.waiting = error
+    monitor.rdt = monitor.waiting = monitor.neighbours = error
     cache: dict[str, Any] = {}
     for _ in range(4):
-        for key in (L3_CACHE.key, SCHED_DELAY.key):
+        for key in (L3_CACHE.key, SCHED_DELAY.key, VICTIM.key):
             assert cycle.current(cache, monitor).published(key) == {}
     assert cycle.current(cache, monitor).report() is REPORT
     assert (monitor.rdt_asked, monitor.waiting_asked) == (1, 1)

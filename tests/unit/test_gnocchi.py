@@ -205,7 +205,7 @@ def test_in_place(path: Path, tmp_path: Path) -> None:
     ran = run("gnocchi-resources", str(link), "--in-place")
     backup = tmp_path / f"{gnocchi_resources.NAME}.bak"
     assert ran.out == (
-        f"{link}: 34 meters added; the original is in {backup}\n"
+        f"{link}: 36 meters added; the original is in {backup}\n"
     )
     assert path.read_text() == merge(CORE.read_text()).text
     assert backup.read_bytes() == CORE.read_bytes()

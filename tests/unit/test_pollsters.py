@@ -13,7 +13,14 @@ from oslo_config import cfg
 from oslo_utils import uuidutils
 
 from ceilometer_perf.agent import pollsters
-from ceilometer_perf.meters import METERS, RDT_KEYS, WAITING_KEYS, Meter
+from ceilometer_perf.meters import (
+    METERS,
+    NEIGHBOUR_KEYS,
+    RDT_KEYS,
+    WAITING_KEYS,
+    Meter,
+)
+from ceilometer_perf.neighbours.look import NeighbourReport
 from ceilometer_perf.neighbours.waiting import WaitingReport
 from ceilometer_perf.reading import Moment, Published, Reading
 from ceilometer_perf.wiring import Misconfigured
@@ -30,9 +37,12 @@ from tests.unit.fakes import (
 
 VALUES = {meter.key: 100 + n for n, meter in enumerate(METERS)}
 COUNTERS = {
-    key: n for key, n in VALUES.items() if key not in RDT_KEYS | WAITING_KEYS
+    key: n
+    for key, n in VALUES.items()
+    if key not in RDT_KEYS | WAITING_KEYS | NEIGHBOUR_KEYS
 }
 WAITS = {key: n for key, n in VALUES.items() if key in WAITING_KEYS}
+JUDGED = {key: n for key, n in VALUES.items() if key in NEIGHBOUR_KEYS}
 RDT = {key: n for key, n in VALUES.items() if key in RDT_KEYS}
 
 
@@ -59,6 +69,8 @@ def about(meter: Meter) -> dict[str, Any]:
         return {"source": "libvirt"}
     if meter.key in WAITS:
         return {"source": "kernel"}
+    if meter.key in JUDGED:
+        return {"source": "neighbours"}
     banks = {"0": VALUES[meter.key], "4": 0}
     return {"source": "resctrl", "banks": banks}
 
@@ -69,6 +81,8 @@ def test_samples_equal_core_s_own(conf: cfg.ConfigOpts) -> None:
     monitor.rdt = rdt_report(12.75, {server.id: RDT})
     waits = Published(WAITS, Moment(12.5, READ_AT), {"source": "kernel"})
     monitor.waiting = WaitingReport({server.id: waits})
+    judged = Published(JUDGED, Moment(12.5, READ_AT), {"source": "neighbours"})
+    monitor.neighbours = NeighbourReport({server.id: judged})
     samples = poll(conf, monitor, [server])
     assert (monitor.asked, monitor.rdt_asked) == (1, 1)
     assert len(samples) == len(METERS)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which CPUs share a core and an L3 cache, and where threads run.
+
+As anybody may see it, in /sys/devices/system/cpu (cpu/topology in Linux'
+documentation) and /proc (proc(5)).
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from ceilometer_perf import files
+from ceilometer_perf.guest import cpus
+
+# Index in stat after the command's closing parenthesis; proc(5) counts from
+# 1, and the command is its field 2.
+_PROCESSOR = 39 - 3
+
+
+class Topology:
+    """Of this host; read once, as it is while it runs."""
+
+    def __init__(
+        self,
+        sys: Path = Path("/sys/devices/system/cpu"),
+        proc: Path = Path("/proc"),
+    ) -> None:
+        self._proc = str(proc)
+        found = [
+            (int(folder.name[3:]), folder) for folder in sys.glob("cpu[0-9]*")
+        ]
+        #: The other threads of each CPU's core, where there are any.
+        self.siblings: Mapping[int, frozenset[int]] = {
+            cpu: others
+            for cpu, folder in found
+            if (others := _siblings(folder) - {cpu})
+        }
+        #: The L3 cache of each CPU, by the ids that resctrl uses.
+        self.l3: Mapping[int, int] = {
+            cpu: bank for cpu, folder in found for bank in _l3(folder)
+        }
+
+    def domains(self, ran_on: Iterable[int]) -> frozenset[int]:
+        """The L3 caches of these CPUs."""
+        return frozenset(self.l3[cpu] for cpu in ran_on if cpu in self.l3)
+
+    def ran_on(self, threads: Iterable[int]) -> frozenset[int]:
+        """The CPU on which each of these threads runs, or ran last."""
+        return frozenset(self._processors(threads))
+
+    def allowed(self, threads: Iterable[int]) -> frozenset[int]:
+        """All CPUs on which one of these threads may run."""
+        found: set[int] = set()
+        for tid in threads:
+            with contextlib.suppress(OSError):  # it has ended
+                found |= os.sched_getaffinity(tid)
+        return frozenset(found)
+
+    def _processors(self, threads: Iterable[int]) -> Iterator[int]:
+        for tid in threads:
+            stat = files.peek(f"{self._proc}/{tid}/stat") or b""
+            # The command may contain anything, parentheses included.
+            fields = stat[stat.rfind(b")") + 2 :].split()
+            if len(fields) > _PROCESSOR:
+                yield int(fields[_PROCESSOR])
+
+
+def _siblings(folder: Path) -> frozenset[int]:
+    text = files.peek(f"{folder}/topology/thread_siblings_list") or b""
+    return cpus.parse(text.decode())
+
+
+def _l3(folder: Path) -> Iterator[int]:
+    for index in folder.glob("cache/index[0-9]*"):
+        if (files.peek(f"{index}/level") or b"").strip() == b"3":
+            bank = (files.peek(f"{index}/id") or b"").strip()
+            if bank.isdigit():
+                yield int(bank)

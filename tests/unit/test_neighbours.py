@@ -1,0 +1,578 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Victims, causes and culprits, from made-up cycles of a made-up host."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ceilometer_perf.neighbours.history import KEPT, NEEDED, History
+from ceilometer_perf.neighbours.judge import (
+    CALM,
+    CYCLES,
+    LEAST_BEFORE,
+    LONG_PATIENCE,
+    LONGEST,
+    OLDEST,
+    PATIENCE,
+    Found,
+    Interference,
+    Judge,
+)
+from ceilometer_perf.neighbours.observation import Frame, Observation
+
+MIB = float(1 << 20)
+SIBLINGS = {cpu: frozenset({cpu ^ 1}) for cpu in range(16)}
+MINUTE = 60.0
+
+
+def usual(first: int, **more: Any) -> Observation:
+    """A quiet instance with two vCPUs, on the first threads of two cores."""
+    values: dict[str, Any] = {
+        "process": (first, 1),
+        "counting": "since",
+        "vcpus": 2,
+        "cpus": 1.0,
+        "waited": 0.0,
+        "cpi": 1.0,
+        "mpki": 2.0,
+        "occupancy": {0: 8 * MIB},
+        "bandwidth": {0: 1e9},
+        "ran_on": frozenset({first, first + 2}),
+        "allowed": frozenset({first, first + 2}),
+        "domains": frozenset({0}),
+    }
+    return Observation(**{**values, **more})
+
+
+class Host:
+    """Three instances, one cycle a minute; ``set`` changes one of them."""
+
+    def __init__(self) -> None:
+        self.judge = Judge(SIBLINGS)
+        self.now = 0.0
+        self.seen = {"v": usual(0), "c": usual(4), "x": usual(8)}
+        self.found = Found()
+
+    def set(self, name: str, **more: Any) -> None:
+        self.seen[name] = dataclasses.replace(self.seen[name], **more)
+
+    def cycles(self, number: int = 1, after: float = MINUTE) -> Found:
+        for _ in range(number):
+            self.now += after
+            self.found = self.judge.look(Frame(self.now, dict(self.seen)))
+        return self.found
+
+    @property
+    def said(self) -> list[tuple[str, str, str]]:
+        return [
+            (each.victim, each.cause, each.culprit)
+            for each in self.found.interferences
+        ]
+
+    def only(self) -> Interference:
+        (one,) = self.found.interferences
+        return one
+
+
+def llc(host: Host) -> None:
+    host.set("v", cpi=2.0, mpki=12.0, occupancy={0: 2 * MIB})
+    host.set("c", occupancy={0: 24 * MIB}, bandwidth={0: 3e9})
+
+
+def bandwidth(host: Host) -> None:
+    host.set("v", cpi=2.0)
+    host.set("c", bandwidth={0: 20e9}, occupancy={0: 9 * MIB})
+
+
+def smt(host: Host) -> None:
+    host.set("v", cpi=1.5)
+    host.set("c", cpus=2.0, ran_on=frozenset({1, 3}))
+
+
+def cpu(host: Host) -> None:
+    host.set("v", cpus=0.5, waited=0.5)
+    host.set("c", cpus=2.0, allowed=frozenset({0, 2}))
+
+
+HARM = {"llc": llc, "bandwidth": bandwidth, "smt": smt, "cpu": cpu}
+Harm = Callable[[Host], None]
+
+
+@pytest.fixture
+def host() -> Host:
+    host = Host()
+    host.cycles(NEEDED + 20)
+    assert host.found == Found([], frozenset("vcx"), {})
+    return host
+
+
+@pytest.mark.parametrize("cause", HARM)
+def test_each_cause(host: Host, cause: str) -> None:
+    HARM[cause](host)
+    host.cycles(CYCLES)
+    assert host.said == [("v", cause, "c")]
+    one = host.only()
+    assert one.correlation > 0.9
+    assert one.cycles == CYCLES
+    assert one.loss == pytest.approx(1 / 3 if cause == "smt" else 0.5)
+    assert one.numbers()["culprit"] > one.numbers()["culprit_before"]
+    assert json.dumps(one.numbers())
+
+
+@pytest.mark.parametrize("cause", HARM)
+def test_never_before_three_cycles(host: Host, cause: str) -> None:
+    HARM[cause](host)
+    for _ in range(CYCLES - 1):
+        assert host.cycles() == Found([], frozenset("vcx"), {})
+
+
+@pytest.mark.parametrize("cause", HARM)
+def test_it_ends_with_the_harm(host: Host, cause: str) -> None:
+    before = dict(host.seen)
+    HARM[cause](host)
+    host.cycles(20)
+    host.seen = before
+    # One cycle may be chance.
+    host.cycles(CALM - 1)
+    assert host.said == [("v", cause, "c")]
+    host.cycles()
+    assert host.said == []
+    assert host.found.judged == frozenset("vcx")
+
+
+@pytest.mark.parametrize("cause", HARM)
+def test_it_lasts_as_long_as_the_harm(host: Host, cause: str) -> None:
+    HARM[cause](host)
+    host.cycles(3 * KEPT)
+    assert host.said == [("v", cause, "c")]
+    assert host.only().cycles == 3 * KEPT
+
+
+@pytest.mark.parametrize("cause", HARM)
+def test_one_who_has_just_come_is_a_culprit(host: Host, cause: str) -> None:
+    HARM[cause](host)
+    host.seen["new"] = host.seen.pop("c")
+    host.cycles(CYCLES)
+    assert host.said == [("v", cause, "new")]
+
+
+@pytest.mark.parametrize("cause", HARM)
+def test_who_goes_is_none_any_more(host: Host, cause: str) -> None:
+    HARM[cause](host)
+    host.cycles(CYCLES)
+    del host.seen["c"]
+    host.cycles(2 * PATIENCE)
+    assert host.said == []
+
+
+# Innocent changes
+
+
+def test_a_greater_working_set_of_its_own(host: Host) -> None:
+    host.set("v", cpi=2.0, mpki=12.0, occupancy={0: 20 * MIB})
+    host.set("c", occupancy={0: 4 * MIB}, mpki=2.1)
+    host.cycles(CYCLES)
+    assert host.said == []
+
+
+def test_a_smaller_one_that_leaves_others_more(host: Host) -> None:
+    # It misses more, of a program that reuses nothing.
+    host.set("v", cpi=2.0, mpki=12.0, occupancy={0: 2 * MIB})
+    host.set("c", occupancy={0: 14 * MIB}, bandwidth={0: 0.9e9})
+    host.cycles(PATIENCE)
+    assert host.said == []
+
+
+def test_another_program_of_its_own(host: Host) -> None:
+    host.set("v", cpi=2.0)
+    host.cycles(PATIENCE)
+    assert host.said == []
+    # From then on it is usual.
+    host.cycles(KEPT)
+    assert host.found == Found([], frozenset("vcx"), {})
+    track = host.judge._lives["v"].tracks["cpi"]
+    assert track.cycles == 0
+
+
+def test_streaming_of_its_own(host: Host) -> None:
+    host.set("v", cpi=2.0, bandwidth={0: 20e9})
+    host.cycles(PATIENCE)
+    assert host.said == []
+
+
+def test_more_work_of_its_own(host: Host) -> None:
+    host.set("c", cpus=0.5, allowed=frozenset({0, 2}))
+    host.cycles(20)
+    # The other needs more as well, but less than it does.
+    host.set("v", cpus=1.6, waited=0.4)
+    host.set("c", cpus=0.8)
+    host.cycles(PATIENCE)
+    assert host.said == []
+
+
+def test_its_own_quota(host: Host) -> None:
+    host.set("v", cpus=0.5, waited=0.5)
+    host.cycles(PATIENCE)
+    assert host.said == []
+
+
+def test_busy_neighbours_harm_nobody_who_is_not_slower(host: Host) -> None:
+    host.set("c", cpus=2.0, occupancy={0: 24 * MIB}, bandwidth={0: 20e9})
+    host.cycles(PATIENCE)
+    assert host.said == []
+
+
+def test_what_moves_elsewhere_explains_nothing(host: Host) -> None:
+    for harm in (llc, bandwidth):
+        harm(host)
+        seen = host.seen["c"]
+        host.set(
+            "c",
+            domains=frozenset({1}),
+            occupancy={1: seen.occupancy and seen.occupancy[0]},
+            bandwidth={1: seen.bandwidth and seen.bandwidth[0]},
+        )
+        host.cycles(PATIENCE)
+        assert host.said == []
+
+
+def test_less_than_a_tenth_is_nothing(host: Host) -> None:
+    llc(host)
+    host.set("v", cpi=1.09)
+    host.cycles(PATIENCE)
+    assert host.said == []
+
+
+def test_misses_that_can_not_cost_so_much(host: Host) -> None:
+    llc(host)
+    host.set("v", cpi=2.0, mpki=2.5)
+    host.cycles(CYCLES)
+    assert host.said == []
+
+
+def test_far_from_the_most_that_memory_delivers(host: Host) -> None:
+    bandwidth(host)
+    host.set("c", bandwidth={0: 4e9})
+    host.cycles(PATIENCE)
+    assert host.said == []
+
+
+def test_the_most_is_learned(host: Host) -> None:
+    host.set("x", bandwidth={0: 60e9})
+    host.cycles(CYCLES)
+    host.set("x", bandwidth={0: 1e9})
+    host.cycles(20)
+    bandwidth(host)
+    host.cycles(PATIENCE)
+    assert host.said == []
+
+
+def test_a_rise_that_does_not_move_with_the_excess(host: Host) -> None:
+    llc(host)
+    taken = host.seen["c"].occupancy
+    # It takes that half of the time, and harms nobody.
+    host = Host()
+    for turn in range(NEEDED + 20):
+        host.set("c", occupancy={0: (24 if turn % 2 else 8) * MIB})
+        host.cycles()
+    host.set("v", cpi=2.0, mpki=12.0, occupancy={0: 2 * MIB})
+    host.set("c", occupancy=taken)
+    host.cycles()
+    host.set("c", occupancy={0: 8 * MIB})
+    host.cycles(CYCLES)
+    assert host.said == []
+
+
+# What can't be told
+
+
+@pytest.mark.parametrize(
+    ("missing", "cause"),
+    [("cpi", "llc/bandwidth/smt"), ("cpus", "cpu"), ("waited", "cpu")],
+)
+def test_without_what_a_cost_is_made_of(
+    host: Host, missing: str, cause: str
+) -> None:
+    host.set("v", **{missing: None}, missing={missing: "it is detached"})
+    host.cycles()
+    assert host.found.untold["v"][cause] == "it is detached"
+    assert ("v" in host.found.judged) == (missing != "cpus")
+
+
+@pytest.mark.parametrize(
+    ("harm", "missing", "causes"),
+    [
+        (llc, "occupancy", {"llc"}),
+        (llc, "mpki", {"llc"}),
+        (bandwidth, "bandwidth", {"bandwidth"}),
+    ],
+)
+def test_without_what_a_cause_needs(
+    host: Host, harm: Harm, missing: str, causes: set[str]
+) -> None:
+    host.set("v", **{missing: None}, missing={missing: "no RMID is free"})
+    assert host.cycles(20).judged == frozenset("vcx")
+    harm(host)
+    host.set("v", **{missing: None})
+    host.cycles(CYCLES)
+    assert host.said == []
+    assert host.found.untold["v"] == dict.fromkeys(causes, "no RMID is free")
+    assert "v" not in host.found.judged
+
+
+def unmonitored(host: Host, **more: Any) -> None:
+    host.set("x", occupancy=None, **more)
+    host.cycles(20)
+
+
+def test_a_neighbour_of_which_too_little_is_known(host: Host) -> None:
+    unmonitored(host)
+    llc(host)
+    # It misses as much more as the one that is known.
+    host.set("c", mpki=8.0)
+    host.set("x", mpki=8.0)
+    host.cycles(CYCLES)
+    assert host.said == []
+    assert host.found.untold["v"] == {"llc": "1 neighbour without occupancy"}
+    assert "v" not in host.found.judged
+
+
+@pytest.mark.parametrize(
+    "innocent",
+    [
+        {"mpki": 2.0},
+        {"mpki": 4.0},
+        {"mpki": 8.0, "cpus": 0.1},
+        {"mpki": 8.0, "domains": frozenset({1})},
+    ],
+)
+def test_one_that_can_not_be_the_culprit(
+    host: Host, innocent: dict[str, Any]
+) -> None:
+    unmonitored(host)
+    llc(host)
+    host.set("c", mpki=8.0)
+    host.set("x", **innocent)
+    host.cycles(CYCLES)
+    assert host.said == [("v", "llc", "c")]
+
+
+@pytest.mark.parametrize("unknown", ["mpki", "cpi"])
+def test_one_whose_counters_are_withheld_as_well(
+    host: Host, unknown: str
+) -> None:
+    unmonitored(host, **{unknown: None})
+    llc(host)
+    host.cycles(CYCLES)
+    assert host.said == []
+    assert host.found.untold["v"] == {"llc": "1 neighbour without occupancy"}
+
+
+def test_in_doubt_nothing_is_learned_but_for_a_long_time(host: Host) -> None:
+    unmonitored(host, mpki=None)
+    llc(host)
+    host.cycles(LONG_PATIENCE - 1)
+    assert "v" not in host.found.judged
+    host.seen["v"], host.seen["c"] = usual(0), usual(4)
+    host.cycles(20)
+    # It can be seen next time.
+    host.set("x", occupancy={0: 8 * MIB}, mpki=2.0)
+    host.cycles(20)
+    llc(host)
+    host.cycles(CYCLES)
+    assert host.said == [("v", "llc", "c")]
+
+
+def test_who_hardly_runs(host: Host) -> None:
+    host.set("v", cpus=0.1)
+    host.cycles()
+    why = "it uses less than 0.25 CPUs"
+    assert host.found.untold["v"] == {"llc/bandwidth/smt": why, "cpu": why}
+    assert "v" not in host.found.judged
+
+
+def test_too_little_history() -> None:
+    host = Host()
+    llc(host)
+    host.cycles(NEEDED)
+    why = f"{NEEDED} of {NEEDED} cycles of history"
+    assert host.found.untold["v"] == {"llc/bandwidth/smt": why, "cpu": why}
+    assert host.found.judged == frozenset()
+    assert host.cycles().judged == frozenset("vcx")
+
+
+def test_who_never_rests_has_one_load() -> None:
+    host = Host()
+    for turn in range(NEEDED + 1):
+        host.set("v", cpus=2.01 if turn % 2 else 1.99)
+        host.cycles()
+    assert "v" in host.found.judged
+
+
+# Broken evidence
+
+
+def test_a_harm_that_begins_with_other_counters(host: Host) -> None:
+    host.set("v", counting="another since")
+    llc(host)
+    host.cycles(CYCLES)
+    assert host.said == []
+    assert host.found.untold["v"] == {
+        "llc/bandwidth/smt": f"it is slower, with 0 of {LEAST_BEFORE} usual "
+        "cycles before to compare with"
+    }
+    assert "v" not in host.found.judged
+
+
+@pytest.mark.parametrize("cause", HARM)
+def test_counters_that_restart_end_a_verdict(host: Host, cause: str) -> None:
+    HARM[cause](host)
+    host.cycles(CYCLES)
+    host.set("v", counting="another since")
+    host.cycles(PATIENCE)
+    assert host.said == []
+
+
+@pytest.mark.parametrize("cause", HARM)
+def test_another_process_is_another_instance(host: Host, cause: str) -> None:
+    HARM[cause](host)
+    host.cycles(CYCLES)
+    host.set("v", process=(9, 9))
+    host.cycles(NEEDED)
+    assert host.said == []
+    assert "v" not in host.found.judged
+
+
+@pytest.mark.parametrize("missing", ["cpi", "cpus"])
+def test_a_cycle_without_counters_starts_over(
+    host: Host, missing: str
+) -> None:
+    llc(host)
+    host.cycles(CYCLES - 1)
+    value = getattr(host.seen["v"], missing)
+    host.set("v", **{missing: None})
+    host.cycles()
+    host.set("v", **{missing: value})
+    host.cycles(CYCLES - 1)
+    assert host.said == []
+    host.cycles()
+    assert host.said == [("v", "llc", "c")]
+
+
+def test_a_gap_starts_over(host: Host) -> None:
+    llc(host)
+    host.cycles(CYCLES - 1)
+    host.cycles(after=LONGEST + 1)
+    host.cycles(CYCLES - 2)
+    assert host.said == []
+    host.cycles()
+    assert host.said == [("v", "llc", "c")]
+
+
+def test_what_was_long_ago_is_not_compared_with(host: Host) -> None:
+    host.set("v", cpi=None)
+    host.cycles(after=OLDEST)
+    llc(host)
+    host.set("v", cpi=2.0)
+    host.cycles(CYCLES)
+    assert host.said == []
+    assert "v" in host.found.untold
+
+
+def test_who_migrates_away_is_forgotten(host: Host) -> None:
+    del host.seen["v"]
+    host.cycles()
+    assert host.judge._lives.keys() == {"c", "x"}
+
+
+# Over restarts of the agent
+
+
+def test_what_is_usual_outlives_the_agent(host: Host) -> None:
+    saved = json.loads(json.dumps(host.judge.saved()))
+    host.judge = Judge(SIBLINGS)
+    host.judge.restore(saved)
+    assert host.cycles().judged == frozenset("vcx")
+    host.cycles(LEAST_BEFORE - 1)
+    llc(host)
+    host.cycles(CYCLES)
+    assert host.said == [("v", "llc", "c")]
+    assert host.only().loss == pytest.approx(0.5)
+
+
+def test_a_verdict_does_not(host: Host) -> None:
+    llc(host)
+    host.cycles(CYCLES)
+    saved = json.loads(json.dumps(host.judge.saved()))
+    host.judge = Judge(SIBLINGS)
+    host.judge.restore(saved)
+    host.cycles(2 * PATIENCE)
+    assert host.said == []
+    assert "v" not in host.found.judged
+
+
+def test_another_process_begins_without(host: Host) -> None:
+    saved = json.loads(json.dumps(host.judge.saved()))
+    host.judge = Judge(SIBLINGS)
+    host.judge.restore(saved)
+    host.set("v", process=(9, 9))
+    assert host.cycles().judged == frozenset("cx")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"most": [], "lives": {}},
+        {"most": {}, "lives": {"v": {}}},
+        {"most": {}, "lives": {"v": {"process": 1}}},
+        {"most": {"a": 1}, "lives": {}},
+        {
+            "most": {},
+            "lives": {"v": {"process": [1, 2], "cpi": {"": []}}},
+        },
+    ],
+)
+def test_what_was_not_saved_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        Judge(SIBLINGS).restore(wrong)
+
+
+# The fence
+
+
+def test_the_fence_is_robust() -> None:
+    history = History()
+    for value in [1.0, 1.1] * 30 + [50.0] * 10:
+        history.add((1, "0"), value)
+    usual = history.usual((1, "0"))
+    assert usual is not None
+    assert usual.median == pytest.approx(1.1, abs=0.1)
+    assert usual.fence < 2
+
+
+def test_loads_have_fences_of_their_own() -> None:
+    history = History()
+    for _ in range(NEEDED):
+        history.add((0, "0"), 1.0)
+        history.add((3, "0"), 2.0)
+    found = {
+        step: usual.median
+        for step in range(5)
+        if (usual := history.usual((step, "0")))
+    }
+    assert found == {0: 1.0, 1: 1.0, 2: 2.0, 3: 2.0, 4: 2.0}
+    assert history.usual((0, "1")) is None
+
+
+def test_no_more_is_kept_than_is_used() -> None:
+    history = History()
+    for value in range(3 * KEPT):
+        history.add((0, ""), float(value))
+    assert history.cycles((0, "")) == KEPT
+    assert history.saved() == {
+        "0@": [float(value) for value in range(2 * KEPT, 3 * KEPT)]
+    }

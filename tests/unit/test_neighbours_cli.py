@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""neighbours: who, whom, through what and why, from the agent's file."""
+
+import json
+import textwrap
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ceilometer_perf.cli import neighbours
+from tests.unit.shell import Ran, run
+
+COMMANDS = Path(__file__).parents[2] / "doc/source/commands.rst"
+WEB = "6695eb01-f6a4-4304-b9aa-97f2502e193f"
+BATCH = "0c7e9a54-5c1f-4c0b-8a57-1d2b8f7e4a90"
+NEW = "a3f1c2d4-0b5e-4f6a-9c8d-7e6f5a4b3c2d"
+HARM: dict[str, Any] = {
+    "victim": WEB,
+    "culprit": BATCH,
+    "cause": "llc",
+    "loss": 0.31,
+    "correlation": 0.97,
+    "cycles": 12,
+    "evidence": {
+        "excess": 1.45,
+        "mpki_before": 0.81,
+        "mpki": 4.62,
+        "occupancy_before": 8.2e6,
+        "occupancy": 4.1e6,
+        "culprit_before": 0.9e6,
+        "culprit": 18.3e6,
+    },
+}
+
+
+class Kept:
+    """What an agent has written, and a configuration that names it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "kept.json"
+        self.conf = folder / "ceilometer.conf"
+        self.conf.write_text(f"[perf]\nneighbours_file = {self.path}\n")
+        self.told: dict[str, Any] = {
+            "boot": "this",
+            "at": (datetime.now(UTC) - timedelta(seconds=12)).isoformat(),
+            "names": {
+                WEB: "instance-0000002a",
+                BATCH: "instance-0000002b",
+                NEW: "instance-0000002c",
+            },
+            "judged": [WEB, BATCH],
+            "untold": {NEW: {"cpu": "12 of 30 cycles of history"}},
+            "interferences": [HARM],
+            "usual": None,
+        }
+
+    def run(self, *words: str) -> Ran:
+        self.path.write_text(json.dumps(self.told))
+        return self.only_run(*words)
+
+    def only_run(self, *words: str) -> Ran:
+        return run("neighbours", "--config-file", str(self.conf), *words)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return Kept(tmp_path)
+
+
+def test_people_see_who_and_why(kept: Kept) -> None:
+    ran = kept.run()
+    assert (ran.code, ran.err) == (0, "")
+    first, *table = ran.out.splitlines()
+    assert first in {
+        f"3 instances {seconds} s ago: 1 victim, 1 unknown"
+        for seconds in (12, 13, 14)
+    }
+    text = " ".join("\n".join(table).split())
+    for part in (
+        "instance-0000002a",
+        WEB,
+        "instance-0000002b",
+        "llc",
+        "31%",
+        "0.97",
+        "instance-0000002a, by instance-0000002b: misses per 1,000 ",
+        "instructions 0.81 -> 4.62, holds 8.2 -> 4.1 MB, culprit takes ",
+        "0.9 -> 18.3 MB",
+        "usual",
+        "unknown",
+        "Not known: cpu: 12 of 30 cycles of history (instance-0000002c)",
+    ):
+        assert part in text
+
+
+def test_the_page_shows_what_is_written(kept: Kept) -> None:
+    text = textwrap.dedent(COMMANDS.read_text().partition(
+        "$ ceilometer-perf neighbours\n"
+    )[2].partition("\n\n")[0])  # fmt: skip
+    assert kept.run().out.splitlines()[1:] == text.splitlines()[1:]
+
+
+@pytest.mark.parametrize("cause", neighbours._TAKES)
+def test_each_cause_has_words(kept: Kept, cause: str) -> None:
+    kept.told["interferences"] = [{**HARM, "cause": cause}]
+    ran = kept.run()
+    assert ran.code == 0
+    assert cause in ran.out
+
+
+def test_programs_get_all(kept: Kept) -> None:
+    rows = json.loads(kept.run("-f", "json").out)
+    victim, usual, unknown = rows
+    assert victim["id"] == WEB
+    assert victim["verdict"] == "victim"
+    assert (victim["culprit"], victim["cause"]) == (BATCH, "llc")
+    assert (victim["loss"], victim["correlation"]) == (0.31, 0.97)
+    assert victim["evidence"]["mpki"] == 4.62
+    assert (usual["name"], usual["verdict"]) == ("instance-0000002b", "usual")
+    assert unknown["verdict"] == "unknown"
+    assert unknown["untold"] == {"cpu": "12 of 30 cycles of history"}
+    assert {row["at"] for row in rows} == {kept.told["at"]}
+
+
+def test_the_worst_is_first(kept: Kept) -> None:
+    worse = {**HARM, "cause": "cpu", "loss": 0.5}
+    kept.told["interferences"] = [HARM, worse]
+    rows = json.loads(kept.run("-f", "json").out)
+    assert [row["cause"] for row in rows[:2]] == ["cpu", "llc"]
+    assert "1 victim," in kept.run().out
+
+
+def test_what_is_out_of_date(kept: Kept) -> None:
+    kept.told["at"] = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
+    assert "; out of date: does the agent run" in kept.run().out
+
+
+def test_nobody(kept: Kept) -> None:
+    kept.told.update(names={}, judged=[], untold={}, interferences=[])
+    assert kept.run().out.splitlines()[1] == "no instances"
+
+
+def test_no_file(kept: Kept) -> None:
+    ran = kept.only_run()
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(
+        f"ceilometer-perf: error: {kept.path}: there is no such file: the "
+        "agent writes it"
+    )
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"at": 7}'])
+def test_another_file(kept: Kept, text: str) -> None:
+    kept.path.write_text(text)
+    ran = kept.only_run()
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"ceilometer-perf: error: {kept.path}: ")
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--watch", "0.1"), "--watch 0.1: must be at least 0.5 s"),
+        (("--watch", "-f", "json"), "-f json goes without --watch"),
+    ],
+)
+def test_what_can_not_be(
+    kept: Kept, words: tuple[str, ...], said: str
+) -> None:
+    ran = kept.run(*words)
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+
+
+def test_watching(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    ran = kept.run("--watch", "7")
+    assert slept == [7, 7, 7]
+    assert ran.out.count("1 victim") == 3
+
+
+def test_names_are_safe_for_a_terminal(kept: Kept) -> None:
+    kept.told["names"][BATCH] = "\x1b[2J"
+    assert "\x1b" not in kept.run().out
