@@ -386,7 +386,8 @@ class Judge:
 
 def _key(seen: Observation) -> Key:
     wanted = (seen.cpus or 0.0) + (seen.waited or 0.0)
-    step = int(wanted / max(seen.vcpus, 1) / STEP)
+    # Who never rests is at the edge of the last one.
+    step = min(int(wanted / max(seen.vcpus, 1) / STEP), int(1 / STEP) - 1)
     return step, ",".join(map(str, sorted(seen.domains)))
 
 

@@ -404,6 +404,14 @@ def test_too_little_history() -> None:
     assert host.cycles().judged == frozenset("vcx")
 
 
+def test_who_never_rests_has_one_load() -> None:
+    host = Host()
+    for turn in range(NEEDED + 1):
+        host.set("v", cpus=2.01 if turn % 2 else 1.99)
+        host.cycles()
+    assert "v" in host.found.judged
+
+
 # Broken evidence
 
 
