@@ -63,7 +63,7 @@ def test_doctor_of_a_host_where_all_is_well(lab: Lab, files: Files) -> None:
     elsewhere = "on another host" in rows["Gnocchi"]["reason"]
     expected = [] if elsewhere else ["Gnocchi"]
     assert [link for link in warned if link != "cache"] == expected
-    assert {row["state"] for row in rows.values()} == {"ok", "warning"}
+    assert {row["state"] for row in rows.values()} <= {"ok", "warning"}
 
 
 BREAKS: dict[str, Callable[[Files], None]] = {
@@ -120,7 +120,16 @@ def test_doctor_reads_what_nova_compute_was_started_with(
     """In a container, it is the container's file that counts."""
     (tmp_path / "more").mkdir()
     for name, text in {
-        "ceilometer.conf": "[DEFAULT]\nlibvirt_uri = qemu:///no-such\n",
+        "ceilometer.conf": "[DEFAULT]\nlibvirt_uri = qemu:///no-such\n"
+        f"[polling]\ncfg_file = {tmp_path}/polling.yaml\n",
+        # That it asks for ours makes it a compute host.
+        "polling.yaml": json.dumps(
+            {
+                "sources": [
+                    {"name": "a", "interval": 60, "meters": ["perf.sw.*"]}
+                ]
+            }
+        ),
         "nova-compute": "import time\ntime.sleep(100)\n",
         "nova.conf": "[libvirt]\nenabled_perf_events = what\n",
         "nova-compute.conf": "[DEFAULT]\ncompute_driver = x\n",
