@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ceilometer_perf.guest import cpus
+from ceilometer_perf.host.cpu_sets import CPUs, cpu_list
+from ceilometer_perf.host.kernel_files import text as _text
 
 PREFIX = "ceilometer-perf-"
 
@@ -219,9 +220,9 @@ def _decimal(text: str) -> int | float | None:
     return float(text) if _DECIMAL.fullmatch(text) else _parse(text)
 
 
-def _cpus(path: Path) -> frozenset[int]:
+def _cpus(path: Path) -> CPUs:
     """Those of a list in sysfs; none if it isn't there."""
-    return cpus.parse(_text(path) or "")
+    return cpu_list(path) or frozenset()
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -229,13 +230,6 @@ def _folders(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.is_dir())
     except OSError:
         return []
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return None
 
 
 def _number(path: Path) -> int | None:

@@ -19,7 +19,7 @@ from ceilometer_perf.host.cpu_sets import CPUs
 # from 1, and the command is its field 2.
 _STATE, _FLAGS, _CPU, _PRIORITY, _POLICY = 0, 9 - 3, 39 - 3, 40 - 3, 41 - 3
 # Named so by QEMU with debug-threads=on, which libvirt always asks for.
-_VCPU = re.compile(r"CPU (\d+)/(?:KVM|TCG)")
+VCPU = re.compile(r"CPU (\d+)/(?:KVM|TCG)")
 # Kernel threads of their own, before Linux 6.4.
 _SERVANT = re.compile(r"(?:vhost-|kvm-pit/|kvm-nx-lpage-recovery-)(\d+)")
 # With PREEMPT_RT each interrupt's handler has a thread.
@@ -55,7 +55,7 @@ class Thread:
     @property
     def vcpu(self) -> int | None:
         """Which of a QEMU's vCPUs it is."""
-        found = _VCPU.fullmatch(self.name)
+        found = VCPU.fullmatch(self.name)
         return int(found[1]) if found else None
 
     @property

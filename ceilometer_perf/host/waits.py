@@ -16,11 +16,10 @@ from typing import NamedTuple
 
 from ceilometer_perf import files
 from ceilometer_perf.host.processes import Process
+from ceilometer_perf.host.threads import VCPU
 
 RESOURCES = ("cpu", "memory", "io")
 
-# Named so by QEMU with debug-threads=on, which libvirt always asks for.
-_VCPU = re.compile(rb"CPU \d+/(?:KVM|TCG)")
 # The machine's cgroup, as systemd-machined and libvirt itself name it; libvirt
 # puts the threads into others below.
 _MACHINE = re.compile(
@@ -103,7 +102,8 @@ def _cgroup2(proc: Path) -> str | None:
 
 
 def _is_vcpu(folder: str, tid: int) -> bool:
-    return bool(_VCPU.match(files.peek(f"{folder}/{tid}/comm") or b""))
+    name = os.fsdecode(files.peek(f"{folder}/{tid}/comm") or b"")
+    return VCPU.fullmatch(name.rstrip("\n")) is not None
 
 
 def _accounts(folder: str, tids: list[int]) -> Iterator[tuple[int, Account]]:
