@@ -7,6 +7,7 @@ its own data, configuration and ports, and is a child of this process.
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -23,15 +24,28 @@ LOOPBACK = "127.0.0.1"
 PATIENCE = 60.0  # seconds; two cores start all of the servers at a time
 STOPPING = 15.0  # seconds
 LAST_WORDS = 5  # lines of its log
+#: Below those that Linux gives to whoever connects (ip_local_port_range):
+#: one of them may be a client's before the server listens.
+PORTS = range(20_000, 32_768)
+_given: set[int] = set()
 
 
 def free_ports(count: int) -> list[int]:
     """TCP ports of the loopback interface that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return [each.getsockname()[1] for each in sockets]
+    ports: list[int] = []
+    while len(ports) < count:
+        port = secrets.choice(PORTS)
+        if port not in _given and _is_free(port):
+            _given.add(port)
+            ports.append(port)
+    return ports
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as server, contextlib.suppress(OSError):
+        server.bind((LOOPBACK, port))
+        return True
+    return False
 
 
 def listens(port: int) -> bool:

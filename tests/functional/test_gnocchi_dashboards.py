@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from ceilometer import service
 from ceilometer.publisher.gnocchi import GnocchiPublisher
 from ceilometer.sample import Sample
 
@@ -32,6 +31,7 @@ from tests.chain.postgresql import PostgreSQL
 from tests.functional.agent import Agent, wait_for
 from tests.functional.helper import HELPER
 from tests.lab import Guest, Lab
+from tests.lab.ceilometer import configuration
 from tests.lab.resctrl.hardware import INTEL
 from tools import dashboards, gnocchi_query
 
@@ -143,7 +143,7 @@ def publish(
     ceilometer: Notification, mapping: Path, messages: Iterable[dict[str, Any]]
 ) -> None:
     """As the notification agent does; test_chain has that one."""
-    conf = service.prepare_service([], config_files=[str(ceilometer.config)])
+    conf = configuration(ceilometer.config)
     options = (
         f"enable_filter_project=false&resources_definition_file={mapping}"
     )

@@ -8,11 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import libvirt
 import pytest
-from ceilometer import service
 from ceilometer.compute import discovery
 
 from tests.functional.agent import wait_for
@@ -29,6 +27,7 @@ from tests.lab import (
     requirements,
     spinning,
 )
+from tests.lab.ceilometer import configuration
 from tests.lab.fixtures import LabFixture
 
 Starter = Callable[[Guest], Guest]
@@ -320,7 +319,7 @@ def test_destroyed_guest_stays_defined(lab: Lab, start: Starter) -> None:
 def test_ceilometer_discovers_the_guests(lab: Lab, start: Starter) -> None:
     guest = start(Guest("found", "paused", extra_specs={"hw:pmu": "true"}))
     start(Guest("foreign", "paused", metadata=False))
-    conf: Any = service.prepare_service([], [])
+    conf = configuration()
     conf.set_override("libvirt_uri", lab.uri_ro)
     (instance,) = discovery.InstanceDiscovery(conf).discover(None)
     assert (instance.id, instance.name) == (guest.uuid, "found")

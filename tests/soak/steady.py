@@ -6,14 +6,13 @@ import os
 import time
 from typing import Any
 
-from ceilometer import service
-
 from ceilometer_perf import options
 from ceilometer_perf.agent import pollsters
 from ceilometer_perf.agent.discovery import PerfInstances
 from ceilometer_perf.meters import METERS
 from tests.functional.agent import Agent
 from tests.lab import Guest, Lab
+from tests.lab.ceilometer import configuration
 from tests.soak.measure import COUNTERS, Spool, Usage, slope, usage
 from tests.soak.row import IN_PROCESS, Row, Run, of_agent
 
@@ -35,7 +34,7 @@ class InProcess:
     """Our discovery and all our pollsters, without an agent around them."""
 
     def __init__(self, lab: Lab) -> None:
-        conf = service.prepare_service(["soak"], config_files=[])
+        conf = configuration()
         conf.set_override("libvirt_uri", lab.uri_ro)
         options.register(conf)
         run_dir = str(lab.run_dir / "qemu")

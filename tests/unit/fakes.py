@@ -318,11 +318,9 @@ def instance(uuid: str = "6695eb01-f6a4-4304-b9aa-97f2502e193f") -> Any:
 
 def agent_conf(**libvirt: str) -> cfg.ConfigOpts:
     """The agent's configuration, with its options registered."""
-    from ceilometer import service
+    from tests.lab.ceilometer import configuration
 
-    conf: cfg.ConfigOpts = service.prepare_service(
-        argv=["test"], config_files=[]
-    )
+    conf = configuration()
     for name, value in libvirt.items():
         conf.set_override(name, value)
     conf.set_override("cfg_file", str(POLLING), group="polling")

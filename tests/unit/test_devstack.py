@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 from ceilometer.polling.manager import PollingManager
-from ceilometer.service import prepare_service
 
 from ceilometer_perf.host.probe import advice
 from ceilometer_perf.meters import METERS
 from devstack import add_sources
+from tests.lab.ceilometer import configuration
 from tests.unit.probe_cases import FakeKernel, probed
 
 CHECKOUT = Path(__file__).parents[2]
@@ -195,7 +195,7 @@ def test_every_meter_is_polled_and_published_once(stacked: DevStack) -> None:
     assert pipeline["sources"][0] == CORE_PIPELINE["sources"][0]
     assert len(pipeline["sinks"]) == 2
     # Core takes it.
-    conf = prepare_service([], [])
+    conf = configuration()
     path = stacked.root / "ceilometer/polling.yaml"
     conf.set_override("cfg_file", str(path), group="polling")
     sources = PollingManager(conf).sources

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ceilometer import service
 from ceilometer.compute import discovery as core
 from ceilometer.compute.virt.libvirt import utils
 from oslo_config import cfg
@@ -20,6 +19,7 @@ from ceilometer_perf.agent import pollsters
 from ceilometer_perf.agent.discovery import PerfInstances
 from ceilometer_perf.host.inventory import Domain
 from ceilometer_perf.reading import SourceUnavailableError
+from tests.lab.ceilometer import configuration
 from tests.lab.guests import Guest
 from tests.unit.fakes import POLLING, agent_conf
 
@@ -190,10 +190,7 @@ def wrong_conf(tmp_path: Path) -> cfg.ConfigOpts:
     file.write_text(
         f"[polling]\ncfg_file = {POLLING}\n[perf]\ninventory_interval = -1\n"
     )
-    conf: cfg.ConfigOpts = service.prepare_service(
-        ["test"], config_files=[str(file)]
-    )
-    return conf
+    return configuration(file)
 
 
 def test_a_wrong_option_is_one_line(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ceilometer import sample, service
+from ceilometer import sample
 from ceilometer.compute.pollsters import util
 from oslo_config import cfg
 from oslo_utils import uuidutils
@@ -24,6 +24,7 @@ from ceilometer_perf.neighbours.look import NeighbourReport
 from ceilometer_perf.neighbours.waiting import WaitingReport
 from ceilometer_perf.reading import Moment, Published, Reading
 from ceilometer_perf.wiring import Misconfigured
+from tests.lab.ceilometer import configuration
 from tests.unit.fakes import (
     READ_AT,
     FakeParts,
@@ -172,10 +173,7 @@ def test_forgets_the_trouble_of_who_is_gone(
 def wrong_conf(tmp_path: Path, request: Any) -> cfg.ConfigOpts:
     file = tmp_path / "ceilometer.conf"
     file.write_text(f"[perf]\nlibvirt_timeout = {request.param}\n")
-    conf: cfg.ConfigOpts = service.prepare_service(
-        ["test"], config_files=[str(file)]
-    )
-    return conf
+    return configuration(file)
 
 
 @pytest.mark.parametrize("wrong_conf", ["soon", "0"], indirect=True)
