@@ -15,7 +15,7 @@ import yaml
 from tests.chain.agents import ETC as CEILOMETER
 from tests.chain.agents import MESSAGING, RECORDER
 from tests.chain.server import LOOPBACK, Server, free_ports, listens
-from tests.cloud import services
+from tests.cloud import services, virt
 from tests.cloud.flavors import DEDICATED, SHARED
 from tests.cloud.site import BIN, Site, ini
 from tests.functional.node import CONFIG, Node
@@ -121,7 +121,7 @@ class Compute:
             "cpu_allocation_ratio": 16,
         }
         sections["libvirt"] = {
-            "virt_type": services.virt_type(),
+            "virt_type": virt.virt_type(),
             "wait_soft_reboot_seconds": 1,
             # Else the whole disk is sent, holes and all.
             "snapshot_image_format": "qcow2",

@@ -11,7 +11,6 @@ from pathlib import Path
 from tests.chain.server import Server, listens
 from tests.cloud import wsgi
 from tests.cloud.site import BIN, ETC, REGION, Sections, Site, database, ini
-from tests.lab import kvm
 
 # As etc/ceilometer/messaging.conf has it. Ceilometer listens at Nova's and
 # Neutron's exchanges, too, and ends if they declare them otherwise.
@@ -268,8 +267,3 @@ def _server(
         # They keep nothing that has to be put away.
         end=signal.SIGKILL,
     )
-
-
-def virt_type() -> str:
-    """What Nova's guests run on."""
-    return "kvm" if kvm.usable() else "qemu"

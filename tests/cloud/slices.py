@@ -12,6 +12,7 @@ from ceilometer_perf.guest import compute_driver
 from ceilometer_perf.slices.tree import Tree
 from tests.chain.errors import ChainError
 from tests.cloud.cloud import Cloud
+from tests.cloud.virt import virt_type
 from tests.unit.shell import run
 from tests.unit.slice_trees import Row, specs
 
@@ -29,7 +30,7 @@ CPUS = {"whole": ("0", "1"), "left": ("0",), "right": ("1",)}
 MIB = {"WHOLE": 128, "HALF": 96, "QUARTER": 64}
 
 TEMPLATE = """\
-<domain type='kvm'>
+<domain type='{virt}'>
   <name>{{{{ instance.name }}}}</name>
   <uuid>{{{{ instance.uuid }}}}</uuid>
   <memory unit='MiB'>{mib}</memory>
@@ -68,8 +69,9 @@ def _template(name: str, end: str) -> str:
         for vcpu, cpu in enumerate(mine)
     )
     return TEMPLATE.format(
-        mib=MIB[end], vcpus=len(mine), pins=pins, first=mine[0]
-    )
+        virt=virt_type(), mib=MIB[end], vcpus=len(mine), pins=pins,
+        first=mine[0],
+    )  # fmt: skip
 
 
 def write(folder: Path) -> list[str]:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.chain.errors import ChainError
 from tests.chain.server import LOOPBACK, Server
-from tests.cloud import services
+from tests.cloud import image, virt
 from tests.cloud.cloud import Cloud
 from tests.cloud.folder import PID
 from tests.lab import kvm, locks
@@ -112,12 +112,29 @@ def test_a_server_that_ended_while_another_serves_there(
         server.wait()
 
 
-@pytest.mark.parametrize(("usable", "kind"), [(True, "kvm"), (False, "qemu")])
+@pytest.mark.parametrize(
+    ("usable", "sector", "kind"),
+    [
+        (False, image.EXIT, "qemu"),
+        # It takes too long, as it never ends.
+        (True, image.IDLE, "qemu"),
+    ],
+)
 def test_guests_run_without_kvm(
-    monkeypatch: pytest.MonkeyPatch, *, usable: bool, kind: str
+    monkeypatch: pytest.MonkeyPatch, *, usable: bool, sector: bytes, kind: str
 ) -> None:
     monkeypatch.setattr(kvm, "usable", lambda: usable)
-    assert services.virt_type() == kind
+    monkeypatch.setattr(image, "EXIT", sector)
+    assert virt.virt_type.__wrapped__() == kind
+
+
+def test_the_end_of_a_boot_sector_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kvm, "usable", lambda: True)
+    monkeypatch.setattr(virt, "ACCELERATOR", "tcg")
+    monkeypatch.setattr(virt, "PATIENCE", 60.0)
+    assert virt.virt_type.__wrapped__() == "kvm"
 
 
 @pytest.mark.parametrize(
