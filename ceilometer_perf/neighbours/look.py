@@ -6,12 +6,11 @@ missing here as well, with its reason.
 """
 
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ceilometer_perf.counters.monitor import Report, about
+from ceilometer_perf.counters.monitor import EMPTY, Report, about
 from ceilometer_perf.counters.verdicts import Judgement
 from ceilometer_perf.host.topology import Topology
 from ceilometer_perf.meters import (
@@ -28,12 +27,7 @@ from ceilometer_perf.neighbours.kept import Kept
 from ceilometer_perf.neighbours.observation import Frame, Observation
 from ceilometer_perf.neighbours.waiting import Vcpus, WaitingReport
 from ceilometer_perf.rdt.look import RdtReport
-from ceilometer_perf.reading import (
-    SHORTEST,
-    Moment,
-    Published,
-    utc_now,
-)
+from ceilometer_perf.reading import SHORTEST, Moment, Published
 
 _UNSEEN = "its process can't be seen"
 _NEW = "there is no second reading yet"
@@ -61,9 +55,14 @@ class Neighbours:
     def look(
         self, report: Report, rdt: RdtReport, waiting: WaitingReport
     ) -> NeighbourReport:
-        """Judge the instances of these reports."""
+        """Judge the instances of these reports.
+
+        A judgement is as old as the counters that it is about.
+        """
+        if report is EMPTY:
+            return NeighbourReport()
         with self._lock:
-            moment = Moment(time.monotonic(), utc_now())
+            moment = report.reading.moment
             if self._last is None and self._kept is not None:
                 self._kept.restore(self._judge)
             # Polling sources with different intervals sometimes look at

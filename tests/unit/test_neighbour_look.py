@@ -3,7 +3,6 @@
 
 import dataclasses
 import json
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from ceilometer_perf.counters import verdicts
-from ceilometer_perf.counters.monitor import Report
+from ceilometer_perf.counters.monitor import EMPTY, Report
 from ceilometer_perf.counters.trust import Judged
 from ceilometer_perf.host.topology import Topology
 from ceilometer_perf.meters import (
@@ -52,9 +51,8 @@ class FakeTopology(Topology):
 class Host:
     """A victim and a culprit, read once a minute."""
 
-    def __init__(self, tmp_path: Path, monkeypatch: Any) -> None:
+    def __init__(self, tmp_path: Path) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
         self.boot = tmp_path / "boot_id"
         self.boot.write_text("this boot\n")
         self.path = tmp_path / "kept.json"
@@ -124,8 +122,8 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    return Host(tmp_path, monkeypatch)
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
 
 
 def test_what_is_published(host: Host) -> None:
@@ -163,6 +161,16 @@ def test_two_looks_at_once_are_one_cycle(host: Host) -> None:
     assert host.look(CYCLES)["v"].values[VICTIM.key] == 0.5
 
 
+def test_a_judgement_is_as_old_as_its_counters(host: Host) -> None:
+    assert host.look()["v"].moment == Moment(host.now, READ_AT)
+
+
+def test_without_counters_there_is_no_judgement(host: Host) -> None:
+    host.look()
+    found = host.neighbours.look(EMPTY, RdtReport(), WaitingReport())
+    assert found.published == {}
+
+
 def test_who_does_not_run_is_left_out(host: Host) -> None:
     host.guests["v"] = guest("i-v", id=-1)
     assert host.look().keys() == {"c"}
@@ -192,13 +200,13 @@ def test_events_that_are_not_counted(host: Host) -> None:
     assert untold(host) == {"llc/bandwidth/smt": "cpu_cycles is not counted"}
 
 
-def test_instances_that_are_not_read(host: Host, monkeypatch: Any) -> None:
-    report = Report(
-        Reading(0, 0, host.guests, {}, READ_AT), {}, {},
-        {"v": verdicts.REALTIME, "c": verdicts.REALTIME},
-    )  # fmt: skip
+def test_instances_that_are_not_read(host: Host) -> None:
     for _ in range(NEEDED + 2):
         host.now += 60
+        report = Report(
+            Reading(host.now, host.now, host.guests, {}, READ_AT), {}, {},
+            {"v": verdicts.REALTIME, "c": verdicts.REALTIME},
+        )  # fmt: skip
         found = host.neighbours.look(
             report, RdtReport(), WaitingReport({}, host.vcpus)
         )
