@@ -480,6 +480,7 @@ def test_nova_compute_is_killed_in_the_middle(site: Site) -> None:
     site.delete_all()
     for each in site.computes:
         assert each.lab.connection.listAllDomains() == []
+    for _ in site.computes:
         site.start("WHOLE")
 
 
