@@ -33,11 +33,9 @@ class Cycle:
 
     def __init__(self, parts: Parts | Misconfigured) -> None:
         self._parts = parts
-        self._lock = threading.Lock()
-        self._report: Report | None = None
-        self._rdt: RdtReport | None = None
-        self._waiting: WaitingReport | None = None
-        self._neighbours: NeighbourReport | None = None
+        self._found: dict[str, Any] = {}
+        # Some is made of others.
+        self._lock = threading.RLock()
 
     def published(self, key: str) -> Mapping[str, Published]:
         """What may be published, by instance UUID, of one meter's kind."""
@@ -50,67 +48,46 @@ class Cycle:
         return self.report().published
 
     def report(self) -> Report:
-        """The report of this cycle; an empty one if reading failed.
+        """The counters; nothing is read before somebody asks.
 
-        A failure counts as the cycle's answer: it is not tried again before
-        the next cycle, and logged only when it differs from the last one.
+        If it fails, the answer is an empty one: it is not tried again before
+        the next cycle, and logged only when it differs from the last one. So
+        it is with the others.
         """
-        with self._lock:
-            return self._look()
+        return self._once("perf counters", self._parts.look, EMPTY)
 
     def rdt(self) -> RdtReport:
-        """L3 occupancy and memory bandwidth; not read unless this is called.
-
-        Failures are handled as in :meth:`report`.
-        """
-        with self._lock:
-            return self._look_at_rdt()
+        """L3 occupancy and memory bandwidth."""
+        return self._once(
+            "L3 occupancy and memory bandwidth",
+            lambda: self._parts.look_at_rdt(self.report()),
+            RdtReport(),
+        )
 
     def waiting(self) -> WaitingReport:
-        """What instances waited for; as :meth:`rdt`."""
-        with self._lock:
-            return self._look_at_waiting()
+        """What instances waited for."""
+        return self._once(
+            "waiting times",
+            lambda: self._parts.look_at_waiting(self.report()),
+            WaitingReport(),
+        )
 
     def neighbours(self) -> NeighbourReport:
-        """Who slows whom down; reads all the others."""
+        """Who slows whom down, by all the others."""
+        return self._once(
+            "neighbours",
+            lambda: self._parts.look_at_neighbours(
+                self.report(), self.rdt(), self.waiting()
+            ),
+            NeighbourReport(),
+        )
+
+    def _once(self, what: str, look: Callable[[], T], nothing: T) -> T:
         with self._lock:
-            if self._neighbours is None:
-                reports = (
-                    self._look(),
-                    self._look_at_rdt(),
-                    self._look_at_waiting(),
-                )
-                self._neighbours = _tried(
-                    "neighbours",
-                    lambda: self._parts.look_at_neighbours(*reports),
-                    NeighbourReport(),
-                )
-            return self._neighbours
-
-    def _look_at_rdt(self) -> RdtReport:
-        if self._rdt is None:
-            report = self._look()
-            self._rdt = _tried(
-                "L3 occupancy and memory bandwidth",
-                lambda: self._parts.look_at_rdt(report),
-                RdtReport(),
-            )
-        return self._rdt
-
-    def _look_at_waiting(self) -> WaitingReport:
-        if self._waiting is None:
-            report = self._look()
-            self._waiting = _tried(
-                "waiting times",
-                lambda: self._parts.look_at_waiting(report),
-                WaitingReport(),
-            )
-        return self._waiting
-
-    def _look(self) -> Report:
-        if self._report is None:
-            self._report = _tried("perf counters", self._parts.look, EMPTY)
-        return self._report
+            if what not in self._found:
+                self._found[what] = _tried(what, look, nothing)
+            found: T = self._found[what]
+            return found
 
 
 def _tried(what: str, look: Callable[[], T], nothing: T) -> T:
