@@ -22,6 +22,7 @@ from oslo_utils import excutils
 from ceilometer_perf import guest
 from ceilometer_perf.guest import nova_conf, slice_metadata
 from ceilometer_perf.host import slices as host
+from ceilometer_perf.host import virtual_pmu
 from ceilometer_perf.nova import companion, options, perf_events
 from ceilometer_perf.nova.host_slices import HostSlices
 from ceilometer_perf.nova.provider_tree import Report
@@ -35,6 +36,8 @@ from ceilometer_perf.slices.spec import SliceSpec
 LOG = log.getLogger(__name__)
 CONF = nova.conf.CONF
 CONF.register_opts(options.OPTS, group=options.GROUP)
+
+VIRTUAL_PMU = "CUSTOM_COMPUTE_VPMU"  # a trait; os-traits has none for it
 
 
 @contextlib.contextmanager
@@ -67,11 +70,19 @@ class SlicesDriver(driver.LibvirtDriver):  # type: ignore[misc]
     def update_provider_tree(
         self, provider_tree: Any, nodename: str, allocations: Any = None
     ) -> None:
-        """What Nova reports, or the slices instead."""
+        """What Nova reports, or the slices instead.
+
+        In any case whether guests can have a virtual PMU: a flavor with
+        ``hw:pmu`` may require it.
+        """
         before = provider_tree.data(nodename).inventory
         super().update_provider_tree(provider_tree, nodename, allocations)
         with _refusals():
             self._report.write(provider_tree, nodename, before)
+        if CONF.libvirt.virt_type == "kvm" and virtual_pmu.is_possible():
+            provider_tree.add_traits(nodename, VIRTUAL_PMU)
+        else:
+            provider_tree.remove_traits(nodename, VIRTUAL_PMU)
         self.provider_tree = copy.deepcopy(provider_tree)
 
     def _consumers(self, provider: str) -> Mapping[str, Resources]:

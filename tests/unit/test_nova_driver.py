@@ -14,6 +14,7 @@ import nova.conf
 import nova.virt
 import pytest
 from nova import exception
+from nova.compute.provider_tree import ProviderTree
 from nova.virt import driver as virt_driver
 from nova.virt.libvirt.driver import LibvirtDriver
 
@@ -317,3 +318,25 @@ def test_perf_events_that_stop_no_guest(
     assert "nonsense" in caplog.text
     assert "cpu_cycles is left out" in caplog.text
     assert "there is no PMU" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("virt_type", "possible", "there"),
+    [("kvm", True, True), ("kvm", False, False), ("qemu", True, False)],
+)
+def test_a_flavor_may_require_a_virtual_pmu(
+    monkeypatch: pytest.MonkeyPatch, *, virt_type: str, possible: bool,
+    there: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(LibvirtDriver, "update_provider_tree", mock.Mock())
+    monkeypatch.setattr(driver.virtual_pmu, "is_possible", lambda: possible)
+    CONF.set_override("virt_type", virt_type, "libvirt")
+    tree = ProviderTree()
+    tree.new_root(NODE.name, NODE.uuid, generation=0)
+    if not there:
+        tree.add_traits(NODE.name, driver.VIRTUAL_PMU)
+    made: Any = object.__new__(SlicesDriver)
+    made._report = mock.Mock()
+    made.update_provider_tree(tree, NODE.name)
+    traits = made.provider_tree.data(NODE.name).traits
+    assert traits == ({driver.VIRTUAL_PMU} if there else set())
