@@ -420,6 +420,7 @@ def watched(cloud: Cloud) -> str:
     policy = {"archive_policy_name": POLICY}
     names = {
         "cpu_l3_cache": 2**24, "cpu_l3_cache.util": 50.0, "perf.withheld": 1,
+        "perf.neighbour.culprit": 0.5,
     }  # fmt: skip
     body = {"id": id_, "project_id": PROJECT,
             "metrics": dict.fromkeys(names, policy)}  # fmt: skip
@@ -452,24 +453,28 @@ from watcher.decision_engine.datasources.gnocchi import GnocchiHelper
 from watcher.decision_engine.strategy.strategies.noisy_neighbor import (
     NoisyNeighbor,
 )
+from ceilometer_perf.watcher.scores import CULPRIT, VICTIM, Window, lowest
 url, user, uuid = sys.argv[1:]
 plugin = GnocchiBasicPlugin(user=user, endpoint=url)
 client = Client("1", session=Session(auth=plugin))
 helper = GnocchiHelper(SimpleNamespace(gnocchi=lambda: client))
+instance = SimpleNamespace(uuid=uuid)
 assert "instance_l3_cache_usage" in NoisyNeighbor.DATASOURCE_METRICS
-print(json.dumps([
-    helper.get_instance_l3_cache_usage(
-        SimpleNamespace(uuid=uuid), period, "mean", 300
-    )
-    for period in (300, 600)
-]))
+print(json.dumps({
+    "cache": [
+        helper.get_instance_l3_cache_usage(instance, period, "mean", 300)
+        for period in (300, 600)
+    ],
+    "culprit": lowest(helper, CULPRIT, [instance], Window(600, 300)),
+    "victim": lowest(helper, VICTIM, [instance], Window(600, 300)),
+}))
 """
 
 
-def test_watcher_finds_the_cache_of_an_instance(
+def test_watcher_finds_what_is_known_of_an_instance(
     cloud: Cloud, watched: str
 ) -> None:
-    """As its strategy noisy_neighbor asks, of this period and the last."""
+    """Its strategy noisy_neighbor, of this period and the last; and ours."""
     ran = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", WATCHER,
          cloud.gnocchi.url, ADMIN, watched],
@@ -477,7 +482,11 @@ def test_watcher_finds_the_cache_of_an_instance(
         text=True,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout.splitlines()[-1]) == [2**24, 2**24]
+    assert json.loads(ran.stdout.splitlines()[-1]) == {
+        "cache": [2**24, 2**24],
+        "culprit": {watched: 0.5},
+        "victim": {},
+    }
 
 
 ANY_INSTANCE = aodh.GnocchiAggregationResourcesThresholdEvaluator

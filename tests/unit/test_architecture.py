@@ -90,6 +90,7 @@ def test_who_may_know_whom() -> None:
     assert importers("ceilometer") == {"agent"}
     assert importers("keystoneauth1") == {"openstack"}
     assert importers("nova") == {"nova"}
+    assert importers("watcher") == {"watcher"}
 
 
 def test_the_tables_know_nobody_else() -> None:
@@ -99,3 +100,4 @@ def test_the_tables_know_nobody_else() -> None:
     assert known["events"] == set()
     assert known["meters"] == {"events"}
     assert known["guest"] == {"events", "files"}
+    assert known["watcher"] == {"meters"}
