@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one polling cycle costs."""
 
+import argparse
 import json
-import logging
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import libvirt
-from ceilometer import service
 from ceilometer.compute import discovery
-from ceilometer.compute.pollsters import GenericComputePollster, util
-from ceilometer.compute.pollsters import instance_stats as core
-from ceilometer.compute.virt import inspector
+from ceilometer.compute.pollsters import util
 
 from ceilometer_perf import options, privsep
 from ceilometer_perf.agent import pollsters
@@ -34,20 +30,12 @@ from ceilometer_perf.host.waits import Waits
 from ceilometer_perf.meters import METERS, NEIGHBOURS, RDT, WAITING
 from ceilometer_perf.neighbours.waiting import Waiting
 from ceilometer_perf.reading import Counters
-from tests.functional.helper import HELPER
 from tests.lab import EVENTS, Guest, Lab, LabError
-from tests.lab.lab import FAKE_PMU
-from tools import bench_rdt
+from tools import bench_rdt, bench_realtime
+from tools.polling import configured, core_pollsters, cycle, helper
 from tools.progress import stderr, steps
 from tools.usage import bench as usage
 from tools.variants import Variant, measured, print_table, ratios
-
-CORE_POLLSTERS = (
-    core.PerfCPUCyclesPollster,
-    core.PerfInstructionsPollster,
-    core.PerfCacheReferencesPollster,
-    core.PerfCacheMissesPollster,
-)
 
 EVENT_SETS = {
     "all": EVENTS,
@@ -137,40 +125,53 @@ def _pollsters(conf: Any, monitor: Monitor | _Ready) -> list[Any]:
 def main() -> int:
     """Measure and print."""
     arguments = usage.parser().parse_args()
-    events = arguments.events
-    number = arguments.guests
-    hardware = bench_rdt.hardware(number) if arguments.rdt else None
+    events = EVENT_SETS[arguments.events]
     try:
-        with steps() as step, Lab(fake_pmu=True, resctrl=hardware) as lab:
-            guests = (
-                bench_rdt.guests(number)
-                if arguments.rdt
-                else [
-                    Guest(
-                        f"paused-{n}",
-                        "paused",
-                        vcpus=arguments.vcpus,
-                        events=EVENT_SETS[events],
-                    )
-                    for n in range(1, number + 1)
-                ]
+        if arguments.realtime:
+            show = bench_realtime.print_table
+            result, emulated = bench_realtime.measured(
+                arguments.rounds, events
             )
-            step(f"Starting {len(guests)} paused guests")
-            lab.start_all(guests)
-            step("Measuring")
-            bench = bench_rdt.bench if arguments.rdt else _bench
-            result = bench(lab, number, arguments.rounds)
-            emulated = lab.emulates
+        else:
+            show = print_table
+            result, emulated = _measured(arguments, events)
     except LabError as exc:
         stderr.print(f"bench.sh: {exc}", markup=False)
         return 2
     if arguments.json:
         print(json.dumps(result, indent=2))
     else:
-        print_table(result)
+        show(result)
     for what in emulated:
         stderr.print(f"Emulated: {what}", markup=False)
     return 0
+
+
+def _measured(
+    arguments: argparse.Namespace, events: tuple[str, ...]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The figures of many paused guests, and what the lab emulates."""
+    number = arguments.guests
+    hardware = bench_rdt.hardware(number) if arguments.rdt else None
+    with steps() as step, Lab(fake_pmu=True, resctrl=hardware) as lab:
+        guests = (
+            bench_rdt.guests(number)
+            if arguments.rdt
+            else [
+                Guest(
+                    f"paused-{n}",
+                    "paused",
+                    vcpus=arguments.vcpus,
+                    events=events,
+                )
+                for n in range(1, number + 1)
+            ]
+        )
+        step(f"Starting {len(guests)} paused guests")
+        lab.start_all(guests)
+        step("Measuring")
+        bench = bench_rdt.bench if arguments.rdt else _bench
+        return bench(lab, number, arguments.rounds), lab.emulates
 
 
 def _bench(lab: Lab, guests: int, rounds: int) -> dict[str, Any]:
@@ -185,16 +186,6 @@ def _bench(lab: Lab, guests: int, rounds: int) -> dict[str, Any]:
         "own_look_cpu_over_look_cpu": found["own_look"]["cpu_s"]
         / found["look"]["cpu_s"],
     }
-
-
-def _helper(lab: Lab) -> privsep.Helper:
-    """The privileged one, with the lab's emulated PMU."""
-    config = lab.folder / "helper.conf"
-    config.write_text(f"[perf]\nqemu_run_dir = {lab.run_dir}/qemu\n")
-    return privsep.Helper(
-        f"env LD_PRELOAD={lab.folder / FAKE_PMU} {HELPER} "
-        f"--config-file {config}"
-    )
 
 
 def _own(lab: Lab, conf: Any, ask: Ask, processes: Processes) -> Variant:
@@ -216,31 +207,19 @@ def _own(lab: Lab, conf: Any, ask: Ask, processes: Processes) -> Variant:
 
 
 def _variants(uri: str, lab: Lab) -> dict[str, Variant]:
-    run_dir = lab.run_dir / "qemu"
-    conf = service.prepare_service(["bench"], config_files=[])
-    conf.set_override("libvirt_uri", uri)
-    options.register(conf)
-    conf.set_override("qemu_run_dir", str(run_dir), group="perf")
-    # Where Ceilometer logs to stdout, that is for the figures.
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setStream(sys.stderr)
+    conf = configured(lab, uri)
     discoverer = PerfInstances(conf)
     core_discoverer = discovery.InstanceDiscovery(conf)
     instances = core_discoverer.discover(None)
     agents = [getattr(pollsters, m.pollster)(conf) for m in PERF_METERS]
-    helper = _helper(lab)
-    known = _AfterDiscovery(conf, helper.count)
+    count = privsep.Helper(helper(lab)).count
+    known = _AfterDiscovery(conf, count)
     source, monitor, processes = known.source, known.libvirt, known.processes
     guests = source.read().guests
     waiting, report = Waiting(Waits(), processes), monitor.look()
     ours = _pollsters(conf, monitor)
     makers = _pollsters(conf, _Ready(monitor.look()))
-    # Core keeps one inspector per process, for the first URI that it saw.
-    GenericComputePollster._inspector = inspector.get_hypervisor_inspector(
-        conf
-    )
-    theirs = [pollster(conf) for pollster in CORE_POLLSTERS]
+    theirs = core_pollsters(conf)
     raw = libvirt.openReadOnly(uri)
     return {
         "raw": Variant(
@@ -249,13 +228,13 @@ def _variants(uri: str, lab: Lab) -> dict[str, Variant]:
                 libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT,
             )
         ),
-        "own": _own(lab, conf, helper.count, processes),
+        "own": _own(lab, conf, count, processes),
         "read": Variant(source.read),
         "look": Variant(monitor.look),
         "own_look": Variant(known.own.look),
         "waiting": Variant(lambda: waiting.look(report)),
-        "make": Variant(lambda: _cycle(makers, instances)),
-        "ours": Variant(lambda: _cycle(ours, instances)),
+        "make": Variant(lambda: cycle(makers, instances)),
+        "ours": Variant(lambda: cycle(ours, instances)),
         "core_read": Variant(
             lambda: [
                 theirs[0].inspector.inspect_instance(instance)
@@ -276,28 +255,18 @@ def _variants(uri: str, lab: Lab) -> dict[str, Variant]:
                 for instance in instances
             ]
         ),
-        "core": Variant(lambda: _cycle(theirs, instances)),
+        "core": Variant(lambda: cycle(theirs, instances)),
         "virsh": Variant(lambda: _virsh(uri)),
         "processes": Variant(
             lambda: [processes.guest(g.name, u) for u, g in guests.items()]
         ),
         "discovery": Variant(lambda: discoverer.discover(None)),
         "core_discovery": Variant(lambda: core_discoverer.discover(None)),
-        "cycle": Variant(lambda: _cycle(agents, discoverer.discover(None))),
+        "cycle": Variant(lambda: cycle(agents, discoverer.discover(None))),
         "core_cycle": Variant(
-            lambda: _cycle(theirs, core_discoverer.discover(None))
+            lambda: cycle(theirs, core_discoverer.discover(None))
         ),
     }
-
-
-def _cycle(pollsters: list[Any], instances: list[Any]) -> list[Any]:
-    """One polling cycle of the pollsters."""
-    cache: dict[str, Any] = {}
-    return [
-        sample
-        for pollster in pollsters
-        for sample in pollster.get_samples(None, cache, instances)
-    ]
 
 
 def _virsh(uri: str) -> None:

@@ -196,9 +196,9 @@ NO_NUMBER = Judgement(
 )
 NO_ENERGY = Judgement(
     Verdict.NOT_ENABLED,
-    "energy is read only from the agent's own resctrl groups, and only some "
-    "CPUs count it",
-    "set rdt_source to resctrl if these do",
+    "the instance has no monitor of its energy, which only some CPUs count",
+    "if these do, set rdt_source to resctrl, or add a monitor in <energytune> "
+    "(libvirt 12.4)",
 )
 NO_L3 = Judgement(
     Verdict.HOST_LACKS, "libvirt's capabilities declare no L3 cache"

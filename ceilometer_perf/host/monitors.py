@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""libvirt's cache and bandwidth monitors, which a stuck guest can block.
+"""libvirt's resctrl monitors, which a stuck guest can block.
 
 The same libvirt call also queries QEMU's monitor, and waits for a QEMU that
 doesn't answer. So this has its own connection, which nothing else waits for.

@@ -43,8 +43,13 @@ def is_count(value: object) -> bool:
 MOST = (1 << 64) - 1
 
 
+def is_amount(value: object) -> bool:
+    """Whether it is a count, or a number of that size with decimals."""
+    return is_count(value) or (isinstance(value, float) and 0 <= value <= MOST)
+
+
 def monitor_stats(session: Session, domains: list[libvirt.virDomain]) -> Stats:
-    """What libvirt's cache and bandwidth monitors say of these domains.
+    """What libvirt's resctrl monitors say of these domains.
 
     Those of which libvirt can't read one are left out (a number that the
     kernel does not have just now, an L3 cache 08 that it takes for octal).

@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""libvirt's cache and bandwidth monitors, where an instance's XML has them.
+"""libvirt's monitors of cache, bandwidth and energy, where the XML has them.
 
-The keys are those of ``virConnectGetAllDomainStats``. What an instance has
+The keys are those of ``virConnectGetAllDomainStats``; energy has them since
+libvirt 12.4, with the names that the kernel's files have. What an instance has
 no monitor for it has no keys for; libvirt 11.3 leaves out monitors that it
 can't read, too.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from ceilometer_perf.guest import cpus
-from ceilometer_perf.host.stats import is_count
+from ceilometer_perf.host.stats import is_amount, is_count
 from ceilometer_perf.rdt.usage import (
+    CORE_ENERGY,
     LOCAL,
     OCCUPANCY,
     TOTAL,
@@ -22,11 +24,18 @@ from ceilometer_perf.rdt.usage import (
     added,
 )
 
-_CACHE = ("cpu.cache.monitor", "bank", {OCCUPANCY: "bytes"})
+_CACHE = ("cpu.cache.monitor", "bank", {OCCUPANCY: "bytes"}, is_count)
 _MEMORY = (
     "memory.bandwidth.monitor",
     "node",
     {TOTAL: "bytes.total", LOCAL: "bytes.local"},
+    is_count,
+)
+_ENERGY = (
+    "cpu.energy.monitor",
+    "pkg",
+    {CORE_ENERGY: CORE_ENERGY},
+    is_amount,
 )
 
 Stats = Mapping[str, Any]
@@ -35,10 +44,9 @@ Vcpus = frozenset[int] | None
 """What a monitor counts; None is the whole process (libvirt after 12.5)."""
 
 Expected = Mapping[str, Sequence[Vcpus]]
-"""The monitors of an instance's XML: of its caches, and of its memory."""
+"""The monitors of an instance's XML, by the element that they are in."""
 
-CACHES, MEMORY = "cachetune", "memorytune"
-_KINDS = {CACHES: _CACHE, MEMORY: _MEMORY}
+_KINDS = {"cachetune": _CACHE, "memorytune": _MEMORY, "energytune": _ENERGY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +112,11 @@ def _contains(whole: _Monitor, part: _Monitor) -> bool:
 
 
 def _monitors(
-    stats: Stats, prefix: str, unit: str, features: Mapping[str, str]
+    stats: Stats,
+    prefix: str,
+    unit: str,
+    features: Mapping[str, str],
+    is_number: Callable[[object], bool],
 ) -> Iterator[_Monitor]:
     for number in _numbered(stats, prefix):
         monitor = f"{prefix}.{number}"
@@ -114,7 +126,7 @@ def _monitors(
             for feature, key in features.items():
                 value = stats.get(f"{bank}.{key}")
                 cache = int(stats[f"{bank}.id"])
-                banks[feature][cache] = value if is_count(value) else None
+                banks[feature][cache] = value if is_number(value) else None
         text = stats.get(f"{monitor}.vcpus")
         vcpus = None if text is None else cpus.parse_libvirt(text)
         yield _Monitor(vcpus, banks)

@@ -2,7 +2,8 @@
 """What an instance's ``<cputune>`` says of caches and of bandwidth.
 
 The elements are those of libvirt's domain XML: ``cachetune`` reserves a part
-of a cache (CAT), and, like ``memorytune``, may hold monitors.
+of a cache (CAT), and, like ``memorytune`` and ``energytune``, may hold
+monitors.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from lxml import etree
 
 from ceilometer_perf.guest import domain, errors, xml
+from ceilometer_perf.guest.elements.monitors import ALL_TUNES
 from ceilometer_perf.host.probe.virt import UNITS
 
 #: Of documents that were parsed. An agent runs for months, in which instances
@@ -21,7 +23,7 @@ _PARSED = 1024
 
 
 def has_monitors(document: str) -> bool:
-    """Whether there is a monitor of libvirt's, of either kind."""
+    """Whether there is a monitor of libvirt's, of any kind."""
     # Few documents have one, and only those are worth memory.
     return "<monitor" in document and _has_monitors(document)
 
@@ -48,7 +50,7 @@ def monitored(
             for found in tune.iterfind(f"{tag}/monitor")
             if found.get("level", "3") == "3"
         )
-        for tag in ("cachetune", "memorytune")
+        for tag in ALL_TUNES
         if tune is not None
     }  # fmt: skip
 
@@ -61,9 +63,8 @@ def reserved(document: str) -> Mapping[int, int]:
 @functools.lru_cache(_PARSED)
 def _has_monitors(document: str) -> bool:
     tune = _cputune(document)
-    return tune is not None and (
-        tune.find("cachetune/monitor") is not None
-        or tune.find("memorytune/monitor") is not None
+    return tune is not None and any(
+        tune.find(f"{tag}/monitor") is not None for tag in ALL_TUNES
     )
 
 

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from tests import interrupts
 from tests.functional.agent import wait_for
+from tests.interrupts import FUNCTION_CALLS
 from tests.lab import Guest, Hardware, Lab
 from tests.lab.resctrl import mount
 
@@ -141,14 +143,7 @@ def shows_calls() -> bool:
 
 
 def _calls(cpus: Sequence[int]) -> int:
-    head, *lines = Path("/proc/interrupts").read_text().splitlines()
-    columns = [1 + head.split().index(f"CPU{cpu}") for cpu in cpus]
-    return sum(
-        int(line.split()[column])
-        for line in lines
-        if "unction call interrupts" in line
-        for column in columns
-    )
+    return sum(interrupts.of(cpu).get(FUNCTION_CALLS, 0) for cpu in cpus)
 
 
 def real_time(thread: int, priority: int) -> bool:

@@ -2,6 +2,7 @@
 """Own counters through the real agent and its helper, whatever happens."""
 
 import contextlib
+import functools
 import os
 import signal
 import time
@@ -37,6 +38,7 @@ WITHHELD = "perf.withheld"
 IPC = "perf.derived.ipc"
 CYCLES = "perf.hw.cpu_cycles"
 EVENTS, HARDWARE = 10, 6  # of [perf] own_events
+FOUR = ("cpu_cycles", "instructions", "cache_references", "cache_misses")
 REALTIME = """<cputune>
   <vcpusched vcpus='0' scheduler='fifo' priority='1'/>
 </cputune>"""
@@ -348,12 +350,24 @@ def own_parts(lab: Lab, folder: Path, **options: object) -> Parts:
     return wiring.parts(conf, agent_conf.URIS)
 
 
+def cycle(parts: Parts) -> None:
+    """Read all that there is to read."""
+    report = parts.look()
+    rdt = parts.look_at_rdt(report)
+    waiting = parts.look_at_waiting(report)
+    parts.look_at_neighbours(report, rdt, waiting)
+
+
+@pytest.mark.parametrize("events", [(), FOUR])
 @pytest.mark.parametrize("asked_for", [False, True])
 def test_interrupts_of_a_realtime_instance(
-    lab: Lab, tmp_path: Path, asked_for: bool
+    lab: Lab, tmp_path: Path, asked_for: bool, events: tuple[str, ...]
 ) -> None:
-    """None by own counters, their opening included, unless asked for."""
-    guest = lab.start(Guest("realtime", "spin", events=(), extra=(REALTIME,)))
+    """None by all that a cycle reads, the opening of own counters included,
+    unless asked for."""
+    guest = lab.start(
+        Guest("realtime", "spin", events=events, extra=(REALTIME,))
+    )
     # Each other set of options opens for itself.
     parts = [
         own_parts(
@@ -369,7 +383,9 @@ def test_interrupts_of_a_realtime_instance(
     os.sched_setaffinity(0, {first})
     try:
         # Somebody else's come on top.
-        interrupts = min(call_interrupts([cpu], p.look) for p in parts)
+        interrupts = min(
+            call_interrupts([cpu], functools.partial(cycle, p)) for p in parts
+        )
     finally:
         os.sched_setaffinity(0, before)
     counted = guest.uuid in parts[0].look().judged

@@ -271,8 +271,8 @@ def test_parts_of_one_cache_are_added_up() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["cachetune", "memorytune"])
-def test_a_monitor_of_either_kind(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["cachetune", "memorytune", "energytune"])
+def test_a_monitor_of_any_kind(kind: str) -> None:
     document = (
         f"<domain><vcpu>2</vcpu><cputune><{kind}><monitor/></{kind}>"
         "</cputune></domain>"
@@ -283,7 +283,7 @@ def test_a_monitor_of_either_kind(kind: str) -> None:
     assert not tune.has_monitors(elsewhere)
 
 
-def test_energy_of_own_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_energy(monkeypatch: pytest.MonkeyPatch) -> None:
     def used(*joules: float | None) -> Usage:
         return Usage("resctrl", 1, {CORE_ENERGY: dict(enumerate(joules))})
 
@@ -301,6 +301,10 @@ def test_energy_of_own_groups(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch
     )
     assert report.judged["web"]["perf.energy"] is verdicts.NO_NUMBER
+    report = Host({"web": Usage("libvirt", 1, {TOTAL: {0: 1}})}).look(
+        monkeypatch
+    )
+    assert report.judged["web"]["perf.energy"] is verdicts.NO_ENERGY
     mute = Host({"web": used(None, 1.0)}).look(monkeypatch)
     assert mute.judged["web"]["perf.energy"] is verdicts.NO_NUMBER
     assert mute.published["web"].values == {}

@@ -301,6 +301,26 @@ def test_monitor_that_libvirt_leaves_out(
     assert nothing == {"xml": verdicts.MONITOR_UNREAD}
 
 
+def test_monitor_of_energy_is_libvirts_too() -> None:
+    """Where libvirt counts, no group of ours takes its threads away."""
+    xml = f"<domain>{TWO}{MONITORED.strip().removeprefix('<domain>')}"
+    xml = xml.replace("memorytune", "energytune").replace("'0'", "'0-1'")
+    assert tune.monitored(xml)["energytune"] == (frozenset({0, 1}),)
+    stats = {
+        "cpu.energy.monitor.count": 1,
+        "cpu.energy.monitor.0.vcpus": "0-1",
+        "cpu.energy.monitor.0.pkg.count": 1,
+        "cpu.energy.monitor.0.pkg.0.id": 0,
+        "cpu.energy.monitor.0.pkg.0.core_energy": 1.5,
+    }
+    guests = {"xml": guest("instance-2", xml=xml)}
+    told, mute = Libvirt(xml=stats), Libvirt(xml={})
+    assert read_guests(Choice(told, Groups()), guests) == {"xml": "libvirt"}
+    assert read_guests(Choice(mute, Groups()), guests) == {
+        "xml": Verdict.STALE
+    }
+
+
 def test_as_many_monitors_as_there_are_entries_is_possible() -> None:
     """But not more: the number is not trusted with the time it costs."""
     one = {"cpu.cache.monitor.count": 1}

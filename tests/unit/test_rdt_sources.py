@@ -3,6 +3,7 @@
 
 import dataclasses
 import errno
+import math
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -17,7 +18,13 @@ from ceilometer_perf.host import resctrl
 from ceilometer_perf.host.resctrl import PREFIX, Resctrl
 from ceilometer_perf.rdt import intel_cqm, libvirt_monitors
 from ceilometer_perf.rdt.groups import SETTLING, Groups
-from ceilometer_perf.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
+from ceilometer_perf.rdt.usage import (
+    CORE_ENERGY,
+    LOCAL,
+    OCCUPANCY,
+    TOTAL,
+    Usage,
+)
 from ceilometer_perf.reading import Moment
 from tests.unit.fakes import READ_AT, guest
 from tests.unit.test_processes import Host
@@ -167,6 +174,43 @@ def test_monitors_are_added_up() -> None:
         LOCAL: {65: 600},
     }
     assert found.sum(OCCUPANCY) == 35
+
+
+ENERGY: dict[str, Any] = {
+    "cpu.energy.monitor.count": 1,
+    "cpu.energy.monitor.0.name": "vcpus_0-1",
+    "cpu.energy.monitor.0.vcpus": "0-1",
+    "cpu.energy.monitor.0.pkg.count": 2,
+    "cpu.energy.monitor.0.pkg.0.id": 0,
+    "cpu.energy.monitor.0.pkg.0.core_energy": 12.5,
+    "cpu.energy.monitor.0.pkg.0.activity": 3.25,
+    "cpu.energy.monitor.0.pkg.1.id": 1,
+    "cpu.energy.monitor.0.pkg.1.core_energy": 2.0,
+    "cpu.energy.monitor.0.pkg.1.activity": 0.5,
+}
+
+
+def test_monitors_of_energy() -> None:
+    """As libvirt 12.8 reports them, in J, by package."""
+    found = libvirt_monitors.usage(3, {**MONITORS, **ENERGY})
+    assert found is not None
+    assert found.banks[CORE_ENERGY] == {0: 12.5, 1: 2.0}
+    assert found.sum(CORE_ENERGY) == 14.5
+    assert found.sum(OCCUPANCY) == 35
+    alone = libvirt_monitors.usage(3, ENERGY)
+    assert alone is not None
+    assert alone.banks == {CORE_ENERGY: {0: 12.5, 1: 2.0}}
+
+
+@pytest.mark.parametrize(
+    "value", [-0.5, math.nan, math.inf, float(1 << 65), "12.5", None]
+)
+def test_energy_that_is_no_number(value: object) -> None:
+    stats = {**ENERGY, "cpu.energy.monitor.0.pkg.1.core_energy": value}
+    found = libvirt_monitors.usage(3, stats)
+    assert found is not None
+    assert found.banks[CORE_ENERGY] == {0: 12.5, 1: None}
+    assert found.sum(CORE_ENERGY) is None
 
 
 def test_monitor_within_another_is_not_counted_twice() -> None:

@@ -60,6 +60,14 @@ def test_a_wrong_argument_is_refused_uninstalled(
     )
 
 
+def test_a_bench_of_two_things_is_refused(checkout: Path) -> None:
+    done = run(checkout, "bench.sh", "--rdt", "--realtime")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == (
+        "bench.sh: error: argument --realtime: not allowed with argument --rdt"
+    )
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_right_installs(name: str, checkout: Path) -> None:
     done = run(checkout, f"{name}.sh", "--json")

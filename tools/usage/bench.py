@@ -47,6 +47,24 @@ The lab's resctrl is a file system in Python, which takes far longer than a
 kernel's: rdt_libvirt and rdt_resctrl are upper bounds, rdt_files is our own
 part. With real groups the kernel's part comes on top of that: for each group
 and L3 cache an interrupt to one of its CPUs.
+
+--realtime measures what polling does to the CPU of a realtime vCPU.
+
+A realtime guest that never rests is pinned to the last CPU of this host; the
+agent and everything else are on the others.
+
+off    nobody polls: what the CPU gets anyway
+ours   the agent's cycle: our discovery, all our pollsters, own counters, too
+core   core's discovery and its four perf pollsters
+
+Each polls without a pause, which shows best what a cycle costs, and is
+measured twice. First without a probe: interrupts of the CPU, and how often the
+vCPU was switched off it. Then with cyclictest, which has a higher priority
+than the vCPU: 2,000 times a second, how late it wakes up on that CPU.
+
+per_second has the medians of all rounds, per_cycle what a cycle adds to 'off':
+about zero, where it adds nothing, since the host's noise varies. latency_us is
+of all rounds.
 """
 
 import argparse
@@ -61,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    other = parser.add_mutually_exclusive_group()
     parser.add_argument(
         "--guests", type=at_least(1), default=100, metavar="N",
         help="paused guests, 16 MiB each (default: 100)",
@@ -78,9 +97,14 @@ def parser() -> argparse.ArgumentParser:
         help="the guests' perf events: all, or those that core reads "
         "(default: all)",
     )  # fmt: skip
-    parser.add_argument(
+    other.add_argument(
         "--rdt", action="store_true",
         help="measure L3 occupancy and memory bandwidth by source instead",
+    )  # fmt: skip
+    other.add_argument(
+        "--realtime", action="store_true",
+        help="measure what a realtime guest's CPU gets of it instead; its "
+        "guests are its own",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true",
                         help="JSON on stdout")  # fmt: skip
