@@ -46,6 +46,9 @@ LEAST_CPUS = 0.25
 LONGEST = 900.0
 OLDEST = 3600.0
 
+#: Of what was saved, if it has not the form that it should have.
+OTHER = "must be as this version of the agent writes it"
+
 _IDLE = f"it uses less than {LEAST_CPUS:g} CPUs"
 
 
@@ -260,7 +263,7 @@ class Judge:
                 for name, track in life.tracks.items():
                     track.history.restore(told[name])
         except (AttributeError, KeyError, TypeError) as exc:
-            raise ValueError(f"it lacks {exc}") from exc
+            raise ValueError(OTHER) from exc
 
     def saved(self) -> Mapping[str, Any]:
         """What may outlive this process, as JSON has it."""
