@@ -49,6 +49,7 @@ OLDEST = 3600.0
 #: Of what was saved, if it has not the form that it should have.
 OTHER = "must be as this version of the agent writes it"
 
+UNKNOWN = "it is slower, and nothing that its neighbours do explains that"
 _IDLE = f"it uses less than {LEAST_CPUS:g} CPUs"
 
 
@@ -370,6 +371,8 @@ class Judge:
             track.explained(weak)
             return {}
         track.not_explained(in_doubt=bool(untold))
+        if not untold and not track.is_own:
+            return {signal.label: UNKNOWN}
         return untold
 
     def _measure(self, frame: Frame) -> None:
