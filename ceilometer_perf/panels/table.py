@@ -243,8 +243,8 @@ INSTANCE = Dashboard(
         ),
         Panel(
             "Waiting for a CPU",
-            "Share of their time that its vCPUs were ready to run and had no "
-            "CPU.",
+            "Share of its vCPUs' time in which they were ready to run and had "
+            "no CPU.",
             SHARE,
             (_of_vm("vm:sched_delay:ratio"),),
             (_level("perf.sched.delay_ratio"),),
@@ -364,8 +364,8 @@ NEIGHBOURS = Dashboard(
         ),
         Panel(
             "Waiting for a CPU by instance",
-            "Share of their time that its vCPUs were ready to run and had no "
-            "CPU.",
+            "Share of its vCPUs' time in which they were ready to run and had "
+            "no CPU.",
             SHARE,
             (_of_host("vm:sched_delay:ratio"),),
             (_level("perf.sched.delay_ratio"),),
