@@ -8,18 +8,19 @@ import json
 import sys
 import time
 from collections import defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from oslo_utils import timeutils
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleRenderable
 from rich.table import Table
 
 from ceilometer_perf.meters import CACHE, METERS, PERF_KEYS
 from tests.lab import Guest, Lab, LabError
 from tests.lab.resctrl.hardware import INTEL
-from tools import agent, demo_restart
+from tools import agent, demo_noisy, demo_restart
 from tools.progress import Step, stderr, steps
 from tools.usage import demo as usage
 
@@ -31,36 +32,53 @@ Sample = dict[str, Any]
 Series = dict[tuple[str, str], list[Sample]]  # by (instance name, meter)
 
 
+@dataclass
+class Polled:
+    """Samples of the first cycles, and what the other parts have shown."""
+
+    samples: list[Sample]
+    more: list[Sample] = field(default_factory=list)
+    shown: list[ConsoleRenderable | str] = field(default_factory=list)
+    complete: bool = True
+
+    def add(
+        self, shown: ConsoleRenderable | str, samples: list[Sample]
+    ) -> None:
+        """A part; nothing of one that did not come in time."""
+        self.complete = self.complete and bool(samples)
+        if samples:
+            self.shown.append(shown)
+            self.more += samples
+
+
 def main() -> int:
     """Run the demo; 0 when every cycle's samples came, 1 when none did."""
     arguments = usage.parser().parse_args()
     try:
         with steps() as step, Lab(fake_pmu=True, resctrl=INTEL) as lab:
             emulated = lab.emulates
-            samples, rows, complete = _poll(lab, arguments, step)
-            if not samples:
+            polled = _poll(lab, arguments, step)
+            if not polled.samples:
                 _explain(lab.folder / "ceilometer.log")
                 return 1
     except LabError as exc:
         stderr.print(f"demo.sh: {exc}", markup=False)
         return 2
     if arguments.json:
-        _print_json(samples)
+        _print_json(polled.samples + polled.more)
         for what in emulated:
             stderr.print(f"Emulated: {what}", markup=False)
     else:
-        _print_tables(samples, rows, emulated)
-    if not complete:
+        _print_tables(polled, emulated)
+    if not polled.complete:
         stderr.print("demo.sh: samples are missing (see above)")
-    return 0 if complete else 1
+    return 0 if polled.complete else 1
 
 
-def _poll(
-    lab: Lab, arguments: argparse.Namespace, step: Step
-) -> tuple[list[Sample], list[demo_restart.Row], bool]:
-    """The samples of the first N cycles, and whether none is missing.
+def _poll(lab: Lab, arguments: argparse.Namespace, step: Step) -> Polled:
+    """The samples of the first N cycles.
 
-    And what libvirtd's death then does to the first guest.
+    And what libvirtd's death then does to the first guest, and a neighbour.
     """
     guests = [
         Guest(f"{kind}-{number}", kind)
@@ -98,9 +116,17 @@ def _poll(
                 break
             time.sleep(0.2)
         time.sleep(SETTLING)
-        samples = _first_cycles(written.read(), arguments.cycles)
+        polled = Polled(_first_cycles(written.read(), arguments.cycles))
+        polled.complete = came == expected
         rows, own = demo_restart.show(lab, guests[0], written, step)
-    return samples + own, rows, came == expected and bool(rows)
+        polled.add(demo_restart.table(rows), own)
+        if arguments.noisy:
+            polled.add(
+                *demo_noisy.show(
+                    lab, guests[0], written, arguments.interval, step
+                )
+            )
+    return polled
 
 
 def _series(samples: list[Sample]) -> Series:
@@ -145,16 +171,12 @@ def _print_json(samples: list[Sample]) -> None:
         print(json.dumps(sample))
 
 
-def _print_tables(
-    samples: list[Sample],
-    rows: list[demo_restart.Row],
-    emulated: tuple[str, ...],
-) -> None:
+def _print_tables(polled: Polled, emulated: tuple[str, ...]) -> None:
     # Whole names and numbers also where the width is not a terminal's.
     console = Console(
         highlight=False, width=None if sys.stdout.isatty() else 120
     )
-    series = _series([s for s in samples if not demo_restart.is_own(s)])
+    series = _series(polled.samples)
     names = sorted({name for name, _ in series}, key=_by_number)
     for start in range(0, len(names), GUESTS_PER_TABLE):
         shown = names[start : start + GUESTS_PER_TABLE]
@@ -171,10 +193,12 @@ def _print_tables(
                 *(_figure(series[name, meter.name]) for name in shown),
             )
         console.print(table)
-    console.print(demo_restart.table(rows))
+    for each in polled.shown:
+        console.print(each, markup=False)
     console.print(
-        f"{len(samples)} samples of {len(names)} instances came through "
-        "Ceilometer's polling and notification services."
+        f"{len(polled.samples + polled.more)} samples of {len(names)} "
+        "instances came through Ceilometer's polling and notification "
+        "services."
     )
     for what in emulated:
         console.print(f"Emulated: {what}", markup=False)

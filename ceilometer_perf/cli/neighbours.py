@@ -125,7 +125,7 @@ def _read(path: Path) -> Said:
         return kept.said(path)
     except FileNotFoundError:
         raise errors.InputError(
-            f"{path}: there is no such file: the agent writes it in each "
+            f"{path}: does not exist; the agent writes it in each "
             "cycle in which it polls perf.neighbour.* ([perf] "
             "neighbours_file; 'ceilometer-perf doctor' checks polling.yaml)"
         ) from None

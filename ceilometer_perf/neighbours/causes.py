@@ -59,6 +59,14 @@ class Contrast:
         """The victim in the last frame."""
         return self.since[-1].seen[self.victim]
 
+    def why_not(self, *names: str) -> str | None:
+        """Why fields of the victim's are not known of every cycle."""
+        for frame in reversed((*self.before, *self.since)):
+            why = frame.seen[self.victim].why_not(*names)
+            if why is not None:
+                return why
+        return None
+
     def moved(self, name: str) -> tuple[float, float] | None:
         """A field of the victim's, before and since; None if not known."""
         return self._medians(lambda o, _: _sum(getattr(o, name), None))
@@ -139,7 +147,7 @@ class Cause:
         self, contrast: Contrast
     ) -> tuple[Explanation | None, str | None]:
         """The explanation, or why there can't be one, or neither."""
-        why = contrast.now.why_not(*self.needs)
+        why = contrast.why_not(*self.needs)
         if why is not None:
             return None, why
         evidence = self.symptoms(contrast)
@@ -422,7 +430,7 @@ LLC = Cause(
     _part_of_loss, _fetched,
 )  # fmt: skip
 BANDWIDTH = Cause(
-    "bandwidth", ("bandwidth",), _throttled, _taken("bandwidth"),
+    "bandwidth", ("mpki", "bandwidth"), _throttled, _taken("bandwidth"),
     _tenth_of_most,
 )  # fmt: skip
 SMT = Cause("smt", ("cpus",), _no_misses, _beside, _enough_beside)

@@ -46,6 +46,10 @@ LEAST_CPUS = 0.25
 LONGEST = 900.0
 OLDEST = 3600.0
 
+#: Of what was saved, if it has not the form that it should have.
+OTHER = "must be as this version of the agent writes it"
+
+UNKNOWN = "it is slower, and nothing that its neighbours do explains that"
 _IDLE = f"it uses less than {LEAST_CPUS:g} CPUs"
 
 
@@ -260,7 +264,7 @@ class Judge:
                 for name, track in life.tracks.items():
                     track.history.restore(told[name])
         except (AttributeError, KeyError, TypeError) as exc:
-            raise ValueError(f"it lacks {exc}") from exc
+            raise ValueError(OTHER) from exc
 
     def saved(self) -> Mapping[str, Any]:
         """What may outlive this process, as JSON has it."""
@@ -367,6 +371,8 @@ class Judge:
             track.explained(weak)
             return {}
         track.not_explained(in_doubt=bool(untold))
+        if not untold and not track.is_own:
+            return {signal.label: UNKNOWN}
         return untold
 
     def _measure(self, frame: Frame) -> None:

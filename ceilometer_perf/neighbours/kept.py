@@ -20,7 +20,12 @@ from oslo_log import log
 
 from ceilometer_perf import files
 from ceilometer_perf.changes import Changes
-from ceilometer_perf.neighbours.judge import Found, Interference, Judge
+from ceilometer_perf.neighbours.judge import (
+    OTHER,
+    Found,
+    Interference,
+    Judge,
+)
 from ceilometer_perf.reading import Moment
 
 #: Baselines change slowly, and are the greatest part: seconds between two
@@ -115,13 +120,13 @@ def said(path: Path) -> Said:
             ),
         )
     except (KeyError, TypeError) as exc:
-        raise ValueError(f"no such file of this version: {exc}") from exc
+        raise ValueError(OTHER) from exc
 
 
 def _read(path: Path) -> Any:
     told = json.loads(files.read(path, MOST))
     if not isinstance(told, dict):
-        raise ValueError("it must be a JSON object")
+        raise ValueError("must be a JSON object")
     return told
 
 

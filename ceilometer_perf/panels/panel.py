@@ -25,6 +25,8 @@ PERCENT = Unit("percent", "percent")
 CPUS = Unit("CPUs", "short")
 NUMBER = Unit("number", "short")
 IPC = Unit("instructions per cycle", "none")
+MPKI = Unit("misses per 1,000 instructions", "none")
+RATIO = Unit("0 to 1", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Query:
     legend: str
     limit: bool = False
 
-    def key(self, page: "Dashboard") -> str:
+    def key(self, page: "Dashboard", kind: Kind) -> str:
         """Who asks for it on a page finds the answer by this."""
         return self.promql
 
@@ -60,10 +62,15 @@ class Measures:
     group_by: str = ""
     limit: ClassVar[bool] = False
 
-    def key(self, page: "Dashboard") -> str:
-        """As that of a query; pages ask the same of other instances."""
-        return f"{self.operations} where {page.search}" + (
-            f" by {self.group_by}" if self.group_by else ""
+    def key(self, page: "Dashboard", kind: Kind) -> str:
+        """As that of a query; pages ask the same of other instances.
+
+        And bars ask for the last of what lines ask for.
+        """
+        return (
+            f"{self.operations} where {page.search}"
+            + (f" by {self.group_by}" if self.group_by else "")
+            + (" now" if kind == "top" else "")
         )
 
 

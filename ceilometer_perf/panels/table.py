@@ -10,9 +10,11 @@ from ceilometer_perf.panels.panel import (
     BYTES_PER_SECOND,
     CPUS,
     IPC,
+    MPKI,
     NUMBER,
     PER_SECOND,
     PERCENT,
+    RATIO,
     SHARE,
     Dashboard,
     Measures,
@@ -26,8 +28,10 @@ BY_PROJECT = {"legend": "$project_id", "group_by": "project_id"}
 TOP = 10
 
 
-def _top(series: str) -> tuple[Query, ...]:
-    query = f'topk({TOP}, {series}{{project=~"$project"}})'
+def _top(
+    series: str, chosen: str = 'project=~"$project"'
+) -> tuple[Query, ...]:
+    query = f"topk({TOP}, {series}{{{chosen}}})"
     return (Query(query, f"{VM} on {HOST}"),)
 
 
@@ -237,7 +241,48 @@ INSTANCE = Dashboard(
             (_rate("perf.sw.context_switches", "$display_name switches"),
              _rate("perf.sw.page_faults", "$display_name faults")),
         ),
+        Panel(
+            "Waiting for a CPU",
+            "Share of its vCPUs' time in which they were ready to run and had "
+            "no CPU.",
+            SHARE,
+            (_of_vm("vm:sched_delay:ratio"),),
+            (_level("perf.sched.delay_ratio"),),
+        ),
+        Panel(
+            "Neighbours",
+            "Victim: the share of its speed that another instance takes. "
+            "Culprit: how surely it slows another one down.",
+            RATIO,
+            (_of_vm("vm:neighbour_victim:ratio", f"{VM} victim"),
+             _of_vm("vm:neighbour_culprit:ratio", f"{VM} culprit")),
+            (_level("perf.neighbour.victim", "$display_name victim"),
+             _level("perf.neighbour.culprit", "$display_name culprit")),
+        ),
     ),
+)  # fmt: skip
+
+_L3_BY_INSTANCE = Panel(
+    "L3 cache by instance",
+    "What each instance holds, and the host's capacity.",
+    BYTES,
+    (_of_host("vm:l3:bytes"),
+     Query('host:l3_capacity:bytes{instance=~"$host"}',
+           f"capacity of {HOST}", limit=True)),
+    (_level("cpu_l3_cache"),),
+    kind="stacked",
+)  # fmt: skip
+_BANDWIDTH_BY_INSTANCE = Panel(
+    "Memory bandwidth by instance",
+    "Traffic of each instance. The host's maximum is unknown; the "
+    "line is the highest value in 7 days.",
+    BYTES_PER_SECOND,
+    (_of_host("vm:memory_bandwidth:bytes_per_second"),
+     Query("max_over_time(host:memory_bandwidth:bytes_per_second"
+           '{instance=~"$host"}[7d])',
+           f"most on {HOST} in 7 days", limit=True)),
+    (_level("memory.bandwidth.total"),),
+    kind="stacked",
 )  # fmt: skip
 
 HOST_PAGE = Dashboard(
@@ -247,28 +292,8 @@ HOST_PAGE = Dashboard(
     chosen=("host",),
     search="host = '$host'",
     panels=(
-        Panel(
-            "L3 cache by instance",
-            "What each instance holds, and the host's capacity.",
-            BYTES,
-            (_of_host("vm:l3:bytes"),
-             Query('host:l3_capacity:bytes{instance=~"$host"}',
-                   f"capacity of {HOST}", limit=True)),
-            (_level("cpu_l3_cache"),),
-            kind="stacked",
-        ),
-        Panel(
-            "Memory bandwidth by instance",
-            "Traffic of each instance. The host's maximum is unknown; the "
-            "line is the highest value in 7 days.",
-            BYTES_PER_SECOND,
-            (_of_host("vm:memory_bandwidth:bytes_per_second"),
-             Query("max_over_time(host:memory_bandwidth:bytes_per_second"
-                   '{instance=~"$host"}[7d])',
-                   f"most on {HOST} in 7 days", limit=True)),
-            (_level("memory.bandwidth.total"),),
-            kind="stacked",
-        ),
+        _L3_BY_INSTANCE,
+        _BANDWIDTH_BY_INSTANCE,
         Panel(
             "CPU by instance",
             "CPU time that the counters saw; 1 is one CPU.",
@@ -299,6 +324,73 @@ HOST_PAGE = Dashboard(
             SHARE,
             (_of_host("vm:l3:ratio"),),
             (Measures("(/ (metric cpu_l3_cache.util mean) 100)"),),
+        ),
+    ),
+)  # fmt: skip
+
+NEIGHBOURS = Dashboard(
+    "neighbours",
+    "Hardware use: neighbours",
+    "Who slows whom down on a host, and what moved with it. "
+    "ceilometer-perf neighbours on the host says through what.",
+    chosen=("host",),
+    search="host = '$host'",
+    panels=(
+        Panel(
+            "Victims",
+            f"The {TOP} instances that lose the most of their speed to "
+            "another one. 0: none; no bar: nothing can be said.",
+            SHARE,
+            _top("vm:neighbour_victim:ratio", 'instance=~"$host"'),
+            (_level("perf.neighbour.victim"),),
+            kind="top",
+        ),
+        Panel(
+            "Culprits",
+            f"The {TOP} instances that most surely slow another one down: "
+            "what they take correlates with its excess. 0: they don't.",
+            RATIO,
+            _top("vm:neighbour_culprit:ratio", 'instance=~"$host"'),
+            (_level("perf.neighbour.culprit"),),
+            kind="top",
+        ),
+        Panel(
+            "Speed lost to neighbours",
+            "Whose begins to lose while another one takes more of something "
+            "below?",
+            SHARE,
+            (_of_host("vm:neighbour_victim:ratio"),),
+            (_level("perf.neighbour.victim"),),
+        ),
+        Panel(
+            "Waiting for a CPU by instance",
+            "Share of its vCPUs' time in which they were ready to run and had "
+            "no CPU.",
+            SHARE,
+            (_of_host("vm:sched_delay:ratio"),),
+            (_level("perf.sched.delay_ratio"),),
+        ),
+        _L3_BY_INSTANCE,
+        Panel(
+            "Misses per 1,000 instructions by instance",
+            "Whose rise while it holds less of the L3 cache? Where more "
+            "misses come with more cache, it is its own doing.",
+            MPKI,
+            (_bridged("ceilometer_perf_derived_cache_mpki", "host", VM),),
+            (_level("perf.derived.cache_mpki"),),
+        ),
+        _BANDWIDTH_BY_INSTANCE,
+        Panel(
+            "Pressure by instance",
+            "Share of a minute in which some of its threads waited for a "
+            "CPU, for memory, and for disks.",
+            PERCENT,
+            (_bridged("ceilometer_perf_psi_cpu", "host", f"{VM} CPU"),
+             _bridged("ceilometer_perf_psi_memory", "host", f"{VM} memory"),
+             _bridged("ceilometer_perf_psi_io", "host", f"{VM} disks")),
+            (_level("perf.psi.cpu", "$display_name CPU"),
+             _level("perf.psi.memory", "$display_name memory"),
+             _level("perf.psi.io", "$display_name disks")),
         ),
     ),
 )  # fmt: skip
@@ -353,4 +445,4 @@ TRUST = Dashboard(
     ),
 )  # fmt: skip
 
-DASHBOARDS = (OVERVIEW, INSTANCE, HOST_PAGE, TRUST)
+DASHBOARDS = (OVERVIEW, INSTANCE, HOST_PAGE, NEIGHBOURS, TRUST)

@@ -64,7 +64,7 @@ def _chart(page: Dashboard, panel: Panel, answers: Answers) -> Chart:
     lines = [
         Line(_name(query, each.labels), _values(each, times), query.limit)
         for query in panel.queries(answers.database)
-        for each in answers.series.get(query.key(page), ())
+        for each in answers.series.get(query.key(page, panel.kind), ())
         if each.points
     ]
     lines.sort(key=lambda line: (line.limit, -_mean(line)))

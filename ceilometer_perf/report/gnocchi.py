@@ -197,7 +197,7 @@ def _all(
     span: Mapping[str, float],
 ) -> dict[str, list[Series]]:
     return {
-        measures.key(page): _series(
+        measures.key(page, panel.kind): _series(
             api,
             _body(page, measures, values, span),
             _parameters(panel, measures, span),

@@ -49,7 +49,7 @@ def ask(
             for panel in page.panels:
                 for query in panel.prometheus:
                     text = promql(query, chosen)
-                    series[query.key(page)] = _series(
+                    series[query.key(page, panel.kind)] = _series(
                         session, url, text, panel, span
                     )
     return Answers(

@@ -147,8 +147,9 @@ class _Series:
 
 
 class Rules:
-    """This project's alerts NoisyNeighbourCache and NoisyNeighbourBandwidth
-    before there was a judgement: of a whole host, by Prometheus.
+    """Alerts of Prometheus that compare an instance with its own last hour.
+
+    This project had them before there was a judgement: of a whole host.
 
     A culprit's misses or bandwidth have doubled and are most of the host's,
     and others there lost a fifth of their IPC, all of that for ten minutes.

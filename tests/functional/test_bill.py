@@ -415,12 +415,12 @@ def test_renaming_makes_an_hour_that_is_summed_cheap(cloud: Cloud) -> None:
 
 @pytest.fixture(scope="module")
 def watched(cloud: Cloud) -> str:
-    """An instance that holds 50 % of the cache now, and lacks a counter."""
+    """It holds 50 % of the cache now, lacks a counter, and is a victim."""
     id_ = str(uuid.uuid4())
     policy = {"archive_policy_name": POLICY}
     names = {
         "cpu_l3_cache": 2**24, "cpu_l3_cache.util": 50.0, "perf.withheld": 1,
-        "perf.neighbour.culprit": 0.5,
+        "perf.neighbour.victim": 0.3, "perf.neighbour.culprit": 0.5,
     }  # fmt: skip
     body = {"id": id_, "project_id": PROJECT,
             "metrics": dict.fromkeys(names, policy)}  # fmt: skip
@@ -501,6 +501,7 @@ ONE_INSTANCE = aodh.GnocchiResourceThresholdEvaluator
             ("l3-of-any-instance", ANY_INSTANCE, (40.0, 60.0)),
             ("l3-of-one-instance", ONE_INSTANCE, (40.0, 60.0)),
             ("counters-withheld", ANY_INSTANCE, (0.0, 1.0)),
+            ("slowed-down", ANY_INSTANCE, (0.1, 0.4)),
         )
         for threshold, state in zip(thresholds, ("alarm", "ok"), strict=True)
     ],

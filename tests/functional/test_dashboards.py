@@ -2,6 +2,7 @@
 """Every query of every panel, on what the real agent exports."""
 
 import contextlib
+import itertools
 import json
 import math
 import sys
@@ -11,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from ceilometer_perf.host.processes import read
+from ceilometer_perf.host.topology import Topology
+from ceilometer_perf.neighbours.history import NEEDED, History
 from tests import warm
 from tests.chain.prometheus import Prometheus
 from tests.chain.server import LOOPBACK, free_ports
@@ -29,6 +33,14 @@ GUESTS = (
     Guest("live", "spin", events=()),
 )
 METERS = ("perf.*", "cpu_l3_cache*", "memory.bandwidth.*")
+#: The lab's machines have no cgroups.
+UNKNOWN = "ceilometer_perf_psi_"
+#: Of the groups of rules that build on others' series.
+RECORDED_LAST = (
+    "host:perf_ipc:ratio",
+    "project:memory_bandwidth:bytes_per_second",
+    "project:l3:bytes",
+)
 CHOSEN = {"$host": HOST, "$project": ".*", "$vm": ".*"}
 
 
@@ -63,6 +75,7 @@ def prometheus(
         parameters = dict.fromkeys(("task_clock", "cpu_cycles"), True)
         lab.domain(GUESTS[2]).setPerfEvents(parameters)
         lab.domain(GUESTS[2]).suspend()
+        know_what_is_usual(lab, GUESTS[0], folder / "agent")
         with Agent(
             folder / "agent",
             lab,
@@ -74,12 +87,34 @@ def prometheus(
         ) as agent:
             agent.wait_for_samples(8, counter_name="perf.hw.cpu_cycles")
             wait_for(
-                lambda: ratios(prometheus, "host:perf_ipc:ratio"),
+                lambda: all(map(prometheus.query, RECORDED_LAST)),
                 60,
                 "rates are recorded",
             )
             yield prometheus
             assert agent.errors() == []
+
+
+def know_what_is_usual(lab: Lab, guest: Guest, folder: Path) -> None:
+    """As an agent of before had learned it, for half an hour.
+
+    So slow, that whatever it costs now is no more than usual: no victim.
+    """
+    process = read(Path("/proc"), lab.qemu_pid(guest))
+    assert process is not None
+    history = History()
+    caches = set(Topology().l3.values())
+    for number in range(guest.vcpus + 1):
+        for each in itertools.combinations(sorted(caches), number):
+            for _ in range(NEEDED):
+                history.add((0, ",".join(map(str, each))), 1e6)
+    life = {"process": process.identity, "cpi": {}, "stretch": history.saved()}
+    usual = {"most": {}, "lives": {guest.uuid: life}}
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    folder.mkdir()
+    (folder / "neighbours.json").write_text(
+        json.dumps({"boot": boot, "usual": usual})
+    )
 
 
 def ratios(prometheus: Prometheus, series: str) -> dict[str, float]:
@@ -94,6 +129,9 @@ def ratios(prometheus: Prometheus, series: str) -> dict[str, float]:
 def test_every_query_returns_data(prometheus: Prometheus, promql: str) -> None:
     for variable, value in CHOSEN.items():
         promql = promql.replace(variable, value)
+    if UNKNOWN in promql:
+        assert prometheus.query(promql) == []
+        return
     series = wait_for(lambda: prometheus.query(promql), 30, promql)
     values = [float(each["value"][1]) for each in series]
     assert all(math.isfinite(value) and value >= 0 for value in values)
@@ -153,17 +191,18 @@ def test_every_rule_can_be_evaluated(prometheus: Prometheus) -> None:
     }
 
 
-def test_a_report_has_every_panel(
+def test_a_report_has_every_panel_and_says_which_is_empty(
     prometheus: Prometheus, tmp_path: Path
 ) -> None:
     page, data = tmp_path / "report.html", tmp_path / "data.json"
+    panels = "39 panels, 1 without data: Pressure by instance"
     said = report("--url", prometheus.url, "--window", "2m",
                   "--save", data, page)  # fmt: skip
-    assert said == f"{page}: 29 panels\n"
+    assert said == f"{page}: {panels}\n"
     text = page.read_text()
     again = tmp_path / "again.html"
     said = report("--from", "file", "--data", data, again)
-    assert said == f"{again}: 29 panels\n"
+    assert said == f"{again}: {panels}\n"
     assert f"busy:{GUESTS[0].domain_name}" in text
     assert f"busy:{GUESTS[0].domain_name}" in again.read_text()
 
@@ -175,7 +214,7 @@ def test_a_report_of_one_instance(
     said = report("--url", prometheus.url, "--window", "2m",
                   "--page", "instance", "--instance", GUESTS[0].uuid,
                   page)  # fmt: skip
-    assert said == f"{page}: 8 panels\n"
+    assert said == f"{page}: 10 panels\n"
     assert f"busy:{GUESTS[0].domain_name}" in page.read_text()
     assert f"quiet:{GUESTS[1].domain_name}" not in page.read_text()
 

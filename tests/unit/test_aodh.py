@@ -10,6 +10,7 @@ from unittest import mock
 
 import pecan
 import pytest
+import yaml
 from aodh.api import rbac
 from aodh.api.controllers.v2 import utils
 from aodh.api.controllers.v2.alarm_rules import gnocchi as rules
@@ -18,8 +19,8 @@ from gnocchi.archive_policy import ArchivePolicy
 from wsme.exc import UnknownAttribute
 from wsme.rest.json import fromjson
 
-from ceilometer_perf.meters import L3_CACHE_UTIL, WITHHELD
-from tests.unit.test_prometheus_rules import exported
+from ceilometer_perf.meters import L3_CACHE_UTIL, VICTIM, WITHHELD, Meter
+from tests.unit.test_prometheus_rules import exported, promtool
 
 FILES = sorted((Path(__file__).parents[2] / "etc" / "aodh").glob("*.json"))
 PROMETHEUS = "prometheus"
@@ -83,8 +84,45 @@ def test_they_ask_for_a_meter_of_ours(path: Path) -> None:
         (name,) = re.findall(r"ceilometer_\w+", rule(path)["query"])
         assert name in exported()
     else:
-        assert rule(path)["metric"] in (L3_CACHE_UTIL.name, WITHHELD.name)
+        metrics = {each.name for each in (L3_CACHE_UTIL, VICTIM, WITHHELD)}
+        assert rule(path)["metric"] in metrics
         json.loads(rule(path).get("query", "{}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "meter", "values", "fires"),
+    [
+        ("slowed-down", VICTIM, "0x5 0.31x12", True),
+        ("slowed-down", VICTIM, "0x5 0.31x5 _ 0.31x5", True),
+        ("slowed-down", VICTIM, "0.31x7 0x0 0.31x9", False),
+        ("slowed-down", VICTIM, "0.09x17", False),
+        ("l3-of-any-instance", L3_CACHE_UTIL, "0x5 75x11", True),
+        ("l3-of-any-instance", L3_CACHE_UTIL, "75x10 0x6", False),
+    ],
+)
+def test_prometheus_answers_what_it_is_asked(
+    tmp_path: Path, name: str, meter: Meter, values: str, fires: bool
+) -> None:
+    asked = rule(FILES[0].with_name(f"{name}-prometheus.json"))
+    series = f"ceilometer_{meter.name.replace('.', '_')}"
+    test = {
+        "interval": "1m",
+        "input_series": [
+            {"series": f'{series}{{resource="a"}}', "values": values},
+            {"series": f'{series}{{resource="b"}}', "values": "0x17"},
+        ],
+        "promql_expr_test": [
+            {
+                "expr": f"{asked['query']} > bool {asked['threshold']}",
+                "eval_time": "17m",
+                "exp_samples": [{"labels": "{}", "value": int(fires)}],
+            }
+        ],
+    }
+    path = tmp_path / "test.yml"
+    path.write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
+    done = promtool("test", "rules", path)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_page_has_each_file() -> None:

@@ -92,6 +92,11 @@ def test_panels_use_the_variables_of_their_page() -> None:
         assert set(VARIABLE.findall(page.search)) <= set(page.chosen)
 
 
+def test_the_documentation_names_each_dashboard() -> None:
+    page = dashboards.ETC.parents[1] / "doc/source/dashboards.rst"
+    assert all(f"*{each.name}*" in page.read_text() for each in DASHBOARDS)
+
+
 def test_every_panel_says_what_it_is() -> None:
     for page in DASHBOARDS:
         titles = [panel.title for panel in page.panels]

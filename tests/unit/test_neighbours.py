@@ -17,6 +17,7 @@ from ceilometer_perf.neighbours.judge import (
     LONGEST,
     OLDEST,
     PATIENCE,
+    UNKNOWN,
     Found,
     Interference,
     Judge,
@@ -290,6 +291,52 @@ def test_a_rise_that_does_not_move_with_the_excess(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
+    ("slower", "causes"),
+    [
+        ({"cpi": 2.0}, "llc/bandwidth/smt"),
+        ({"cpus": 0.5, "waited": 0.5}, "cpu"),
+    ],
+)
+def test_an_unknown_cause_is_said_until_it_is_the_instances_own(
+    host: Host, slower: dict[str, Any], causes: str
+) -> None:
+    host.set("v", **slower)
+    host.cycles(CYCLES - 1)
+    for _ in range(PATIENCE - CYCLES):
+        host.cycles()
+        assert host.said == []
+        assert host.found.untold == {"v": {causes: UNKNOWN}}
+        assert host.found.judged == frozenset("cx")
+    assert host.cycles() == Found([], frozenset("vcx"), {})
+
+
+@pytest.mark.parametrize(
+    ("harm", "missing", "causes"),
+    [
+        (llc, "occupancy", {"llc"}),
+        (llc, "mpki", {"llc", "bandwidth"}),
+        (bandwidth, "bandwidth", {"bandwidth"}),
+    ],
+)
+@pytest.mark.parametrize("late", [False, True])
+def test_what_was_missing_for_one_cycle(
+    host: Host, harm: Harm, missing: str, causes: set[str], late: bool
+) -> None:
+    """It may be what would have explained the others."""
+    if late:
+        harm(host)
+    there = getattr(host.seen["v"], missing)
+    host.set("v", **{missing: None}, missing={missing: "it is implausible"})
+    host.cycles()
+    harm(host)
+    host.set("v", **{missing: getattr(host.seen["v"], missing) or there})
+    host.cycles(CYCLES - late)
+    assert host.said == []
+    assert host.found.untold["v"] == dict.fromkeys(causes, "it is implausible")
+    assert "v" not in host.found.judged
+
+
+@pytest.mark.parametrize(
     ("missing", "cause"),
     [("cpi", "llc/bandwidth/smt"), ("cpus", "cpu"), ("waited", "cpu")],
 )
@@ -306,7 +353,7 @@ def test_without_what_a_cost_is_made_of(
     ("harm", "missing", "causes"),
     [
         (llc, "occupancy", {"llc"}),
-        (llc, "mpki", {"llc"}),
+        (llc, "mpki", {"llc", "bandwidth"}),
         (bandwidth, "bandwidth", {"bandwidth"}),
     ],
 )

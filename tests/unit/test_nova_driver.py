@@ -20,7 +20,7 @@ from nova.virt.libvirt.driver import LibvirtDriver
 
 from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import compute_driver, slice_metadata, xml
-from ceilometer_perf.host import probe
+from ceilometer_perf.host import probe, virtual_pmu
 from ceilometer_perf.nova import driver
 from ceilometer_perf.nova.driver import SlicesDriver
 from ceilometer_perf.nova.host_slices import HostSlices
@@ -329,7 +329,7 @@ def test_a_flavor_may_require_a_virtual_pmu(
     there: bool,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(LibvirtDriver, "update_provider_tree", mock.Mock())
-    monkeypatch.setattr(driver.virtual_pmu, "is_possible", lambda: possible)
+    monkeypatch.setattr(virtual_pmu, "is_possible", lambda: possible)
     CONF.set_override("virt_type", virt_type, "libvirt")
     tree = ProviderTree()
     tree.new_root(NODE.name, NODE.uuid, generation=0)

@@ -34,4 +34,9 @@ def parser() -> argparse.ArgumentParser:
         "--guests", type=at_least(1), default=3, metavar="N",
         help=f"guests, by turns {', '.join(KINDS)} (default: 3)",
     )  # fmt: skip
+    parser.add_argument(
+        "--noisy", action="store_true",
+        help="then have a guest take another one's CPU, until the agent "
+        "says who slows whom down (40 cycles more)",
+    )  # fmt: skip
     return parser
