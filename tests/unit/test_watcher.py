@@ -266,7 +266,14 @@ def test_an_audit_fails_if_its_source_does(
 ) -> None:
     served.broken = True
     made = audit(WORLD, Asked(datasource=source))
-    assert made == Planned("FAILED")
+    error = f"Datasource {source} is not available."
+    assert made == Planned("FAILED", error=error)
+
+
+def test_it_needs_nothing_but_watcher(watcher: Watcher) -> None:
+    """It is installed without dependencies."""
+    ours = {"ceilometer", "libvirt", "rich"}  # the others Watcher has, too
+    assert watcher.call("imported") & ours == set()
 
 
 def test_parameters_are_checked(watcher: Watcher) -> None:

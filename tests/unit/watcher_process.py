@@ -17,6 +17,7 @@ from watcher import conf, objects
 from watcher.common import context, exception, nova_helper, rpc, utils
 from watcher.db.sqlalchemy import migration
 from watcher.decision_engine import sync
+from watcher.decision_engine.audit import base as handler
 from watcher.decision_engine.audit import oneshot
 from watcher.decision_engine.datasources import prometheus_base
 from watcher.decision_engine.model import element, model_root
@@ -83,21 +84,34 @@ def audit(world: World, asked: Asked) -> Planned:
     made.create()
     nova = mock.Mock()
     nova.get_aggregate_list.return_value = aggregates(world)
+    cluster = model(world)
     now = SimpleNamespace(utcnow=lambda **_: NOW)
     with (
         mock.patch.object(
             collector.NovaClusterDataModelCollector,
             "get_latest_cluster_data_model",
-            return_value=model(world),
+            return_value=cluster,
         ),
         mock.patch.object(nova_helper, "NovaHelper", return_value=nova),
         mock.patch.object(scores, "timeutils", now),
+        mock.patch.object(handler.LOG, "exception") as error,
     ):
         oneshot.OneShotAuditHandler().execute(made, ctx)
-    return planned(made, ctx)
+    left = migrations(made, ctx)
+    for instance, (_, target) in left.items():
+        # What Watcher's model is once that is done.
+        assert cluster.get_node_by_instance_uuid(instance).hostname == target
+    return Planned(
+        made.state,
+        left,
+        " ".join(map(str, error.call_args.args)) if error.called else "",
+    )
 
 
-def planned(audit: Any, ctx: context.RequestContext) -> Planned:
+def migrations(
+    audit: Any, ctx: context.RequestContext
+) -> dict[str, tuple[str, str]]:
+    """Where each instance leaves, and where it goes."""
     plans = objects.ActionPlan.list(ctx, filters={"audit_id": audit.id})
     actions = [
         action
@@ -109,16 +123,13 @@ def planned(audit: Any, ctx: context.RequestContext) -> Planned:
     for action in actions:
         assert action.action_type == "migrate"
         assert action.input_parameters["migration_type"] == "live"
-    return Planned(
-        audit.state,
-        {
-            action.input_parameters["resource_id"]: (
-                action.input_parameters["source_node"],
-                action.input_parameters["destination_node"],
-            )
-            for action in actions
-        },
-    )
+    return {
+        action.input_parameters["resource_id"]: (
+            action.input_parameters["source_node"],
+            action.input_parameters["destination_node"],
+        )
+        for action in actions
+    }
 
 
 def model(world: World) -> model_root.ModelRoot:
@@ -188,6 +199,10 @@ def is_valid(parameters: dict[str, Any]) -> bool:
     except (jsonschema.ValidationError, exception.AuditParameterNotAllowed):
         return False
     return True
+
+
+def imported() -> set[str]:
+    return {name.partition(".")[0] for name in sys.modules}
 
 
 def defaults() -> dict[str, Any]:

@@ -69,6 +69,7 @@ class Planned:
 
     state: str
     migrations: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    error: str = ""
 
 
 SPAN = 300  # seconds
@@ -90,9 +91,9 @@ class Server:
         self.asked: list[str] = []
 
     def answer(self, path: str) -> tuple[int, Any]:
-        if self.broken:
-            return 500, {}
         parts = urlsplit(path)
+        if self.broken and parts.path == "/api/v1/query":
+            return 500, {}
         query = {name: v[0] for name, v in parse_qs(parts.query).items()}
         self.asked.append(query.get("query", parts.path))
         if match := MEASURES.fullmatch(parts.path):
