@@ -2,6 +2,7 @@
 """``ceilometer-perf slice``: slices in Placement."""
 
 import argparse
+import dataclasses
 import functools
 from typing import Any
 
@@ -9,17 +10,19 @@ from cliff.columns import FormattableColumn
 from oslo_log import log
 
 from ceilometer_perf.cli import base, options
-from ceilometer_perf.cli.slices import add_nova_conf, read_specs
-from ceilometer_perf.cli.values import Value
+from ceilometer_perf.cli.slices import FINDINGS, add_nova_conf, read_specs
+from ceilometer_perf.cli.values import Value, printable
 from ceilometer_perf.guest import compute_driver
 from ceilometer_perf.host import slices as host
 from ceilometer_perf.slices.placement import (
     client,
     encoding,
+    flavor_check,
     providers,
     records,
 )
 from ceilometer_perf.slices.placement.choice import Chooser
+from ceilometer_perf.slices.placement.encoding import Encoding
 from ceilometer_perf.slices.placement.flavors import DISK, flavors
 from ceilometer_perf.slices.placement.sizes import sizes
 from ceilometer_perf.slices.placement.sync import Provider, State, Synced, sync
@@ -146,7 +149,7 @@ class Sync(base.ShowOne):
 
 
 class Flavors(base.Text):
-    """Print the commands that create flavors for the slices."""
+    """Print the commands that create flavors for the slices, or check some."""
 
     extra = "slices"
 
@@ -163,12 +166,22 @@ class Flavors(base.Text):
             f"only administrators may boot from an image with 0 (default: "
             f"{DISK})",
         )
+        parser.add_argument(
+            "--check",
+            type=options.name,
+            metavar="FILE",
+            help="say instead what is wrong with flavors that are there, as "
+            "printed by `openstack flavor list --long -f json`; - is standard "
+            "input; exit code 1 if something is",
+        )
         return parser
 
     def answer(self, parsed_args: argparse.Namespace) -> tuple[str, Any]:
         """The commands; for programs, what is in them."""
         tree = _tree(parsed_args)
         encoded = encoding.encode(tree)
+        if parsed_args.check is not None:
+            return self._checked(encoded, parsed_args.check)
         known = sizes(tree.specs.values())
         found = flavors(encoded, known, parsed_args.disk)
         _warn_of_driver(parsed_args, tree)
@@ -182,6 +195,22 @@ class Flavors(base.Text):
                 "properties": each.properties,
             }
             for each in found
+        ]
+
+    def _checked(self, encoded: Encoding, file: str) -> tuple[str, Any]:
+        data = options.read_file("--check", file)
+        found = list(
+            flavor_check.check(
+                encoded, flavor_check.read(data, f"--check {file}")
+            )
+        )
+        self.code = FINDINGS if found else 0
+        lines = (
+            printable(f"{each.flavor}: {each.key}: {each.what}") + "\n"
+            for each in found
+        )
+        return "".join(lines) or "no findings\n", [
+            dataclasses.asdict(each) for each in found
         ]
 
 

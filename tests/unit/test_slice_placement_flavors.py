@@ -100,3 +100,89 @@ def test_a_driver_that_boots_no_slices_is_named(
 def test_names_are_fit_for_a_shell(tmp_path: Path) -> None:
     command, _ = flavor(tmp_path, "<domain/>")
     assert command.split()[-1] == "big-one"
+
+
+def checked(
+    tmp_path: Path, properties: dict[str, str], *words: str
+) -> tuple[int, str]:
+    """With a flavor that the host's own command made, and then changed."""
+    conf = tmp_path / "nova.conf"
+    write_nova_conf(conf, [("a", "A", None), ("b", "B", None)])
+    for name in "ab":
+        (tmp_path / f"{name}.xml").write_text("<domain/>")
+    command = "slice", "flavors", "--nova-conf", str(conf)
+    made, _ = json.loads(run(*command, "-f", "json").out)
+    there = [
+        {"Name": "a\n", "Properties": made["properties"] | properties},
+        {"Name": "ordinary", "Properties": {"hw:cpu_policy": "dedicated"}},
+    ]
+    listed = tmp_path / "flavors.json"
+    listed.write_text(json.dumps(there))
+    ran = run(*command, "--check", str(listed), *words)
+    assert ran.err == ""
+    return ran.code, ran.out
+
+
+@pytest.mark.parametrize("more", [{}, {"hw:pmu": "true"}])
+def test_flavors_of_slices_are_right(
+    tmp_path: Path, more: dict[str, str]
+) -> None:
+    assert checked(tmp_path, more) == (0, "no findings\n")
+    assert checked(tmp_path, more, "-f", "json") == (0, "[]\n")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "what"),
+    [
+        ("hw:cpu_policy", "dedicated", "NUMATopologyFilter"),
+        ("hw:numa_nodes", "1", "NUMATopologyFilter"),
+        ("hw:mem_page_size", "large", "NUMATopologyFilter"),
+        ("hw:cpu_realtime", "yes", "NUMATopologyFilter"),
+        ("pci_passthrough:alias", "gpu:1", "PciPassthroughFilter"),
+    ],
+)
+def test_filters_that_refuse_or_book_twice(
+    tmp_path: Path, key: str, value: str, what: str
+) -> None:
+    code, out = checked(tmp_path, {key: value})
+    assert (code, out.count("\n")) == (1, 1)
+    assert f": {key}: " in out
+    assert what in out
+    code, out = checked(tmp_path, {key: value}, "-f", "json")
+    (found,) = json.loads(out)
+    assert (code, found["flavor"], found["key"]) == (1, "a\n", key)
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"trait1:CUSTOM_SLICE_SHAPE_000000000000": "required"},
+        {"resources:VCPU": "2"},
+        {"resources1:CUSTOM_A": "2"},
+        {"resources:VGPU": "1"},
+    ],
+)
+def test_flavors_for_a_host_divided_otherwise(
+    tmp_path: Path, properties: dict[str, str]
+) -> None:
+    code, out = checked(tmp_path, properties)
+    assert (code, out.count("\n")) == (1, 1)
+    assert ": resources, trait: " in out
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}x", "[1]", '{"a": 1}', '[{"Name": "a"}]',
+             '[{"Name": "a", "Properties": "b=c"}]']
+)  # fmt: skip
+def test_a_list_of_flavors_that_is_none(tmp_path: Path, text: str) -> None:
+    conf = tmp_path / "nova.conf"
+    write_nova_conf(conf, [("a", "A", None)])
+    (tmp_path / "a.xml").write_text("<domain/>")
+    listed = tmp_path / "flavors.json"
+    listed.write_text(text)
+    ran = run(
+        "slice", "flavors", "--nova-conf", str(conf), "--check", str(listed)
+    )
+    assert (ran.code, ran.out) == (2, "")
+    assert f"--check {listed}" in ran.err
+    assert ran.err.count("\n") == 1
