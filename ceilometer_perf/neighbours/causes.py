@@ -205,10 +205,15 @@ def _series(
 ) -> list[float] | None:
     """A suspect's pressure in each frame; None if it is not known."""
     found: list[float] = []
-    for frame in (*contrast.before, *contrast.since):
+    process: object = None
+    for number, frame in enumerate((*contrast.before, *contrast.since)):
         seen = frame.seen.get(uuid)
         # Who was not there took nothing.
         taken = 0.0 if seen is None else pressure(seen, contrast)
+        before, process = process, None if seen is None else seen.process
+        if taken is None and number and process != before:
+            # Its first cycle: rates need two, and it was there for a part.
+            taken = 0.0
         if taken is None:
             return None
         found.append(taken)

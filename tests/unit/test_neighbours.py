@@ -23,6 +23,7 @@ from ceilometer_perf.neighbours.judge import (
     Judge,
 )
 from ceilometer_perf.neighbours.observation import Frame, Observation
+from tests.corun.run import FIRST
 
 MIB = float(1 << 20)
 SIBLINGS = {cpu: frozenset({cpu ^ 1}) for cpu in range(16)}
@@ -152,12 +153,31 @@ def test_it_lasts_as_long_as_the_harm(host: Host, cause: str) -> None:
     assert host.only().cycles == 3 * KEPT
 
 
+@pytest.mark.parametrize("name", ["new", "c"])
 @pytest.mark.parametrize("cause", HARM)
-def test_one_who_has_just_come_is_a_culprit(host: Host, cause: str) -> None:
+def test_one_who_has_just_come_or_booted_is_a_culprit(
+    host: Host, cause: str, name: str
+) -> None:
     HARM[cause](host)
-    host.seen["new"] = host.seen.pop("c")
-    host.cycles(CYCLES)
-    assert host.said == [("v", cause, "new")]
+    come = dataclasses.replace(host.seen.pop("c"), process=(99, 1))
+    host.seen[name] = dataclasses.replace(come, **FIRST)
+    host.cycles()
+    host.seen[name] = come
+    host.cycles(CYCLES - 1)
+    assert host.said == [("v", cause, name)]
+
+
+@pytest.mark.parametrize("cause", HARM)
+def test_one_whose_second_reading_does_not_come_either(
+    host: Host, cause: str
+) -> None:
+    HARM[cause](host)
+    come = dataclasses.replace(host.seen.pop("c"), process=(99, 1))
+    host.seen["new"] = dataclasses.replace(come, **FIRST)
+    host.cycles(2)
+    host.seen["new"] = come
+    host.cycles(CYCLES - 2)
+    assert host.said == []
 
 
 @pytest.mark.parametrize("cause", HARM)

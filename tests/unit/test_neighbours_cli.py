@@ -2,6 +2,7 @@
 """neighbours: who, whom, through what and why, from the agent's file."""
 
 import json
+import re
 import textwrap
 import time
 from datetime import UTC, datetime, timedelta
@@ -74,10 +75,9 @@ def test_people_see_who_and_why(kept: Kept) -> None:
     ran = kept.run()
     assert (ran.code, ran.err) == (0, "")
     first, *table = ran.out.splitlines()
-    assert first in {
-        f"3 instances {seconds} s ago: 1 victim, 1 unknown"
-        for seconds in (12, 13, 14)
-    }
+    ago = re.fullmatch(r"3 instances (\d+) s ago: 1 victim, 1 unknown", first)
+    assert ago
+    assert int(ago[1]) >= 12
     text = " ".join("\n".join(table).split())
     for part in (
         "instance-0000002a",
