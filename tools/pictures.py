@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make the pictures of doc/source/images out of a lab that does something.
 
-Guests that work, rest, come, go and lose their counters, an agent, a
-Prometheus with the rules, `ceilometer-perf report`, and Chromium, which
-photographs the pages.
+Guests that work, rest, come, go, lose their counters and take another one's
+CPU, an agent, a Prometheus with the rules, `ceilometer-perf report`, and
+Chromium, which photographs the pages.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from tests.chain.prometheus import Prometheus
 from tests.chain.server import LOOPBACK, free_ports
 from tests.functional.agent import Agent
 from tests.lab import EVENTS, Guest, Hardware, Lab, LabError
+from tests.lab.pinning import GREED, pin
 from tests.lab.requirements import find
 from tools.progress import steps
 from tools.usage.numbers import at_least
@@ -42,7 +44,9 @@ HARDWARE = Hardware(settling=4.0, l3_bytes=480 << 20, working_set=140 << 20)
 LEGACY = Guest("legacy-1", "spin", events=())
 BATCH = Guest("batch-1", "spin", vcpus=2)
 WEB = Guest("web-1", "spin")
-STEADY = (Guest("db-1", "spin"), Guest("idle-1", "idle"))
+DB = Guest("db-1", "spin")
+GREEDY = Guest("greedy-1", "spin")
+STEADY = (DB, Guest("idle-1", "idle"))
 
 Act = Callable[[Lab], object]
 
@@ -60,6 +64,16 @@ def _count(lab: Lab) -> None:
     lab.domain(LEGACY).setPerfEvents(dict.fromkeys(EVENTS, True))
 
 
+def _one_cpu(lab: Lab, guest: Guest, nice: int) -> None:
+    pin(lab.qemu_pid(guest), min(os.sched_getaffinity(0)), nice)
+
+
+def _take_its_cpu(lab: Lab) -> None:
+    """From the database, which is used to having nearly all of one."""
+    lab.start(GREEDY)
+    _one_cpu(lab, GREEDY, 2 * GREED)
+
+
 # What happens when, in parts of the whole time.
 PLAY: tuple[tuple[float, Act], ...] = (
     (0.12, lambda lab: lab.start(BATCH)),
@@ -72,6 +86,7 @@ PLAY: tuple[tuple[float, Act], ...] = (
     (0.66, lambda lab: lab.domain(BATCH).create()),
     (0.72, _resume),
     (0.85, lambda lab: lab.remove(BATCH)),
+    (0.87, _take_its_cpu),
 )
 
 
@@ -106,6 +121,7 @@ def _measure(folder: Path, seconds: int) -> None:
         stack.callback(prometheus.server.stop)
         prometheus.server.wait()
         lab.start_all((*STEADY, WEB))
+        _one_cpu(lab, DB, GREED)
         stack.enter_context(
             Agent(
                 folder / "agent",
