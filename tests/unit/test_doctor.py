@@ -110,6 +110,16 @@ def test_nova_conf(healthy: ComputeHost, events: str, says: str) -> None:
     assert says in broken(healthy, "nova.conf")
 
 
+def test_a_qemu_that_can_not_be_seen(host: ComputeHost) -> None:
+    host.has(domain("web", SOFTWARE), domain("db", SOFTWARE))
+    host.unseen.add("instance-web")
+    row = walk(host)["instances"]
+    assert row["state"] == "warning"
+    assert row["reason"].endswith(" (web)")
+    assert "can't be seen" in row["reason"]
+    assert "--pid=host" in row["remedy"]
+
+
 def test_what_libvirt_counts_is_possible(host: ComputeHost) -> None:
     host.has(domain("web", [*SOFTWARE, "cpu_cycles"]))
     host.nova_conf("task_clock, cpu_cycles")
