@@ -17,9 +17,9 @@ from ceilometer.compute import discovery
 from rich.console import Console
 from rich.table import Table
 
+from ceilometer_perf import cpus
 from ceilometer_perf.agent import pollsters
 from ceilometer_perf.agent.discovery import PerfInstances
-from ceilometer_perf.guest import cpus
 from ceilometer_perf.host.threads import VCPU
 from ceilometer_perf.meters import METERS
 from tests import interrupts
