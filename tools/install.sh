@@ -15,7 +15,7 @@ die() { echo "$(basename "$0"): $*" >&2; exit 2; }
 [ $# = 0 ] || die "does not take arguments: $1"
 [ "$(id -u)" = 0 ] || die "must run as root: it installs packages and starts libvirtd in a mount namespace"
 [ "$(uname -sm)" = "Linux x86_64" ] || die "needs Linux on x86_64, this is $(uname -sm)"
-command -v apt-get >/dev/null || die "needs Debian 12 or a relative of it (no apt-get here); elsewhere install what bindep.txt names and 'pip install -e .[test,lint,doc]' into .venv"
+command -v apt-get >/dev/null || die "needs Debian 12, 13 or a relative (no apt-get here); elsewhere install what bindep.txt names and 'pip install -e .[test,lint,doc]' into .venv"
 
 # Quiet on success; on failure, the end of the output and the path of the rest.
 quietly() {

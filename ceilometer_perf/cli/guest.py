@@ -13,12 +13,11 @@ from typing import Any
 
 from oslo_log import log
 
-from ceilometer_perf import guest
+from ceilometer_perf import cpus, guest
 from ceilometer_perf.cli import base, errors, options
 from ceilometer_perf.cli.values import Value
 from ceilometer_perf.events import EVENTS
 from ceilometer_perf.guest import (
-    cpus,
     domain,
     enabled_events,
     nova_conf,
@@ -26,7 +25,7 @@ from ceilometer_perf.guest import (
     xml,
 )
 from ceilometer_perf.guest.elements import perf
-from ceilometer_perf.host import domains, probe, qemus
+from ceilometer_perf.host import cpu_sets, domains, probe, qemus
 from ceilometer_perf.host.probe import machine, virt
 from ceilometer_perf.host.realtime import running
 
@@ -88,9 +87,7 @@ def host_facts(sys_dir: pathlib.Path, uri: str | None) -> guest.HostFacts:
     return guest.HostFacts(
         libvirt=domains.version(uri),
         intel_cqm=machine.cqm_type(sys_dir) is not None,
-        online=cpus.parse(online.read_text())
-        if uri is not None and online.exists()
-        else None,
+        online=None if uri is None else cpu_sets.cpu_list(online),
     )
 
 

@@ -145,6 +145,7 @@ def _instance(instance: Instance) -> dict[str, Any]:
         "realtime": instance.realtime,
         "source": instance.source,
         "coverage": instance.coverage,
+        "qemu_seen": instance.qemu_seen,
         "verdicts": {
             name: dataclasses.asdict(judgement)
             for name, judgement in {
@@ -197,8 +198,7 @@ def _below(status: Status) -> Iterator[str]:
         lambda: defaultdict(list)
     )
     for instance in status.instances:
-        judgements = (*instance.verdicts.values(), *instance.rdt.values())
-        for judgement in dict.fromkeys(judgements):
+        for judgement in instance.judgements:
             if judgement.reason:
                 remedies[judgement.remedy][judgement].append(instance.name)
     for remedy in sorted(remedies, key=lambda text: not text):

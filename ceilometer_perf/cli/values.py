@@ -6,7 +6,7 @@ from typing import Any
 
 from cliff.columns import FormattableColumn
 
-from ceilometer_perf.guest import cpus
+from ceilometer_perf import cpus
 
 
 class Value(FormattableColumn[Any]):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from oslo_log import log
 
 from ceilometer_perf.changes import Changes
+from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.libvirt import PerfSource
 from ceilometer_perf.counters.source import Answer
 from ceilometer_perf.counters.trust import Evidence, Gate, Policy
@@ -16,9 +17,7 @@ from ceilometer_perf.reading import Guest, Reading
 
 UNSEEN = (
     "there are instances whose QEMU can't be seen: they have no coverage, and "
-    "counters that became wrong may be published. Look at [perf] "
-    "qemu_run_dir; an agent in a container needs the host's process ids "
-    "(--pid=host)"
+    f"counters that became wrong may be published; {verdicts.SEE_QEMU}"
 )
 
 

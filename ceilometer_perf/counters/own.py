@@ -46,9 +46,8 @@ class OwnPolicy:
 
 
 _UNSEEN = (
-    "own counters: there are instances whose QEMU can't be seen (see [perf] "
-    "qemu_run_dir; an agent in a container needs --pid=host); these are not "
-    "counted"
+    "own counters: there are instances whose QEMU can't be seen, and that are "
+    f"not counted; {verdicts.SEE_QEMU}"
 )
 
 

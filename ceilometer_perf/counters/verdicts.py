@@ -180,12 +180,21 @@ NO_GROUP = Judgement(
     "the agent creates it when it polls cpu_l3_cache or "
     "memory.bandwidth.*; if it does, see its log",
 )
+SEE_QEMU = (
+    "see [perf] qemu_run_dir; an agent in a container needs the host's "
+    "process ids (--pid=host)"
+)
 UNSEEN = Judgement(
     Verdict.IN_DOUBT,
     "the threads of the instance's QEMU can't be seen, so its resctrl "
     "group may lack some of them",
-    "see [perf] qemu_run_dir; an agent in a container needs the host's "
-    "process ids (--pid=host)",
+    SEE_QEMU,
+)
+NO_PROCESS = Judgement(
+    Verdict.UNSEEN,
+    "the instance's QEMU can't be seen: it has no coverage, and counters that "
+    "became wrong may be published",
+    SEE_QEMU,
 )
 NEW = Judgement(
     Verdict.NEW,

@@ -144,7 +144,31 @@ def polling(patient: Patient) -> Finding:
             f"{path}: more than one source asks for {listed(twice)}",
             "keep it in one: its samples are sent once for each",
         )
-    return fine(f"{path} asks for {len(asked)} of our meters")
+    return _held_up(sources, known) or fine(
+        f"{path} asks for {len(asked)} of our meters"
+    )
+
+
+def _held_up(sources: list[Source], known: set[str]) -> Finding | None:
+    """Whether another's meters are polled before ours, in the same task.
+
+    The agent has one for each interval.
+    """
+    others = known - {meter.name for meter in METERS}
+    ours = {source.interval for source in sources if any(_asked([source]))}
+    for source in sources:
+        foreign = [name for name in others if source.chooses(name)]
+        if foreign and source.interval in ours:
+            return warning(
+                f"{source.place}: source {source.name} polls meters of "
+                f"others ({listed(sorted(foreign))}) every {source.interval} "
+                "s, and ceilometer-perf's are polled at this interval, too: "
+                "they wait while those wait for libvirt, and the Prometheus "
+                "exporter keeps values of instances that are gone",
+                "give the sources of ceilometer-perf's meters an interval "
+                "that no other source has",
+            )
+    return None
 
 
 def polled(patient: Patient) -> list[str]:

@@ -5,7 +5,7 @@ The rules are those of ``ceilometer.agent.Source``.
 """
 
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ class Source:
     meters: tuple[str, ...]
     sinks: tuple[str, ...]
     place: str
+    #: Seconds between two cycles; None in pipeline.yaml.
+    interval: int | None = None
 
     def chooses(self, meter: str) -> bool:
         """Whether a meter is meant."""
@@ -107,7 +109,7 @@ def sources(path: Path, found: Mapping[str, Any], *needs: str) -> list[Source]:
 
 
 def _source(
-    path: Path, item: Mapping[str, Any], needs: Iterable[str]
+    path: Path, item: Mapping[str, Any], needs: Sequence[str]
 ) -> Source:
     place = f"{path}:{item[_LINE]}"
     for key in ("name", "meters", *needs):
@@ -118,6 +120,9 @@ def _source(
         meters=_texts(place, item, "meters"),
         sinks=_texts(place, item, "sinks"),
         place=place,
+        interval=_interval(place, item["interval"])
+        if "interval" in needs
+        else None,
     )
     named = [m for m in source.included if not m.startswith("*")]
     excludes = len(source.included) < len(source.meters)
@@ -127,6 +132,19 @@ def _source(
             REMEDY,
         )
     return source
+
+
+def _interval(place: str, given: Any) -> int:
+    try:
+        interval = int(given)
+    except (TypeError, ValueError, OverflowError):
+        interval = 0
+    if interval <= 0:
+        raise BrokenError(
+            f"{place}: interval must be a number of seconds of at least 1",
+            REMEDY,
+        )
+    return interval
 
 
 def _texts(place: str, item: Mapping[str, Any], key: str) -> tuple[str, ...]:

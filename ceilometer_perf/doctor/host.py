@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ceilometer_perf import guest
+from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.verdicts import REOPEN, Judgement, Verdict
 from ceilometer_perf.doctor import agent
 from ceilometer_perf.doctor.finding import (
@@ -170,6 +171,12 @@ def instances(patient: Patient) -> Finding:
         )
     if not patient.running:
         raise BrokenError("no instance is running", "start one")
+    unseen = [i.name for i in patient.running if i.qemu_seen is False]
+    if unseen:
+        return warning(
+            f"{verdicts.NO_PROCESS.reason} ({listed(unseen)})",
+            verdicts.NO_PROCESS.remedy,
+        )
     text = f"{number_of(len(patient.running), 'running instance')} of Nova's"
     if foreign:
         return warning(

@@ -9,6 +9,7 @@ import dataclasses
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from pathlib import Path
 
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.monitor import Report
@@ -18,6 +19,7 @@ from ceilometer_perf.guest.elements import perf
 from ceilometer_perf.host import probe
 from ceilometer_perf.host.inventory import Domain
 from ceilometer_perf.host.probe import virt
+from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.meters import METERS, PERF_KEYS, RDT, Meter
 from ceilometer_perf.neighbours.waiting import WaitingReport
 from ceilometer_perf.rdt.look import RdtReport
@@ -54,6 +56,15 @@ class Instance:
     since: datetime | None
     #: Who counts: ``libvirt`` or ``own``; None if nobody does.
     source: str | None = None
+    #: Whether its QEMU's process is; None if there is none to see.
+    qemu_seen: bool | None = None
+
+    @property
+    def judgements(self) -> tuple[Judgement, ...]:
+        """All that there are to say, each once."""
+        unseen = (verdicts.NO_PROCESS,) if self.qemu_seen is False else ()
+        found = (*self.verdicts.values(), *self.rdt.values(), *unseen)
+        return tuple(dict.fromkeys(found))
 
     @property
     def is_running(self) -> bool:
@@ -69,10 +80,9 @@ class Instance:
 
         A realtime instance is left alone because its operator wants it so.
         """
-        judgements = (*self.verdicts.values(), *self.rdt.values())
         return any(
             each.verdict.withholds and each.verdict is not Verdict.REALTIME
-            for each in judgements
+            for each in self.judgements
         )
 
 
@@ -91,6 +101,7 @@ class Watch:
 
     def __init__(self, parts: Parts, lacks: Lacks) -> None:
         self._parts = parts
+        self._processes = Processes(Path(parts.settings.qemu_run_dir))
         self._lacks = {
             f"{_PREFIX}{event}": verdicts.host_lacks(why)
             for event, why in lacks.items()
@@ -148,7 +159,13 @@ class Watch:
             ),
             since=judged.since if judged else None,
             source=_source(published),
+            qemu_seen=self._sees(domain),
         )
+
+    def _sees(self, domain: Domain) -> bool | None:
+        if domain.id < 0 or virt.is_remote(self._parts.connection.uri):
+            return None
+        return self._processes.guest(domain.name, domain.uuid) is not None
 
     def _verdicts(self, uuid: str, report: Report) -> Mapping[str, Judgement]:
         judged = report.judged.get(uuid)

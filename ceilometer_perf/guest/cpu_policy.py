@@ -8,7 +8,7 @@ The rules are ``get_cpu_policy_constraint``, ``get_dedicated_cpu_constraint``,
 
 import re
 
-from ceilometer_perf.guest import cpus, errors
+from ceilometer_perf.guest import cpu_sets, errors
 from ceilometer_perf.guest.asked import CPU_POLICIES, Asked
 
 ISOLATE = "isolate"
@@ -19,7 +19,7 @@ def masked(mask: str, vcpus: int) -> frozenset[int]:
     """A mask of vCPUs; one that begins with ``^`` means all but those."""
     if mask.strip().startswith("^"):
         mask = f"0-{vcpus - 1},{mask}"
-    return cpus.parse(mask)
+    return cpu_sets.parse(mask)
 
 
 def emulator_threads(asked: Asked) -> str | None:

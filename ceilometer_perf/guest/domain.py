@@ -8,7 +8,8 @@ nothing here invents a pin.
 
 import itertools
 
-from ceilometer_perf.guest import cpus, errors
+from ceilometer_perf import cpus
+from ceilometer_perf.guest import errors
 from ceilometer_perf.guest.xml import Element, insert
 
 #: The order in which libvirt writes the children that matter here.
@@ -76,12 +77,20 @@ def online_vcpus(root: Element) -> frozenset[int]:
 
 def cpu_set(element: Element, attribute: str) -> frozenset[int]:
     """An attribute that names CPUs; none where it is absent."""
+    return listed(
+        element.get(attribute, ""), f"<{element.tag} {attribute}=...>"
+    )
+
+
+def listed(text: str, where: str) -> frozenset[int]:
+    """CPUs, or NUMA nodes, as libvirt lists them.
+
+    :raises DomainXMLError: what stands there is something else.
+    """
     try:
-        return cpus.parse_libvirt(element.get(attribute, ""))
-    except errors.NovaRefusal as error:
-        raise errors.DomainXMLError(
-            f"<{element.tag} {attribute}=...>: {error}"
-        ) from error
+        return cpus.parse_libvirt(text)
+    except ValueError as error:
+        raise errors.DomainXMLError(f"{where}: {error}") from error
 
 
 def by_number(root: Element, path: str, key: str) -> dict[int, Element]:

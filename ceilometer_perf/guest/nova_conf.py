@@ -12,7 +12,8 @@ from pathlib import Path
 
 from oslo_config import cfg
 
-from ceilometer_perf.guest import cpus, errors
+from ceilometer_perf import cpus
+from ceilometer_perf.guest import cpu_sets, errors
 from ceilometer_perf.guest.nova_files import NovaFiles
 
 LIBVIRT_OPTS = [
@@ -130,7 +131,7 @@ def _cpu_set(option: str, value: str | None) -> frozenset[int] | None:
     """``get_cpu_shared_set`` and ``get_cpu_dedicated_set``."""
     if not value:
         return None
-    chosen = cpus.parse(value)
+    chosen = cpu_sets.parse(value)
     if not chosen:
         raise errors.NovaRefusal(
             "Invalid",

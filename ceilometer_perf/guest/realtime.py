@@ -9,7 +9,8 @@ refuses shared emulator threads where there is no pool to share, and
 
 import dataclasses
 
-from ceilometer_perf.guest import cpu_policy, cpus, errors
+from ceilometer_perf import cpus
+from ceilometer_perf.guest import cpu_policy, errors
 from ceilometer_perf.guest.asked import Asked
 from ceilometer_perf.guest.host_facts import HostFacts
 from ceilometer_perf.guest.nova_conf import NovaConf

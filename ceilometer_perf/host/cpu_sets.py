@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from ceilometer_perf.guest import cpus, errors
+from ceilometer_perf import cpus
 from ceilometer_perf.host.kernel_files import text
 
 CPUs = frozenset[int]
@@ -19,7 +19,7 @@ def parse_list(listed: str) -> CPUs:
     """What the kernel writes of CPUs."""
     try:
         return cpus.parse(listed)
-    except errors.GuestError:
+    except ValueError:
         return frozenset()
 
 

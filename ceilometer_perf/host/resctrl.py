@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ceilometer_perf.host import kernel_files
 from ceilometer_perf.host.cpu_sets import CPUs, cpu_list
-from ceilometer_perf.host.kernel_files import text as _text
 
 PREFIX = "ceilometer-perf-"
 
@@ -71,8 +71,9 @@ class Resctrl:
 
     def features(self) -> tuple[str, ...]:
         """What the CPUs monitor; nothing where they don't."""
-        found = (_text(path / "mon_features") for path in self._pools())
-        return tuple(name for text in found for name in (text or "").split())
+        files = (path / "mon_features" for path in self._pools())
+        found = (kernel_files.text(file) or "" for file in files)
+        return tuple(name for text in found for name in text.split())
 
     def rmids(self) -> int | None:
         """How many groups of any kind there can be at once.
@@ -142,13 +143,13 @@ def cpus_can_monitor(proc: Path = Path("/proc")) -> bool:
 
     Only x86 has a flag for it.
     """
-    flags = _FLAGS.search(_text(proc / "cpuinfo") or "")
+    flags = _FLAGS.search(kernel_files.text(proc / "cpuinfo") or "")
     return flags is None or "cqm" in flags[1].split()
 
 
 def how_to_enable(proc: Path = Path("/proc")) -> str:
     """What has the kernel monitor, if the CPUs can."""
-    if "CPU implementer" in (_text(proc / "cpuinfo") or ""):  # Arm
+    if "CPU implementer" in (kernel_files.text(proc / "cpuinfo") or ""):  # Arm
         return (
             "boot a kernel with CONFIG_ARM64_MPAM, on firmware that "
             "describes MPAM"
@@ -166,7 +167,7 @@ def monitors(control: Path) -> list[Path]:
 
 def threads(group: Path) -> frozenset[int]:
     """Those in a group; of a control group also those monitored in it."""
-    found = map(_parse, (_text(group / "tasks") or "").split())
+    found = map(_parse, (kernel_files.text(group / "tasks") or "").split())
     return frozenset(tid for tid in found if tid is not None)
 
 
@@ -179,7 +180,7 @@ def count(group: Path) -> Count | None:
     banks: dict[str, dict[int, int | float | None]] = {}
     for folder in _folders(group / "mon_data"):
         package = _PACKAGE.fullmatch(folder.name)
-        joules = _text(folder / CORE_ENERGY) if package else None
+        joules = kernel_files.text(folder / CORE_ENERGY) if package else None
         if package and joules is not None:
             banks.setdefault(CORE_ENERGY, {})[int(package[1])] = _decimal(
                 joules
@@ -211,7 +212,8 @@ def _counts(folder: Path) -> Mapping[str, int | None]:
 
 
 def _numbers(folder: Path) -> Mapping[str, int | None]:
-    texts = {f: _text(folder / f) for f in (OCCUPANCY, TOTAL, LOCAL)}
+    features = (OCCUPANCY, TOTAL, LOCAL)
+    texts = {f: kernel_files.text(folder / f) for f in features}
     return {f: _parse(text) for f, text in texts.items() if text is not None}
 
 
@@ -233,7 +235,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _number(path: Path) -> int | None:
-    return _parse(_text(path) or "")
+    return _parse(kernel_files.text(path) or "")
 
 
 def _parse(text: str) -> int | None:

@@ -10,8 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ceilometer_perf import files
-from ceilometer_perf.guest import cpus
+from ceilometer_perf import cpus, files
 
 # Index in stat after the command's closing parenthesis; proc(5) counts from
 # 1, and the command is its field 2.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from ceilometer_perf.guest import cpus
+from ceilometer_perf import cpus
 from ceilometer_perf.host.stats import is_amount, is_count
 from ceilometer_perf.rdt.usage import (
     CORE_ENERGY,
@@ -60,7 +60,7 @@ def usage(
 ) -> Usage | None:
     """What an instance uses by all of its monitors; None without any.
 
-    ValueError, TypeError, KeyError or NovaRefusal if that isn't libvirt's.
+    ValueError, TypeError or KeyError if that isn't libvirt's.
     """
     found: list[Usage] = []
     unread: set[str] = set()

@@ -19,8 +19,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ceilometer_perf import guest
-from ceilometer_perf.guest import cpus
+from ceilometer_perf import cpus, guest
 from ceilometer_perf.slices.errors import InstanceError
 from ceilometer_perf.slices.spec import SliceSpec
 

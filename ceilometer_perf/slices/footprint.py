@@ -5,7 +5,8 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 
-from ceilometer_perf.guest import cpus, domain, xml
+from ceilometer_perf import cpus
+from ceilometer_perf.guest import domain, xml
 from ceilometer_perf.guest.errors import DomainXMLError, GuestError
 from ceilometer_perf.slices.errors import TemplateError
 from ceilometer_perf.slices.template import Place, Rendered
@@ -216,7 +217,7 @@ def _module(
     pages = module.find("source/pagesize")
     return (
         kibibytes(amount, amount.text or "0"),
-        cpus.parse_libvirt(mask) if mask else _nodes(root, cell)[0],
+        domain.listed(mask, "<nodemask>") if mask else _nodes(root, cell)[0],
         _page(root, cell)
         if pages is None
         else kibibytes(pages, pages.text or "0"),

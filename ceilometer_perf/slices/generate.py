@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ceilometer_perf.guest import cpus
+from ceilometer_perf import cpus
 from ceilometer_perf.slices import split
 from ceilometer_perf.slices.breach import ERROR
 from ceilometer_perf.slices.build import Builder

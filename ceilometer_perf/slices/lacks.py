@@ -4,7 +4,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from ceilometer_perf.guest import cpus
+from ceilometer_perf import cpus
 from ceilometer_perf.slices.breach import Breach
 from ceilometer_perf.slices.footprint import Footprint, size
 from ceilometer_perf.slices.machine import Device, Machine

@@ -9,7 +9,8 @@ What is described neither here nor in the template, the domain does not have.
 import copy
 from collections.abc import Collection, Iterator
 
-from ceilometer_perf.guest import cpus, domain, xml
+from ceilometer_perf import cpus
+from ceilometer_perf.guest import domain, xml
 from ceilometer_perf.guest.nova_metadata import NAMESPACE
 from ceilometer_perf.slices.errors import TemplateError
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ceilometer_perf.guest import cpus
+from ceilometer_perf import cpus
 from ceilometer_perf.slices.breach import Breach
 from ceilometer_perf.slices.footprint import Footprint, Pool, size
 from ceilometer_perf.slices.template import Place

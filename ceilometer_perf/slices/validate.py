@@ -3,8 +3,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ceilometer_perf import guest
-from ceilometer_perf.guest import cpus
+from ceilometer_perf import cpus, guest
 from ceilometer_perf.slices import (
     build,
     footprint,

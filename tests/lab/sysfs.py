@@ -10,7 +10,7 @@ stay the host's.
 import contextlib
 from pathlib import Path
 
-from ceilometer_perf.guest import cpus
+from ceilometer_perf import cpus
 from tests.lab.resctrl.hardware import Hardware
 
 PLACES = {

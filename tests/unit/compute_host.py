@@ -4,10 +4,12 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 import libvirt
 import pytest
 
+from ceilometer_perf.doctor import status
 from ceilometer_perf.host import connection, probe, processes, qemus
 from ceilometer_perf.meters import METERS, PERF_KEYS, RDT
 from tests.unit.fakes import FakeVirConnect, FakeVirDomain, libvirt_error
@@ -69,6 +71,15 @@ def domain(
     )
 
 
+class SeenProcesses(processes.Processes):
+    """Sees the QEMU of each instance, unless told otherwise."""
+
+    unseen: ClassVar[set[str]] = set()
+
+    def guest(self, name: str, uuid: str) -> processes.Process | None:
+        return None if name in self.unseen else processes.Process(1, 1, 1, 0)
+
+
 class ComputeHost:
     """Its domains, and the files that its agent and Nova read."""
 
@@ -80,6 +91,10 @@ class ComputeHost:
         monkeypatch.setattr(libvirt, "openReadOnly", self._open)
         monkeypatch.setattr(connection, "loop_runs", lambda: True)
         monkeypatch.setattr(probe, "Kernel", lambda: FakeKernel((1,)))
+        #: Domains whose QEMU status can't see.
+        self.unseen: set[str] = set()
+        monkeypatch.setattr(SeenProcesses, "unseen", self.unseen)
+        monkeypatch.setattr(status, "Processes", SeenProcesses)
         # Whatever runs where the tests do.
         monkeypatch.setattr(processes, "any_runs", lambda _command: False)
         self.write("polling.yaml", POLLING)

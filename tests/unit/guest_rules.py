@@ -8,8 +8,8 @@ import dataclasses
 import shlex
 from collections.abc import Mapping
 
-from ceilometer_perf import guest
-from ceilometer_perf.guest import cpus, errors
+from ceilometer_perf import cpus, guest
+from ceilometer_perf.guest import errors
 
 Extras = Mapping[str, str]
 #: vCPUs, flavor, image, and [compute] cpu_shared_set.

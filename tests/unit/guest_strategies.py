@@ -15,9 +15,8 @@ import random
 from hypothesis import strategies as st
 from lxml import etree
 
-from ceilometer_perf import guest
+from ceilometer_perf import cpus, guest
 from ceilometer_perf.events import EVENTS
-from ceilometer_perf.guest import cpus
 
 #: Top-level elements that nobody here knows, in no order.
 FOREIGN = (

@@ -6,6 +6,8 @@ import functools
 import itertools
 import pathlib
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -99,5 +101,15 @@ def test_the_tables_know_nobody_else() -> None:
         known[package] |= known_packages(names) - {package}
     assert known["events"] == set()
     assert known["meters"] == {"events"}
-    assert known["guest"] == {"events", "files"}
+    assert known["guest"] == {"cpus", "events", "files"}
     assert known["watcher"] == {"meters"}
+
+
+def test_the_privileged_helpers_load_little() -> None:
+    script = "import ceilometer_perf.privsep, sys; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script],
+        check=True, capture_output=True, text=True,
+    ).stdout.split()  # fmt: skip
+    assert "ceilometer_perf.host.watching" in loaded
+    assert not {"ceilometer_perf.guest", "lxml", "libvirt"} & set(loaded)

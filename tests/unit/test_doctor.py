@@ -110,6 +110,16 @@ def test_nova_conf(healthy: ComputeHost, events: str, says: str) -> None:
     assert says in broken(healthy, "nova.conf")
 
 
+def test_a_qemu_that_can_not_be_seen(host: ComputeHost) -> None:
+    host.has(domain("web", SOFTWARE), domain("db", SOFTWARE))
+    host.unseen.add("instance-web")
+    row = walk(host)["instances"]
+    assert row["state"] == "warning"
+    assert row["reason"].endswith(" (web)")
+    assert "can't be seen" in row["reason"]
+    assert "--pid=host" in row["remedy"]
+
+
 def test_what_libvirt_counts_is_possible(host: ComputeHost) -> None:
     host.has(domain("web", [*SOFTWARE, "cpu_cycles"]))
     host.nova_conf("task_clock, cpu_cycles")
@@ -548,6 +558,47 @@ def test_what_ceilometer_s_own_file_asked_for(
     assert "perf.hw.*" in row["remedy"]
 
 
+CORE = '\n - {{name: core, interval: {}, meters: ["cpu", "memory.usage"]}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (POLLING.rstrip() + CORE.format(60).replace(" - ", "    - "), 5),
+        (POLLING.replace("60", "'60'").rstrip()
+         + CORE.format(60).replace(" - ", "    - "), 5),
+        (POLLING.replace("perf.sw.*", "cpu, perf.sw.*"), 2),
+        ('sources: [{name: a, interval: 60, meters: ["*"]}]', 1),
+    ],
+)  # fmt: skip
+def test_meters_of_others_at_our_interval(
+    healthy: ComputeHost, text: str, line: int
+) -> None:
+    """They hold ours up while they wait for libvirt."""
+    healthy.write("polling.yaml", text)
+    row = walk(healthy)["polling.yaml"]
+    assert row["state"] == "warning"
+    assert f"polling.yaml:{line}: source " in row["reason"]
+    assert "every 60 s" in row["reason"]
+    assert "interval that no other source has" in row["remedy"]
+
+
+def test_meters_of_others_at_another_interval(healthy: ComputeHost) -> None:
+    """And of theirs at one of their own."""
+    others = CORE.format(300) + CORE.format(300)
+    text = POLLING.rstrip() + others.replace(" - ", "    - ")
+    healthy.write("polling.yaml", text)
+    assert walk(healthy)["polling.yaml"]["state"] == "ok"
+
+
+@pytest.mark.parametrize("file", ["ceilometer", "kolla/config/ceilometer"])
+def test_the_files_that_are_delivered(healthy: ComputeHost, file: str) -> None:
+    etc = Path(__file__).parents[2] / "etc"
+    text = (etc / file / "polling.yaml").read_text()
+    healthy.write("polling.yaml", text)
+    assert walk(healthy)["polling.yaml"]["state"] == "ok"
+
+
 # Who libvirt doesn't know
 
 
@@ -658,6 +709,10 @@ def test_installed_twice(
         ("sources: [7]\n", "7 in sources must be a mapping"),
         ("sources:\n  - name: a\n", "polling.yaml:2: a source without meters"),
         (POLLING.replace("interval", "often"), "2: a source without interval"),
+        (POLLING.replace("60", "often"), "2: interval must be a number"),
+        (POLLING.replace("60", "-1"), "2: interval must be a number"),
+        (POLLING.replace("60", "[60]"), "2: interval must be a number"),
+        (POLLING.replace("60", ".inf"), "2: interval must be a number"),
         (POLLING.replace("perf.hw.*", "7"), "meters must be a list of names"),
         (POLLING.replace("perf.hw.*", '"!a"'), "mixes names with exclusions"),
         (POLLING.replace("perf.hw.*", '"*"'), "mixes names with exclusions"),

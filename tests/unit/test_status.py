@@ -23,7 +23,8 @@ from tests.unit.shell import run
 __all__ = ["host"]
 
 KEYS = {
-    "id", "name", "state", "realtime", "source", "coverage", "verdicts",
+    "id", "name", "state", "realtime", "source", "coverage", "qemu_seen",
+    "verdicts",
 }  # fmt: skip
 
 
@@ -116,6 +117,20 @@ def test_multiplexed(host: ComputeHost) -> None:
     found = shown(host, code=1)["web"]
     assert verdicts(found) == {"ok", "multiplexed"}
     assert found["verdicts"]["perf.hw.bus_cycles"]["verdict"] == "multiplexed"
+
+
+def test_a_qemu_that_can_not_be_seen(host: ComputeHost) -> None:
+    """As in a container with process ids of its own."""
+    host.has(domain("web"), domain("db"), domain("off", id=-1))
+    host.unseen.add("instance-web")
+    found = shown(host)
+    seen = {name: each["qemu_seen"] for name, each in found.items()}
+    assert seen == {"web": False, "db": True, "off": None}
+    out = run("status", "--seconds", "0", *host.options).out
+    (line,) = (x for x in out.splitlines() if "QEMU can't be seen" in x)
+    assert line.startswith("  unseen: ")
+    assert line.endswith(" (web)")
+    assert "--pid=host" in out
 
 
 @pytest.mark.parametrize(

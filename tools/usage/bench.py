@@ -53,7 +53,7 @@ and L3 cache an interrupt to one of its CPUs.
 A realtime guest that never rests is pinned to the last CPU of this host; the
 agent and everything else are on the others.
 
-off    nobody polls: what the CPU gets anyway
+off    nobody polls, a loop spins instead: what the CPU gets anyway
 ours   the agent's cycle: our discovery, all our pollsters, own counters, too
 core   core's discovery and its four perf pollsters
 

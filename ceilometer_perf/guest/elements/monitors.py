@@ -13,7 +13,8 @@ beside any that has.
 
 from collections.abc import Iterator, Mapping
 
-from ceilometer_perf.guest import cpus, domain, errors, xml
+from ceilometer_perf import cpus
+from ceilometer_perf.guest import domain, errors, xml
 from ceilometer_perf.guest.elements.base import Element
 from ceilometer_perf.guest.requirements import Requirements
 

@@ -9,7 +9,8 @@ host CPUs of the realtime vCPUs. They are computed from the pins that stand.
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-from ceilometer_perf.guest import cpu_policy, cpus, domain, errors, xml
+from ceilometer_perf import cpus
+from ceilometer_perf.guest import cpu_policy, domain, errors, xml
 from ceilometer_perf.guest.elements.base import REMEDY, Element
 from ceilometer_perf.guest.realtime import Realtime
 from ceilometer_perf.guest.requirements import Requirements

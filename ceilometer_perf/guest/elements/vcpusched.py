@@ -8,7 +8,8 @@ refuses a vCPU that stands in two.
 
 from collections.abc import Iterator
 
-from ceilometer_perf.guest import cpus, domain, errors, xml
+from ceilometer_perf import cpus
+from ceilometer_perf.guest import domain, errors, xml
 from ceilometer_perf.guest.elements.base import REMEDY, Element
 from ceilometer_perf.guest.realtime import Realtime
 from ceilometer_perf.guest.requirements import Requirements

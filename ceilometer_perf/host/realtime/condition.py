@@ -5,7 +5,7 @@ import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ceilometer_perf.guest import cpus
+from ceilometer_perf import cpus
 from ceilometer_perf.host.cpu_sets import CPUs
 from ceilometer_perf.host.realtime.host import Host
 from ceilometer_perf.plural import number_of

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which CPUs guests get, and whether everything else keeps off them."""
 
-from ceilometer_perf.guest import cpus
+from ceilometer_perf import cpus
 from ceilometer_perf.host import threads
 from ceilometer_perf.host.cpu_sets import CPUs
 from ceilometer_perf.host.realtime.condition import (

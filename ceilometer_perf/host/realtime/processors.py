@@ -5,7 +5,7 @@ import os
 import struct
 from collections.abc import Iterator
 
-from ceilometer_perf.guest import cpus
+from ceilometer_perf import cpus
 from ceilometer_perf.host import kernel_files
 from ceilometer_perf.host.cpu_sets import CPUs
 from ceilometer_perf.host.realtime.condition import (

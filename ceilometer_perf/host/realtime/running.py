@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ceilometer_perf.guest import Finding, Requirements, cpus, domain, errors
+from ceilometer_perf import cpus
+from ceilometer_perf.guest import Finding, Requirements, domain, errors
 from ceilometer_perf.guest.realtime import Realtime
 from ceilometer_perf.guest.xml import Element
 from ceilometer_perf.host import kernel_files, threads
