@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import yaml
 
+from tests.chain.rabbitmq import takes_samples
 from tests.chain.server import LOOPBACK, Server, free_ports, listens, run
 from tests.lab import Lab
 
@@ -162,7 +163,7 @@ endpoint = {gnocchi}
             [BIN / "ceilometer-agent-notification",
              "--config-file", self.config, "--config-file", MESSAGING],
             folder / "out",
-            ready=lambda: True,
+            ready=lambda: takes_samples(transport),
         )  # fmt: skip
 
     @staticmethod

@@ -2,6 +2,10 @@
 """RabbitMQ: a node with its own name, folder, ports and port mapper."""
 
 from pathlib import Path
+from typing import Any
+
+import amqp.exceptions  # type: ignore[import-untyped]
+from kombu.connection import Connection
 
 from tests.chain.errors import ChainError
 from tests.chain.server import LOOPBACK, Server, free_ports, listens
@@ -16,6 +20,23 @@ ERLANG = (
     "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"
     " -kernel inet_dist_use_interface {127,0,0,1}"
 )
+#: Samples of polling agents, on their way to the notification agent.
+SAMPLES = "notifications.sample"
+
+
+def takes_samples(transport: str) -> bool:
+    """Whether somebody does; until then the broker drops them."""
+    url = transport.replace("rabbit://", "amqp://", 1)
+    try:
+        # kombu has types for some of it only.
+        opened: Any = Connection(url, connect_timeout=5)  # type: ignore[no-untyped-call]
+        with opened as connection:
+            queue = connection.default_channel.queue_declare(
+                SAMPLES, passive=True
+            )
+    except (amqp.exceptions.NotFound, OSError):
+        return False
+    return bool(queue.consumer_count)
 
 
 class RabbitMQ:

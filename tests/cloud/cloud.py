@@ -15,7 +15,7 @@ from tests.chain.agents import ETC as CEILOMETER
 from tests.chain.agents import MESSAGING, Notification
 from tests.chain.errors import ChainError
 from tests.chain.postgresql import PostgreSQL
-from tests.chain.rabbitmq import RabbitMQ
+from tests.chain.rabbitmq import RabbitMQ, takes_samples
 from tests.chain.server import Server, free_ports, listens, run
 from tests.cloud import prepared, services
 from tests.cloud.compute import Compute
@@ -160,7 +160,7 @@ class Cloud:
             [BIN / "ceilometer-agent-notification", "--config-file", config,
              "--config-file", MESSAGING],
             folder / "ceilometer-agent-notification.log",
-            ready=lambda: True,
+            ready=lambda: takes_samples(self.site.transport),
             environment=self.site.environment,
             end=signal.SIGKILL,
         )  # fmt: skip

@@ -485,7 +485,7 @@ def test_watcher_finds_what_is_known_of_an_instance(
     assert json.loads(ran.stdout.splitlines()[-1]) == {
         "cache": [2**24, 2**24],
         "culprit": {watched: 0.5},
-        "victim": {},
+        "victim": {watched: 0.3},
     }
 
 
