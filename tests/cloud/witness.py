@@ -134,6 +134,10 @@ class Witness:
                 found = each
         return found
 
+    def is_empty(self, host: str) -> bool:
+        """Whether no instance runs there."""
+        return not any(self._folders[host].glob("instance-*.pid"))
+
     def used(self, instance: str) -> float:
         """CPU time of all QEMUs that it had anywhere, in seconds."""
         lives = list(self._lives.values())

@@ -205,5 +205,5 @@ def test_a_wrong_option_is_one_line_and_the_agent_polls_on(
     ) as agent:
         agent.wait_for_samples(3, counter_name="vcpus")
     assert {s["counter_name"] for s in agent.samples()} == {"vcpus"}
-    (line,) = (x for x in agent.lines() if "ceilometer_perf" in x)
+    (line,) = (x for x in agent.lines() if "libvirt_timeout" in x)
     assert "[perf] libvirt_timeout" in line

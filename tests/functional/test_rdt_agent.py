@@ -15,6 +15,7 @@ import pytest
 from ceilometer_perf.host import resctrl
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.meters import CACHE, CORE_ENERGY, CORE_POWER
+from ceilometer_perf.reading import SHORTEST
 from tests.functional.agent import Agent, wait_for
 from tests.functional.helper import HELPER, helpers
 from tests.functional.machine import cpu_time
@@ -132,14 +133,21 @@ def test_energy_where_the_cores_tell_it(lab: Lab, tmp_path: Path) -> None:
     assert about["source"] == "resctrl"
     assert about["banks"].keys() == {"0", "1"}
     assert sum(about["banks"].values()) == pytest.approx(volumes[-1])
-    # Power is the growth of energy between the same two readings.
+    # Power is the growth of energy between the same two readings; one that
+    # follows another at once, as at an agent's start, is none of them.
+    readings = energy[:1]
+    for each in energy[1:]:
+        if each["monotonic_time"] - readings[-1]["monotonic_time"] >= SHORTEST:
+            readings.append(each)
     growth = {
         after["timestamp"]: (
             after["counter_volume"] - before["counter_volume"],
             after["monotonic_time"] - before["monotonic_time"],
         )
-        for before, after in itertools.pairwise(energy)
+        for before, after in itertools.pairwise(readings)
     }
+    power = [s for s in power if s["timestamp"] in growth]
+    assert len(power) > 1
     for sample in power:
         joules, passed = growth[sample["timestamp"]]
         assert sample["counter_volume"] == pytest.approx(

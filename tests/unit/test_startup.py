@@ -15,7 +15,7 @@ sources:
     interval: 60
     meters: [{first}]
   - name: more
-    interval: 60
+    interval: {interval}
     meters: [{second}]
 """
 
@@ -34,21 +34,24 @@ def advice(
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "said"),
+    ("first", "second", "interval", "said"),
     [
-        ("perf.hw.*", "perf.sw.*", None),
-        ("perf.hw.*", "vcpus", None),
-        ("perf.hw.*", "perf.hw.no_such", "perf.hw.no_such"),
-        ("perf.hw.*", "perf.hw.cpu_cycles", "more than one source"),
-        ("vcpus", "cpu", "none of ceilometer-perf's meters"),
+        ("perf.hw.*", "perf.sw.*", 60, None),
+        ("perf.hw.*", "vcpus", 59, None),
+        ("perf.hw.*", "vcpus", 60, "(vcpus) every 60 s"),
+        ("perf.hw.*", "perf.hw.no_such", 60, "perf.hw.no_such"),
+        ("perf.hw.*", "perf.hw.cpu_cycles", 60, "more than one source"),
+        ("vcpus", "cpu", 60, "none of ceilometer-perf's meters"),
     ],
 )
 def test_one_line_or_none(
     conf: cfg.ConfigOpts, tmp_path: Path, caplog: pytest.LogCaptureFixture,
-    first: str, second: str, said: str | None,
+    first: str, second: str, interval: int, said: str | None,
 ) -> None:  # fmt: skip
     file = tmp_path / "polling.yaml"
-    file.write_text(SOURCES.format(first=first, second=second))
+    file.write_text(
+        SOURCES.format(first=first, second=second, interval=interval)
+    )
     lines = advice(conf, file, caplog)
     if said is None:
         assert lines == []
