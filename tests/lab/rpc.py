@@ -152,10 +152,11 @@ class ModularProxy(CountingProxy):
                 self._pass_calls(source, sink)
             _end(sink)
             return
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a daemon that is killed resets
             for prefix, body in _messages(source):
                 self._open.pop((sink, _serial(body)), None)
                 sink.sendall(prefix + body)
+        with contextlib.suppress(OSError):
             for client, serial in list(self._open):
                 if client is sink:
                     self._refuse(sink, serial)
@@ -201,11 +202,14 @@ def _refusal(call: bytes) -> bytes:
 
 
 def _messages(source: socket.socket) -> Iterator[tuple[bytes, bytes]]:
-    """Length and rest of each."""
+    """Length and rest of each that comes whole."""
     with source.makefile("rb") as stream:
-        while prefix := stream.read(_LENGTH.size):
+        while len(prefix := stream.read(_LENGTH.size)) == _LENGTH.size:
             (length,) = _LENGTH.unpack(prefix)
-            yield prefix, stream.read(length - _LENGTH.size)
+            body = stream.read(length - _LENGTH.size)
+            if len(body) < length - _LENGTH.size:
+                return
+            yield prefix, body
 
 
 def _end(connection: socket.socket) -> None:
