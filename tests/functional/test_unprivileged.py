@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ceilometer_perf.host.resctrl import Resctrl
-from ceilometer_perf.meters import CACHE
+from ceilometer_perf.meters import CACHE, METERS
 from ceilometer_perf.options import OPTS
 from tests.functional.agent import Agent
 from tests.functional.helper import (
@@ -53,7 +53,7 @@ def client(tmp_path: Path, node: Node) -> Iterator[Client]:
 def test_agent_polls(lab: Lab, node: Node, tmp_path: Path) -> None:
     """Everything, the resctrl groups included that sudo has made for it."""
     guest = lab.start(Guest("polled", "busy"))
-    meters = ("perf.*", "cpu_l3_cache*", "memory.bandwidth.*")
+    meters = tuple(meter.name for meter in METERS)
     resctrl_path = f"resctrl_path = {lab.resctrl_path}"
     with Agent(
         tmp_path / "agent", lab, meters=meters, perf=resctrl_path, node=node
