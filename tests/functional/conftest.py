@@ -20,10 +20,11 @@ from tests.functional.machine import Busy, Machine
 from tests.lab.placement import Placement, PlacementFixture
 from tests.lab.resctrl import mount
 
+#: Modules with a whole cloud each: two at a time take more than twice as long.
+CLOUDS = ("test_cloud_slices", "test_cloud", "test_cloud_tool")
 #: The longest, begun first: nobody waits for one of them at the end.
 LONG = (
-    "test_cloud_slices",
-    "test_cloud",
+    *CLOUDS,
     "test_chain",
     "test_placement",
     "test_gate",
@@ -41,7 +42,9 @@ HELPERS = ("test_watching", "test_unprivileged", "test_rootwrap")
 #: Modules that share a Placement.
 PLACEMENT = ("test_placement", "test_placement_choice", "test_placement_sync")
 #: By module, what is run by the same worker.
-GROUPS = {name: group[0] for group in (HELPERS, PLACEMENT) for name in group}
+GROUPS = {
+    name: group[0] for group in (HELPERS, PLACEMENT, CLOUDS) for name in group
+}
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
