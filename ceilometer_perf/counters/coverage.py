@@ -2,7 +2,9 @@
 """Compare what a clock counted with the CPU time of the process.
 
 The latter is the kernel's (proc(5)), in whole ticks, and read a moment after
-the clock.
+the clock. A clock of perf goes on during interrupts, and while the hypervisor
+of a host that is a virtual machine itself runs something else. CPU time does
+neither, so the clock is ahead by what was stolen from the process's CPUs.
 """
 
 import os
@@ -21,24 +23,28 @@ _CPUS = os.cpu_count() or 1
 class Point:
     """The process's CPU time at one moment, and by how much it may be off.
 
-    In ns, like the clock of the counters.
+    And what had been stolen from all CPUs of the host. In ns, like the clock
+    of the counters.
     """
 
     clock: int
     cpu: int
+    stolen: int
     unsure: float
 
     @classmethod
-    def seen(cls, clock: int, process: Process, late: float) -> "Point":
+    def seen(
+        cls, clock: int, process: Process, stolen: int, late: float
+    ) -> "Point":
         """``late``: seconds between both readings at most."""
         # Each thread may have run on between the two readings, as far as
         # there are CPUs; and both parts of CPU time are in whole ticks.
         unsure = late * min(process.threads, _CPUS) + 2 * TICK
-        return cls(clock, process.cpu_ns, unsure * 1e9)
+        return cls(clock, process.cpu_ns, stolen, unsure * 1e9)
 
 
-START = Point(clock=0, cpu=0, unsure=0)
-"""When the process starts."""
+START = Point(clock=0, cpu=0, stolen=0, unsure=0)
+"""When the process starts. As if all was stolen since, which may be less."""
 
 
 @dataclass(slots=True)
@@ -55,7 +61,7 @@ class Measure:
     def coverage(self, now: Point, floor: float) -> float | None:
         """Share of the CPU time that the clock saw; None if too early.
 
-        ``floor`` is in ns.
+        ``floor`` is in ns. More than 1 is what theft does not explain.
         """
         if now.clock < self.base.clock:  # it restarted: so does measuring
             self.base = self.next_base = now
@@ -63,7 +69,9 @@ class Measure:
         unsure = now.unsure + self.base.unsure
         if used < floor or unsure > used * PRECISION:
             return None
-        coverage = (now.clock - self.base.clock) / used
+        stolen = now.stolen - self.base.stolen
+        ahead = now.clock - self.base.clock - used
+        coverage = 1 + (ahead - min(max(ahead, 0), stolen)) / used
         if now.cpu - self.next_base.cpu >= floor:
             self.base, self.next_base = self.next_base, now
         return coverage

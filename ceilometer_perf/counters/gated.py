@@ -43,8 +43,9 @@ class Gated:
         """
         reading = self._source.read()
         driver = self._processes.driver()
+        stolen = self._processes.stolen_ns()
         evidence = {
-            uuid: self._evidence(reading, uuid, driver)
+            uuid: self._evidence(reading, uuid, driver, stolen)
             for uuid in reading.instances
         }
         self._tell(evidence)
@@ -81,7 +82,7 @@ class Gated:
         )
 
     def _evidence(
-        self, reading: Reading, uuid: str, driver: Process | None
+        self, reading: Reading, uuid: str, driver: Process | None, stolen: int
     ) -> Evidence:
         guest = reading.guests[uuid]
         process = self._processes.guest(guest.name, uuid)
@@ -93,5 +94,6 @@ class Gated:
             now=datetime.now(UTC),
             uptime=time.clock_gettime(time.CLOCK_BOOTTIME),
             late=time.monotonic() - reading.asked_at,
+            stolen=stolen,
             undefined=guest.undefined,
         )

@@ -95,8 +95,11 @@ class Own:
         asked_at = time.monotonic()
         counts = self._counts()
         moment = Moment(time.monotonic(), utc_now())
+        stolen = self._processes.stolen_ns() if counts else 0
         return {
-            uuid: self._answer(self._wanted[uuid], count, moment, asked_at)
+            uuid: self._answer(
+                self._wanted[uuid], count, moment, stolen, asked_at
+            )
             for uuid, count in counts.items()
         }
 
@@ -139,7 +142,7 @@ class Own:
 
     def _answer(
         self, wanted: Wanted, count: Count | Judgement, moment: Moment,
-        asked_at: float,
+        stolen: int, asked_at: float,
     ) -> Answer:  # fmt: skip
         if isinstance(count, Judgement):
             return self._nothing(count, moment)
@@ -149,7 +152,7 @@ class Own:
         if process is None or process.identity != (wanted.pid, wanted.started):
             return self._nothing(verdicts.MEANWHILE, moment)
         late = time.monotonic() - asked_at
-        judged = self._gate.judge(wanted.uuid, count, process, late)
+        judged = self._gate.judge(wanted.uuid, count, process, stolen, late)
         counters = dict(zip(self._keys, count.counts, strict=True))
         if min(count.counts) < 0:
             judged = self._without_lacking(judged, counters)

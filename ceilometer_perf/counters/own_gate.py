@@ -59,17 +59,18 @@ class OwnGate:
         self._lives: dict[str, _Life] = {}
 
     def judge(
-        self, uuid: str, count: Count, process: Process, late: float
-    ) -> Judged:
+        self, uuid: str, count: Count, process: Process, stolen: int,
+        late: float,
+    ) -> Judged:  # fmt: skip
         """Judge every counter of one instance.
 
         ``process`` was read after the counters, ``late`` seconds after at
-        most.
+        most; ``stolen`` is what was taken from the host's CPUs, in ns.
         """
         # The reading in which they are opened may be long in coming, as the
         # helper has to be started.
         late = min(late, _age(count.opened))
-        now = Point.seen(max(count.enabled), process, late)
+        now = Point.seen(max(count.enabled), process, stolen, late)
         life = self._lives.get(uuid)
         if life is None or life.opened != count.opened:
             life = self._lives[uuid] = _begun(count, now)

@@ -67,9 +67,10 @@ class Evidence:
 
     ``boot`` is libvirt's domain id, which is new at each boot. ``process``
     was read after the counters, ``late`` seconds after at most; ``driver``
-    is libvirt's daemon. ``booted_at`` and ``now`` are wall clock times,
-    ``uptime`` is in seconds since the host booted. ``undefined`` are keys of
-    counters that the instance's definition does not have.
+    is libvirt's daemon, and ``stolen`` what was taken from the host's CPUs, in
+    ns. ``booted_at`` and ``now`` are wall clock times, ``uptime`` is in
+    seconds since the host booted. ``undefined`` are keys of counters that the
+    instance's definition does not have.
     """
 
     boot: int
@@ -79,6 +80,7 @@ class Evidence:
     now: datetime
     uptime: float
     late: float
+    stolen: int
     undefined: frozenset[str] = frozenset()
 
     @property
@@ -310,7 +312,12 @@ class Gate:
             if clock in counters
             and (
                 coverage := life.measures[clock].coverage(
-                    Point.seen(counters[clock], process, evidence.late),
+                    Point.seen(
+                        counters[clock],
+                        process,
+                        evidence.stolen,
+                        evidence.late,
+                    ),
                     floor,
                 )
             )

@@ -24,6 +24,8 @@ _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # ns
 # Indexes in stat after the command's closing parenthesis; proc(5) counts
 # from 1, and the command is its field 2.
 _UTIME, _STIME, _THREADS, _STARTTIME = 14 - 3, 15 - 3, 20 - 3, 22 - 3
+# And in the first line of /proc/stat.
+_STOLEN = slice(6, 9)  # irq, softirq, steal
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,19 @@ class Processes:
         """Whether this process has not ended."""
         now = read(self._proc, process.pid)
         return now is not None and now.identity == process.identity
+
+    def stolen_ns(self) -> int:
+        """What interrupts and the hypervisor have taken from the host's CPUs.
+
+        In steps of a clock tick, since the host booted; 0 if unknown. The
+        kernel takes it off the CPU time of whatever ran, if it accounts for
+        it (CONFIG_IRQ_TIME_ACCOUNTING, CONFIG_PARAVIRT_TIME_ACCOUNTING).
+        """
+        numbers = (files.peek(f"{self._proc}/stat") or b"").split(maxsplit=9)
+        try:
+            return sum(map(int, numbers[_STOLEN])) * _TICK
+        except ValueError:
+            return 0
 
     def booted_at(self, name: str) -> datetime | None:
         """When the domain's process was started; does not change later."""

@@ -220,6 +220,7 @@ class Story:
         least, most = life.bounds(first.at), life.bounds(last.at)
         low, high = most[0] - least[1], most[1] - least[0]
         self.row.growth = f"{growth:.2f} s in {low:.2f}-{high:.2f}"
+        high += life.stolen(first.at, last.at)
         assert low - SLACK <= growth <= high + SLACK, self.row.growth
 
     def life(self, seen: Seen) -> Life:
@@ -234,6 +235,7 @@ def untrue(seen: Seen, life: Life) -> None:
     low, high = life.bounds(seen.at)
     used = seen.volume / 1e9
     low, high = low - SLACK - SHARE * low, high + SLACK + SHARE * high
+    high += life.stolen(0, seen.at)
     assert low <= used <= high, f"{used:.2f} s, of {low:.2f} to {high:.2f} s"
 
 

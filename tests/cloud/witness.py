@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import psutil
 
 from tests.cloud.compute import Compute
+from tests.lab.stolen import stolen
 
 TASK_CLOCK = "perf.sw.task_clock"
 LOOKS = 0.1  # seconds between two looks at the processes
@@ -88,6 +89,14 @@ class Samples:
                 )
 
 
+class Look(NamedTuple):
+    """A QEMU's CPU time and what was stolen from all CPUs, in seconds."""
+
+    at: float
+    used: float
+    stolen: float
+
+
 @dataclass
 class Life:
     """An instance's QEMU, from when it was seen first until it ended."""
@@ -95,15 +104,25 @@ class Life:
     host: str
     instance: str
     started: float  # seconds since 1970
-    looks: list[tuple[float, float]] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
 
     def bounds(self, at: float) -> tuple[float, float]:
         """CPU time until then, in seconds: at least, and at most."""
-        after = bisect.bisect(self.looks, (at, 0.0))
-        least = self.looks[after - 1][1] if after else 0.0
+        after = self._after(at)
+        least = self.looks[after - 1].used if after else 0.0
         if after < len(self.looks):
-            return least, self.looks[after][1]
+            return least, self.looks[after].used
         return least, float("inf")
+
+    def stolen(self, since: float, until: float) -> float:
+        """What a clock may count beyond CPU time in between, in seconds."""
+        first, last = (
+            self.looks[max(0, self._after(at) - 1)] for at in (since, until)
+        )
+        return last.stolen - first.stolen
+
+    def _after(self, at: float) -> int:
+        return bisect.bisect(self.looks, at, key=lambda each: each.at)
 
 
 class Witness:
@@ -139,9 +158,12 @@ class Witness:
         return not any(self._folders[host].glob("instance-*.pid"))
 
     def used(self, instance: str) -> float:
-        """CPU time of all QEMUs that it had anywhere, in seconds."""
-        lives = list(self._lives.values())
-        return sum(e.looks[-1][1] for e in lives if e.instance == instance)
+        """Of all QEMUs that it had anywhere, in seconds, as clocks count."""
+        lives = [e for e in [*self._lives.values()] if e.instance == instance]
+        return sum(
+            e.looks[-1].used + e.looks[-1].stolen - e.looks[0].stolen
+            for e in lives
+        )
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOKS):
@@ -166,4 +188,5 @@ class Witness:
             uuid = words[words.index("-uuid") + 1]
             life = Life(host, uuid, process.create_time())
             self._lives[host, pid] = life
-        life.looks.append((at, (int(fields[11]) + int(fields[12])) * TICK))
+        used = (int(fields[11]) + int(fields[12])) * TICK
+        life.looks.append(Look(at, used, stolen()))

@@ -3,6 +3,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def test_who_takes_another_s_cpu_is_named(
             3 * NEEDED, "enough history", every=1,
         )  # fmt: skip
         usual = len(told(agent, victim, VICTIM))
+        resumed = time.monotonic()
         lab.domain(culprit).resume()
         wait_for(
             lambda: any(
@@ -74,7 +76,16 @@ def test_who_takes_another_s_cpu_is_named(
         )  # fmt: skip
         samples = told(agent, victim, VICTIM)
         harmed = next(each for each in samples if each["counter_volume"])
-        assert samples.index(harmed) >= usual + CYCLES - 1
+        assert samples.index(harmed) >= usual
+        # A busy host may have slowed it down before, but nobody is blamed for
+        # one cycle.
+        at = harmed["monotonic_time"]
+        since = [
+            each
+            for each in told(agent, culprit, CULPRIT)
+            if resumed < each["monotonic_time"] <= at
+        ]
+        assert len(since) > 1
         about = harmed["resource_metadata"]["perf"]
         assert (about["cause"], about["partner"]) == ("cpu", culprit.uuid)
         assert about["evidence"]["cycles"] >= CYCLES

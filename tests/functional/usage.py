@@ -101,6 +101,7 @@ class Instance:
             now=datetime.now(UTC),
             uptime=UP + at,
             late=0.0,
+            stolen=0,
         )
         trusted = gate.judge("uuid", counters, evidence).trusted(counters)
         if "perf.cpu_cycles" in trusted:
@@ -111,7 +112,7 @@ class Instance:
     ) -> Iterator[tuple[float, float]]:
         ran = int((at - max(self.own, life.start)) * HZ)
         count = Count(0, life.pid, [ran] * 2, [ran] * 2, [ran] * 2)
-        judged = gate.judge("uuid", count, _process(life, at), 0.0)
+        judged = gate.judge("uuid", count, _process(life, at), 0, 0.0)
         trusted = judged.trusted(dict.fromkeys(KEYS, ran))
         if "perf.cpu_cycles" in trusted:
             yield at, float(trusted["perf.cpu_cycles"])

@@ -19,6 +19,7 @@ from ceilometer_perf.meters import METERS, PERF_KEYS
 from tests.functional.agent import Agent, wait_for
 from tests.lab import Guest, Lab, LabError
 from tests.lab.pmu import made_up
+from tests.lab.stolen import stolen
 
 COUNTERS = frozenset(m.name for m in METERS if m.key in PERF_KEYS)
 CLOCK = "perf.sw.task_clock"
@@ -193,6 +194,7 @@ class _Moment:
     at: float
     process: tuple[int, int]
     cpu: float
+    stolen: float
 
 
 @dataclass
@@ -230,8 +232,11 @@ class Truth:
                     _moment(self.lab.qemu_pid(guest))
                 )
 
-    def cpu(self, uuid: str, at: float) -> float | None:
-        """In ns; None where it can't be said, as around a reboot."""
+    def used(self, uuid: str, at: float) -> tuple[float, float] | None:
+        """CPU time, and what was stolen from the host's CPUs, in ns.
+
+        None where it can't be said, as around a reboot.
+        """
         moments = self._moments[uuid]
         after = bisect.bisect(moments, at, key=lambda each: each.at)
         if not 0 < after < len(moments):
@@ -239,7 +244,11 @@ class Truth:
         a, b = moments[after - 1], moments[after]
         if a.process != b.process:
             return None
-        return a.cpu + (b.cpu - a.cpu) * (at - a.at) / (b.at - a.at)
+        part = (at - a.at) / (b.at - a.at)
+        return (
+            a.cpu + (b.cpu - a.cpu) * part,
+            a.stolen + (b.stolen - a.stolen) * part,
+        )
 
     def untrue(self, seen: Iterable[Seen]) -> list[str]:
         """Samples of clocks that differ from what the process has used.
@@ -251,12 +260,16 @@ class Truth:
         per_ns = rates()
         found = []
         for each in seen:
-            cpu = self.cpu(each.instance, each.at)
-            if each.meter not in per_ns or cpu is None:
+            used = self.used(each.instance, each.at)
+            if each.meter not in per_ns or used is None:
                 continue
-            cpu -= self.cpu(each.instance, each.started) or 0
+            first = self._moments[each.instance][0]
+            before = self.used(each.instance, each.started)
+            before = before or (0, first.stolen)
+            cpu, taken = used[0] - before[0], used[1] - before[1]
             clock = each.volume / per_ns[each.meter]
-            if abs(clock - cpu) > max(0.1 * cpu, 0.15e9):
+            slack = max(0.1 * cpu, 0.15e9)
+            if not cpu - slack <= clock <= cpu + slack + taken:
                 found.append(
                     f"{each.meter} {clock / 1e9:.2f} s, of {cpu / 1e9:.2f} s"
                 )
@@ -268,4 +281,4 @@ def _moment(pid: int) -> _Moment:
     at = time.monotonic()
     fields = stat.rpartition(")")[2].split()
     used = (int(fields[11]) + int(fields[12])) * TICK
-    return _Moment(at, (pid, int(fields[19])), used)
+    return _Moment(at, (pid, int(fields[19])), used, stolen() * 1e9)

@@ -35,9 +35,11 @@ def count(
 
 
 def judged(
-    gate: OwnGate, seen: Count, cpu: float, *, late: float = 0.0
-) -> Judged:
-    return gate.judge("web", seen, process(cpu), late)
+    gate: OwnGate, seen: Count, cpu: float, *, stolen: float = 0.0,
+    late: float = 0.0,
+) -> Judged:  # fmt: skip
+    taken = int(stolen * SECOND)
+    return gate.judge("web", seen, process(cpu), taken, late)
 
 
 def given_verdicts(found: Judged) -> list[Verdict]:
@@ -92,6 +94,25 @@ def test_once_wrong_it_stays_so_until_it_is_opened_again(
         given_verdicts(judged(gate, count(5, opened=6), 110))
         == [Verdict.OK] * 2
     )
+
+
+def test_what_was_stolen_is_in_the_clock(gate: OwnGate) -> None:
+    """By interrupts, or a hypervisor: the CPU time has not got it."""
+    judged(gate, count(0), 100, stolen=40)
+    found = judged(gate, count(6), 105, stolen=41)
+    assert (found.coverage, given_verdicts(found)) == (1, [Verdict.OK] * 2)
+    found = judged(gate, count(12), 110, stolen=41.5)
+    assert found.coverage == pytest.approx(1 + 0.5 / 10)
+    found = judged(gate, count(22), 115, stolen=42)
+    assert found.coverage == pytest.approx(1 + 5 / 10)
+    assert given_verdicts(found) == [Verdict.MISCOUNTED] * 2
+
+
+def test_theft_excuses_nothing_that_is_missing(gate: OwnGate) -> None:
+    judged(gate, count(0), 100)
+    found = judged(gate, count(4), 105, stolen=9)
+    assert found.coverage == pytest.approx(0.8)
+    assert given_verdicts(found) == [Verdict.MISCOUNTED] * 2
 
 
 def test_since_is_when_they_were_opened(gate: OwnGate) -> None:
@@ -219,7 +240,7 @@ class World:
         found = count(
             self.enabled, [self.running, self.enabled], opened=self.opened
         )
-        judged = self.gate.judge("web", found, process(self.cpu), 0.0)
+        judged = self.gate.judge("web", found, process(self.cpu), 0, 0.0)
         if self.gate.is_wrong("web"):
             self.open(1.0)
         return judged

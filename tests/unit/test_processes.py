@@ -147,6 +147,23 @@ def test_a_stat_that_makes_no_sense_is_none(host: Host, stat: str) -> None:
     assert host.process("a") is None
 
 
+@pytest.mark.parametrize(
+    ("text", "ticks"),
+    [
+        ("cpu  1 2 3 4 5 60 700 8000 9 10\ncpu0 1 2 3 4\n", 8760),
+        ("cpu  1 2 3 4 5 6 7\n", 13),  # before there was steal
+        ("cpu  1 2 3 4 5 x 7 8 9\n", 0),
+        ("", 0),
+        (None, 0),
+    ],
+)
+def test_what_was_stolen(host: Host, text: str | None, ticks: int) -> None:
+    host.start("a", 42)
+    if text is not None:
+        (host.proc / "stat").write_text(text)
+    assert host.processes.stolen_ns() == ticks * TICK
+
+
 def test_boot_time_is_the_pid_file_s(host: Host) -> None:
     host.start("a", 42)
     os.utime(host.run / "a.pid", (1_000_000_000, 1_000_000_000))

@@ -94,6 +94,7 @@ class World:
                 "now": self.time,
                 "uptime": self.ticks / 100,
                 "late": 0.0,
+                "stolen": 0,
                 **other,
             }
         )
