@@ -137,6 +137,8 @@ class Judged:
 
     def trusted(self, counters: Counters) -> Counters:
         """Those that may be published."""
+        if not self.judgements:
+            return counters
         good = self._good()
         return {
             key: value
@@ -147,10 +149,14 @@ class Judged:
 
     def withheld(self) -> Mapping[str, int]:
         """How many counters may not be published, by verdict."""
+        bad = {each.verdict for each in self.judgements.values()}
+        bad -= self._good()
+        if not bad:
+            return {}
         given = Counter(each.verdict for each in self.judgements.values())
         return {
             verdict.value: given[verdict]
-            for verdict in sorted(given.keys() - self._good())
+            for verdict in sorted(bad)
             if verdict.withholds
         }
 
@@ -287,6 +293,9 @@ class Gate:
         may the others have been: all are detached except clocks that count
         right. A clock that was detached before says nothing of the others.
         """
+        if not counters:  # as of every instance that only we count
+            life.coverage = None
+            return
         seen = self._coverages(life, counters, evidence)
         life.coverage = max(seen.values(), default=None)
         low = {k for k, v in seen.items() if v < self._policy.min_coverage}

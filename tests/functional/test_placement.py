@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Slices in the real Placement: nothing that overlaps goes out together."""
 
-import itertools
 import random
 import threading
 import time
@@ -40,17 +39,21 @@ def classes(cloud: Cloud) -> list[str]:
 def test_every_order_of_claims(cloud: Cloud) -> None:
     cloud.configure(slice_trees.EIGHT)
     cloud.sync()
-    for order in itertools.product(classes(cloud), repeat=3):
-        oracle = Oracle(cloud.tree)
-        for wanted in order:
-            candidates = cloud.candidates(wanted)
-            assert bool(candidates) == oracle.fits(wanted), (order, wanted)
-            if candidates:
-                consumer = cloud.claim(candidates[-1])
-                assert consumer
-                oracle.take(consumer, wanted, cloud.where(candidates[-1]))
-        for consumer in oracle.held:
+    every_order(cloud, Oracle(cloud.tree), 3)
+
+
+def every_order(cloud: Cloud, oracle: Oracle, depth: int) -> None:
+    """Claim so many slices of any classes, one by one, and give them back."""
+    for wanted in classes(cloud) if depth else ():
+        candidates = cloud.candidates(wanted)
+        assert bool(candidates) == oracle.fits(wanted), oracle.held
+        if candidates:
+            consumer = cloud.claim(candidates[-1])
+            assert consumer
+            oracle.take(consumer, wanted, cloud.where(candidates[-1]))
+            every_order(cloud, oracle, depth - 1)
             cloud.release(consumer)
+            oracle.give_back(consumer)
 
 
 def test_all_eight_then_two_halves_then_the_whole(cloud: Cloud) -> None:
@@ -116,13 +119,13 @@ class Claims(RuleBasedStateMachine):
 
 
 #: More of them with the random seeds of tools/soak.sh --properties.
-TIMES = 1 if settings().derandomize else 4
+TIMES = 1 if settings().derandomize else 8
 
 
 @pytest.mark.parametrize(
     ("name", "runs"),
     [
-        (name, TIMES * (6 if name == "eight" else 2))
+        (name, TIMES * (2 if name == "eight" else 1))
         for name in slice_trees.ALL
     ],
 )
@@ -154,7 +157,7 @@ def test_races_of_several_clients(name: str, cloud: Cloud) -> None:
     seen = {"won": 0, "lost": 0}
 
     def enough() -> bool:
-        return seen["won"] >= 60 and seen["lost"] >= 5
+        return seen["won"] >= 30 and seen["lost"] >= 5
 
     def client(seed: int) -> None:
         chance = random.Random(seed)
