@@ -23,6 +23,7 @@ from tests.cloud.flavors import FLAVORS
 from tests.cloud.folder import CLOUDS
 from tests.cloud.metric import Metric
 from tests.cloud.site import ADMIN, DEMO
+from tests.cloud.story import COUNTERS
 from tools.progress import Step, stderr, steps
 
 #: By instance: its flavor and its image.
@@ -114,7 +115,7 @@ def _boot(demo: Any) -> None:
 
 
 def _wait_for_measures(demo: Any, step: Step) -> list[Measure]:
-    """As soon as each instance that is polled has some of each meter."""
+    """As soon as each instance that is polled has some of each counter."""
     servers = {s.id: s.name for s in demo.compute.servers()}
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -133,11 +134,10 @@ def _wait_for_measures(demo: Any, step: Step) -> list[Measure]:
 
 
 def _fewest(measures: list[Measure], name: str) -> int:
-    """Of the meter of an instance that has the fewest."""
-    cumulative = [m.name for m in METERS if m.type == "cumulative"]
+    """Of the counter of an instance that has the fewest."""
     return min(
         sum(each.name == name and each.meter == meter for each in measures)
-        for meter in cumulative
+        for meter in COUNTERS
     )
 
 

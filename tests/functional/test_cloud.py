@@ -6,6 +6,7 @@ about an event of one of them. The table is kept in pytest's cache folder, as
 cloud/lifecycle.txt.
 """
 
+import json
 import signal
 import tempfile
 import time
@@ -50,6 +51,7 @@ from tests.cloud.story import (
 )
 from tests.cloud.witness import TASK_CLOCK, Samples, Seen, Witness
 from tests.lab import EVENTS, processes
+from tools import cloud_demo
 
 INTERVAL = 1  # second
 LATE = "alignment_faults"
@@ -504,6 +506,26 @@ def test_gnocchi_bills_each_second_once(lifecycle: Lifecycle) -> None:
             f"{', '.join(dict.fromkeys(s.host for s in seen))}"
         )
         assert least <= bill <= used + SLACK, f"{name}: at least {least:.2f}"
+
+
+def test_the_demo(
+    lifecycle: Lifecycle, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """What it waits for is published (see above); this cloud stores one."""
+    assert cloud_demo.COUNTERS == COUNTERS
+    monkeypatch.setattr(cloud_demo, "COUNTERS", {TASK_CLOCK})
+    cloud = lifecycle.world.cloud
+    hosts = {each.name: {"emulated": ["a PMU"]} for each in cloud.computes}
+    cloud_demo.run(cloud.folder, {"hosts": hosts}, as_json=True)
+    out, err = capsys.readouterr()
+    found = [json.loads(line) for line in out.splitlines()]
+    assert {(each["name"], each["meter"]) for each in found} == {
+        ("busy", TASK_CLOCK),
+        ("idle", TASK_CLOCK),
+    }
+    assert {each["host"] for each in found} <= {c.name for c in cloud.computes}
+    assert err.splitlines()[-1] == "Emulated: a PMU"
 
 
 def test_no_two_hosts_publish_an_instance(lifecycle: Lifecycle) -> None:
