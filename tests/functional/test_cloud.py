@@ -513,7 +513,6 @@ def test_the_demo(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """What it waits for is published (see above); this cloud stores one."""
-    assert cloud_demo.COUNTERS == COUNTERS
     monkeypatch.setattr(cloud_demo, "COUNTERS", {TASK_CLOCK})
     cloud = lifecycle.world.cloud
     hosts = {each.name: {"emulated": ["a PMU"]} for each in cloud.computes}
