@@ -22,7 +22,11 @@ if [ "${1-}" = --quick ]; then
 fi
 tools/install.sh
 # What a part of the tests does without takes minutes to install.
-case "$quick$*" in '' | *cloud*) . tools/cloud_extra.sh ;; esac
+case "$quick $*" in
+    *cloud*) . tools/cloud_extra.sh ;;
+    1* | *" -k"* | *tests/*) ;;
+    *) . tools/cloud_extra.sh ;;
+esac
 
 began=$SECONDS
 logs=$(mktemp -d)

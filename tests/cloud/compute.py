@@ -218,7 +218,10 @@ class Compute:
                 "prometheus_listen_addresses": self.exporter,
             },
             # In proportion to the interval, which is shorter than anybody's.
-            "perf": {"coverage_floor": 0.4},
+            "perf": {
+                "coverage_floor": 0.4,
+                "neighbours_file": polling.parent / "neighbours.json",
+            },
         }
         if self.record is not None:
             sections["publisher_notifier"] = {"telemetry_driver": "recorder"}

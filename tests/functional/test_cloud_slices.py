@@ -54,7 +54,7 @@ class Instance(Story):
     def start(self, end: str, host: str | None = None) -> bool:
         """Whether it became active; the scheduler found no host otherwise."""
         self.user = self.admin if host else self.demo
-        self.boot(end, "busy", host)
+        self.boot(end, "idle", host)
         self.until(self.is_settled, "it is active, or refused")
         server = self.server()
         if server.status == "ERROR":
@@ -285,7 +285,7 @@ ACTIONS: Mapping[str, tuple[Callable[[Instance], object], str]] = {
         lambda i: i.user.create_server_image(i.uuid, "snapshot"), "ACTIVE",
     ),
     "rebuild": (
-        lambda i: i.user.rebuild_server(i.uuid, image=i.world.images["busy"]),
+        lambda i: i.user.rebuild_server(i.uuid, image=i.world.images["idle"]),
         "ACTIVE",
     ),
 }  # fmt: skip
@@ -455,7 +455,7 @@ def test_what_does_not_start_leaves_nothing(
     try:
         failing = site.instance()
         site.held.append(failing)
-        failing.boot("WHOLE", "busy")
+        failing.boot("WHOLE", "idle")
         failing.wait("ERROR")
         for compute in site.computes:
             assert compute.lab.connection.listAllDomains() == []
@@ -470,7 +470,7 @@ def test_nova_compute_is_killed_in_the_middle(site: Site) -> None:
     compute, _ = site.computes
     halfway = site.instance()
     site.held.append(halfway)
-    halfway.boot("WHOLE", "busy", compute.name)
+    halfway.boot("WHOLE", "idle", compute.name)
     halfway.until(
         lambda: halfway.server().task_state in {"spawning", None},
         "Nova makes it",
@@ -482,6 +482,23 @@ def test_nova_compute_is_killed_in_the_middle(site: Site) -> None:
         assert each.lab.connection.listAllDomains() == []
     for _ in site.computes:
         site.start("WHOLE")
+
+
+def test_the_scheduler_is_killed(site: Site) -> None:
+    """What waits for a host gets one, once it is there again."""
+    servers = site.world.cloud.servers
+    (scheduler,) = (s for s in servers if s.name == "nova-scheduler")
+    scheduler.send(signal.SIGKILL)
+    waiting = site.instance()
+    site.held.append(waiting)
+    waiting.boot("HALF", "idle")
+    waiting.until(
+        lambda: waiting.server().task_state == "scheduling", "it waits"
+    )
+    scheduler.start()
+    waiting.until(waiting.is_settled, "it has a host, or none")
+    waiting.wait("ACTIVE")
+    assert waiting.slice in {"left", "right"}
 
 
 def test_libvirtd_is_killed(site: Site) -> None:
