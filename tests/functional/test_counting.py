@@ -30,6 +30,7 @@ from tests.functional.machine import (
     shows_calls,
 )
 from tests.lab import pmu
+from tests.lab.stolen import TICK, stolen
 
 UUID = "c3f9d1f2-8a0e-4a57-9d0c-5e0b7c1a9f05"
 NAMES = (
@@ -100,11 +101,16 @@ class Cpu:
 def coverages(
     cpu: Cpu, enabled: Callable[[], int], seconds: float
 ) -> tuple[float, float]:
-    """At least and at most, as each reading takes a moment."""
+    """At least and at most, as each reading takes a moment.
+
+    And as a clock counts what was stolen, which is known to a tick.
+    """
+    taken = stolen()
     a, before, b = cpu.now(), enabled(), cpu.now()
     cpu.used(seconds)
     c, after, d = cpu.now(), enabled(), cpu.now()
-    return (after - before) / (d - a), (after - before) / (c - b)
+    taken = (stolen() - taken + TICK) * 1e9
+    return (after - before - taken) / (d - a), (after - before) / (c - b)
 
 
 def wanted(pid: int) -> Wanted:
@@ -130,7 +136,7 @@ def test_a_process_that_starts_threads_all_the_time() -> None:
     right = 0
     try:
         cpu.used(0.1)
-        while right < 20:
+        while right < 10:
             assert time.monotonic() < deadline
             right += counts_right(process.pid, qemus, cpu)
     finally:
@@ -146,7 +152,7 @@ def counts_right(pid: int, qemus: Qemus, cpu: Cpu) -> bool:
         return False
     try:
         least, most = coverages(
-            cpu, lambda: counted.read()[len(SOFTWARE)], 0.05
+            cpu, lambda: counted.read()[len(SOFTWARE)], 0.1
         )
     except ChildProcessError:
         return False
