@@ -69,7 +69,8 @@ class Measure:
         unsure = now.unsure + self.base.unsure
         if used < floor or unsure > used * PRECISION:
             return None
-        stolen = now.stolen - self.base.stolen
+        # Steal may fall when the host's own hypervisor migrates it.
+        stolen = max(0, now.stolen - self.base.stolen)
         ahead = now.clock - self.base.clock - used
         coverage = 1 + (ahead - min(max(ahead, 0), stolen)) / used
         if now.cpu - self.next_base.cpu >= floor:

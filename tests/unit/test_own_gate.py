@@ -108,6 +108,14 @@ def test_what_was_stolen_is_in_the_clock(gate: OwnGate) -> None:
     assert given_verdicts(found) == [Verdict.MISCOUNTED] * 2
 
 
+@pytest.mark.parametrize("seen", [0.0, 39.0])
+def test_theft_that_falls_accuses_nobody(gate: OwnGate, seen: float) -> None:
+    """It can't be read this time, or the host has moved."""
+    judged(gate, count(0), 100, stolen=40)
+    found = judged(gate, count(5), 105, stolen=seen)
+    assert (found.coverage, given_verdicts(found)) == (1, [Verdict.OK] * 2)
+
+
 def test_theft_excuses_nothing_that_is_missing(gate: OwnGate) -> None:
     judged(gate, count(0), 100)
     found = judged(gate, count(4), 105, stolen=9)
