@@ -13,7 +13,7 @@ RULES = {
     "outside": ERROR,  # a slice takes what its parent hasn't
     "overlap": ERROR,  # two take the same and neither is part of the other
     "missing": ERROR,  # the host has no such thing, or not so much
-    "far": WARNING,  # a device is behind another node than the CPUs
+    "far": WARNING,  # a device or memory is behind another node than the CPUs
     "floating": WARNING,  # threads or memory without a binding
     "pci": ERROR,  # Nova hands the same devices to other instances
     "nova": WARNING,  # Nova places other instances on the same CPUs

@@ -80,9 +80,9 @@ INTERFACE = _object(
     "mtu",
     type=_text("one of libvirt's, such as bridge or ethernet", "."),
     source=_text("the bridge, or nothing"),
-    target=_text("the host's device, such as tap0123abcd-45", "."),
+    target=_text("the host's device, such as tap0123abcd-45, or nothing"),
     mac=_text("as fa:16:3e:00:00:01", "^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$"),
-    model=_text("as virtio", "."),
+    model=_text("as virtio, or nothing"),
     mtu=_whole("in bytes", 68, 65535),
 )
 SCHEMA = _object(

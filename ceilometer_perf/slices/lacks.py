@@ -28,6 +28,7 @@ def breaches(
         yield from _cpus(name, footprint, machine)
         yield from _memory(name, footprint, machine)
         yield from _devices(name, footprint, machine)
+        yield from _far(name, footprint, machine)
     yield from _all_memory(tree, footprints, machine)
 
 
@@ -85,27 +86,46 @@ def _all_memory(
 def _devices(
     name: str, footprint: Footprint, machine: Machine
 ) -> Iterator[Breach]:
-    nodes: dict[int, Place] = {}
-    for cpu, place in footprint.cpus.items():
-        if cpu in machine.cpus:
-            nodes.setdefault(machine.cpus[cpu], place)
+    for what, there, device, place in _taken(footprint, machine):
+        if there is None:
+            what += " is not checked: the host's devices are unknown"
+            yield Breach("unchecked", (name,), what, (place,))
+        elif device is None:
+            what = f"the host has no {what}"
+            yield Breach("missing", (name,), what, (place,))
+
+
+def _taken(
+    footprint: Footprint, machine: Machine
+) -> Iterator[tuple[str, Mapping[str, Device] | None, Device | None, Place]]:
+    """Each device: for people, of which there are, what it is, its line."""
     for kind, taken, there in (
         ("PCI device", footprint.pci, machine.pci),
         ("mediated device", footprint.mdevs, machine.mdevs),
     ):
         for key, place in taken.items():
-            what = f"{kind} {key}"
-            if there is None:
-                what += " is not checked: the host's devices are unknown"
-                yield Breach("unchecked", (name,), what, (place,))
-            elif key not in there:
-                what = f"the host has no {what}"
-                yield Breach("missing", (name,), what, (place,))
-            elif _is_far(there[key], nodes):
-                what += f" is behind NUMA node {there[key].node}, the CPUs "
-                what += f"of {name} are in {cpus.text(nodes)}"
-                yield Breach("far", (name,), what, (place, *nodes.values()))
+            yield f"{kind} {key}", there, (there or {}).get(key), place
 
 
-def _is_far(device: Device, nodes: Mapping[int, Place]) -> bool:
-    return bool(nodes) and device.node not in (None, *nodes)
+def _far(
+    name: str, footprint: Footprint, machine: Machine
+) -> Iterator[Breach]:
+    homes: dict[int, Place] = {}
+    for cpu, place in footprint.cpus.items():
+        if cpu in machine.cpus:
+            homes.setdefault(machine.cpus[cpu], place)
+    for what, node, place in _behind_nodes(footprint, machine):
+        if node in machine.nodes and machine.is_far(node, homes):
+            what += f" is behind NUMA node {node}, the CPUs of {name} are in "
+            what += cpus.text(homes)
+            yield Breach("far", (name,), what, (place, *homes.values()))
+
+
+def _behind_nodes(
+    footprint: Footprint, machine: Machine
+) -> Iterator[tuple[str, int | None, Place]]:
+    for what, _, device, place in _taken(footprint, machine):
+        if device is not None:
+            yield what, device.node, place
+    for pool, amount in footprint.memory.items():
+        yield f"memory of {size(amount.kib)}", pool.node, amount.place

@@ -3,7 +3,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from ceilometer_perf.guest import xml
 from ceilometer_perf.guest.errors import GuestError
@@ -48,6 +48,11 @@ class Machine:
     #: The threads of each core, by its lowest.
     cores: tuple[tuple[int, ...], ...] = ()
     arch: str = "x86_64"
+    #: Of each NUMA node, those whose CPUs are nearest to it: itself, but for
+    #: memory alone, as of HBM or CXL.
+    near: Mapping[int, frozenset[int]] = dataclasses.field(
+        default_factory=dict
+    )
     #: None: not known.
     pci: Mapping[str, Device] | None = None
     mdevs: Mapping[str, Device] | None = None
@@ -67,6 +72,11 @@ class Machine:
         with_memory = {pool.node for pool, kib in self.memory.items() if kib}
         with_both = with_memory & set(self.cpus.values())
         return tuple(node for node in self.nodes if node in with_both)
+
+    def is_far(self, node: int, homes: Collection[int]) -> bool:
+        """Whether what is behind a node is nearer to CPUs of other nodes."""
+        near = self.near.get(node, {node})
+        return bool(homes) and near.isdisjoint(homes)
 
 
 def whole_devices(footprint: Footprint, machine: Machine) -> Footprint:
@@ -106,6 +116,7 @@ def read(
             memory=_memory(cells),
             cores=_cores(cells),
             arch=root.findtext("host/cpu/arch") or Machine.arch,
+            near=_near(cells),
         )
     except ValueError as error:
         raise HardwareError(
@@ -128,6 +139,25 @@ def _cpus(cells: Iterable[xml.Element]) -> dict[int, int]:
         for cell in cells
         for cpu in cell.iterfind("cpus/cpu")
     }
+
+
+def _near(cells: Iterable[xml.Element]) -> dict[int, frozenset[int]]:
+    """By the kernel's distances; all are near where there are none."""
+    numbers = {int(cell.get("id", "")): cell for cell in cells}
+    homes = set(_cpus(cells).values())
+    found: dict[int, frozenset[int]] = {}
+    for node, cell in numbers.items():
+        distances = {
+            int(other.get("id", "")): int(other.get("value", ""))
+            for other in cell.iterfind("distances/sibling")
+        }
+        least = min((distances.get(home, 0) for home in homes), default=0)
+        found[node] = (
+            frozenset({node})
+            if node in homes
+            else frozenset(n for n in homes if distances.get(n, 0) == least)
+        )
+    return found
 
 
 def _cores(cells: Iterable[xml.Element]) -> tuple[tuple[int, ...], ...]:

@@ -245,7 +245,7 @@ def test_the_host_lacks(slices: Slices, tmp_path: pathlib.Path) -> None:
     slices.add("other", tuned(0, 200, devices=gpu + none, node=1))
     files = ("--capabilities", str(ETC / "capabilities.xml"))
     assert [row["rule"] for row in found(slices, *files)] == [
-        "missing", "unchecked", "unchecked",
+        "missing", "unchecked", "unchecked", "far",
     ]  # fmt: skip
     folder = tmp_path / "devices"
     folder.mkdir()
@@ -253,15 +253,15 @@ def test_the_host_lacks(slices: Slices, tmp_path: pathlib.Path) -> None:
     rows = found(slices, *files, "--devices", str(folder))
     assert [(row["level"], row["rule"], row["what"]) for row in rows] == [
         ("error", "missing", "the host has no CPU 200"),
-        (
-            "warning",
-            "far",
-            (
-                "PCI device 0000:9d:00.0 is behind NUMA node 1, the CPUs of "
-                "other are in 0"
-            ),
-        ),
         ("error", "missing", "the host has no PCI device 0000:00:00.0"),
+        *(
+            (
+                "warning",
+                "far",
+                f"{what} is behind NUMA node 1, the CPUs of other are in 0",
+            )
+            for what in ("PCI device 0000:9d:00.0", "memory of 1 MiB")
+        ),
     ]
 
 

@@ -93,6 +93,43 @@ def test_a_host_without_pools() -> None:
     assert found.cores == ((0,), (1,))
 
 
+def cell(number: int, cpus: int, distances: dict[int, int]) -> str:
+    siblings = "".join(
+        f"<sibling id='{n}' value='{far}'/>" for n, far in distances.items()
+    )
+    listed = f"<cpu id='{number}'/>" * cpus
+    return (
+        f"<cell id='{number}'><memory>4096</memory>"
+        f"<distances>{siblings}</distances><cpus>{listed}</cpus></cell>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("distances", "near"),
+    [
+        # HBM; CPUs are not nearest to memory alone by its own number, 10.
+        ({0: 13, 1: 23, 2: 10, 3: 33}, {0}),
+        ({0: 23, 1: 13, 2: 10, 3: 33}, {1}),
+        # CXL behind a switch; and a kernel that has none of it.
+        ({0: 24, 1: 24, 2: 10, 3: 14}, {0, 1}),
+        ({}, {0, 1}),
+    ],
+)
+def test_what_is_near(distances: dict[int, int], near: set[int]) -> None:
+    cells = (
+        cell(0, 1, {0: 10, 1: 21}),
+        cell(1, 1, {0: 21, 1: 10}),
+        cell(2, 0, distances),
+        cell(3, 0, {}),
+    )
+    found = machine.read(
+        "<capabilities><host><topology><cells>"
+        + "".join(cells)
+        + "</cells></topology></host></capabilities>"
+    )
+    assert found.near == {0: {0}, 1: {1}, 2: near, 3: {0, 1}}
+
+
 @pytest.mark.parametrize(
     ("capabilities", "said"),
     [

@@ -114,6 +114,34 @@ def test_disks_stand_where_the_templates_did(made: xml.Element) -> None:
     assert tags.index("hostdev") > tags.index("disk")
 
 
+#: As Nova describes ports with vnic_type direct and macvtap.
+DIRECT = """
+<interface type='hostdev' managed='yes'>
+  <mac address='fa:16:3e:00:00:02'/><driver name='vfio'/>
+  <source>
+    <address type='pci' domain='0' bus='129' slot='2' function='1'/>
+  </source>
+  <vlan><tag id='100'/></vlan>
+</interface>
+<interface type='direct'>
+  <mac address='fa:16:3e:00:00:03'/><model type='virtio'/>
+  <source mode='passthrough' dev='enp129s0f0v2'/>
+</interface>
+"""
+
+
+def test_ports_that_are_virtual_functions() -> None:
+    novas = NOVAS.replace("<interface ", f"{DIRECT}<interface ", 1)
+    path = "devices/interface"
+    theirs = [*map(text, xml.parse(novas).getroot().findall(path))]
+    found = [*map(text, put(TEMPLATE, novas).findall(path))]
+    own = put(TEMPLATE).find(f"{path}[@type='hostdev']")
+    assert sorted(found) == sorted([*theirs, text(own)])
+    known = nova_instance.read(novas)
+    assert context.parse(json.dumps(known), "it") == known
+    assert [each["mac"][-1] for each in known["interfaces"]] == ["2", "3", "1"]
+
+
 def test_controllers_are_told_by_their_bus() -> None:
     own = "<controller type='usb' model='none'/>"
     root = put(TEMPLATE.replace("<memballoon", f"{own}<memballoon"))

@@ -309,10 +309,44 @@ ONE = tree(a=None)
          [(f"far: mediated device {MDEV} is behind NUMA node 1, the CPUs of a "
           "are in 0")]),
         (taking("a", pci=(GPU,)), []),
+        (taking("a", 0, 1, memory={SMALL0: 60, SMALL1: 40}),
+         [("far: memory of 40 KiB is behind NUMA node 1, the CPUs of a are in "
+          "0")]),
     ],
 )  # fmt: skip
 def test_what_a_host_lacks(footprint: Footprint, said: list[str]) -> None:
     assert on_machine(ONE, a=footprint) == said
+
+
+# Of two nodes with CPUs; 2 and 3 are HBM, each near one of them, 4 is CXL that
+# is as far from both.
+HBM = Machine(
+    cpus=MACHINE.cpus,
+    memory={Pool(node, 4): 100 for node in range(5)},
+    near={
+        0: frozenset({0}), 1: frozenset({1}),
+        2: frozenset({0}), 3: frozenset({1}), 4: frozenset({0, 1}),
+    },
+    pci={GPU: Device(GPU, 2)},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("taken", "far"),
+    [
+        ((0, 1), {1, 3}),
+        ((2, 3), {0, 2}),
+        ((1, 2), set()),
+        ((), set()),
+    ],
+)
+def test_what_is_near_cpus(taken: tuple[int, ...], far: set[int]) -> None:
+    for node in range(5):
+        one = taking("a", *taken, memory={Pool(node, 4): 1})
+        found = [b.rule for b in lacks.breaches(ONE, {"a": one}, HBM)]
+        assert found == ["far"] * (node in far)
+    device = lacks.breaches(ONE, {"a": taking("a", *taken, pci=(GPU,))}, HBM)
+    assert [b.rule for b in device] == ["far"] * (2 in far)
 
 
 def test_what_slices_take_together() -> None:
