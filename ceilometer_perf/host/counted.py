@@ -78,6 +78,11 @@ class Counted:
         picked: tuple[int, ...] = self._pick(numbers)
         return picked
 
+    @property
+    def takes_turns(self) -> bool:
+        """Whether all are in one group, which did not always count."""
+        return self.layout == 0 and any(each.shared for each in self._groups)
+
     def _places(self, events: Sequence[Event]) -> Iterator[int]:
         """Where :meth:`read` finds its numbers."""
         begin = len(self._missing)

@@ -113,21 +113,12 @@ class Counting:
             counted = self._open.get(wanted) or self._opened(wanted, events)
             with contextlib.suppress(ChildProcessError):
                 numbers = counted.read()
-                if not self._take_turns(counted, numbers):
+                if not counted.takes_turns:
                     return counted, numbers
+                # Smaller groups count more, here and for whoever comes next.
+                self._layout = 1
             self._close(wanted)
         raise BlockingIOError(errno.EAGAIN, "threads start all the time")
-
-    def _take_turns(self, counted: Counted, numbers: tuple[int, ...]) -> bool:
-        """Whether all are in one group, and it does not always count.
-
-        Then smaller ones count more, here and for whoever comes next.
-        """
-        events = len(numbers) // _EACH
-        enabled, running = numbers[events:-events], numbers[-events:]
-        turns = counted.layout == 0 and enabled != running
-        self._layout = max(self._layout, int(turns))
-        return turns
 
     def _opened(self, wanted: Wanted, events: Sequence[Event]) -> Counted:
         pid = self._qemus.pid(wanted.name, checked(wanted.uuid))

@@ -77,6 +77,8 @@ class Group:
         # last where it never shared counters; and what scaling has added.
         self._before = [bytes(self._row.size)] * len(self._leaders)
         self._added = [0.0] * len(events)
+        #: Whether it was not always on counters, as far as it has been read.
+        self.shared = False
 
     def read(self) -> list[int]:
         """The ns enabled and running, and the count of each event.
@@ -95,10 +97,10 @@ class Group:
         # way. No sum is so large that it would carry into the next column.
         total = sum(map(int.from_bytes, rows, repeat(sys.byteorder)))
         _, *sums = self._row.unpack(total.to_bytes(size, sys.byteorder))
-        enabled, running, *counts = sums
-        if running < enabled:
+        self.shared = sums[1] < sums[0]
+        if self.shared:
             self._scale(rows)
-            sums[2:] = map(int.__add__, counts, map(round, self._added))
+            sums[2:] = map(int.__add__, sums[2:], map(round, self._added))
         else:
             self._before = rows
         return sums
