@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compare what a clock counted with the CPU time of the process.
 
-The latter is the kernel's (proc(5)), in whole ticks, and read a moment after
-the clock. A clock of perf goes on during interrupts, and while the hypervisor
-of a host that is a virtual machine itself runs something else. CPU time does
-neither, so the clock is ahead by what was stolen from the process's CPUs.
+The latter is the kernel's (proc(5)), in whole ticks, and read a moment before
+or after the clock. A clock of perf goes on during interrupts, and while the
+hypervisor of a host that is a virtual machine itself runs something else. CPU
+time does neither, so the clock is ahead by what was stolen from the process's
+CPUs.
 """
 
 import os

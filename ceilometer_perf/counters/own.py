@@ -92,14 +92,13 @@ class Own:
             self._changes.trouble("processes", _UNSEEN)
         else:
             self._changes.fine("processes", "own counters: all can be seen")
-        asked_at = time.monotonic()
         counts = self._counts()
         moment = Moment(time.monotonic(), utc_now())
         stolen = self._processes.stolen_ns() if counts else 0
         return {
-            uuid: self._answer(
-                self._wanted[uuid], count, moment, stolen, asked_at
-            )
+            uuid: self._nothing(count, moment)
+            if isinstance(count, Judgement)
+            else self._answer(uuid, count, chosen[uuid], moment, stolen)
             for uuid, count in counts.items()
         }
 
@@ -141,24 +140,39 @@ class Own:
         return {}
 
     def _answer(
-        self, wanted: Wanted, count: Count | Judgement, moment: Moment,
-        stolen: int, asked_at: float,
+        self, uuid: str, count: Count, answer: Answer, moment: Moment,
+        stolen: int,
     ) -> Answer:  # fmt: skip
-        if isinstance(count, Judgement):
-            return self._nothing(count, moment)
         if count.error:
             return self._nothing(verdicts.not_counted(count.error), moment)
-        process = self._processes.guest(wanted.name, wanted.uuid)
-        if process is None or process.identity != (wanted.pid, wanted.started):
+        process, late = self._process(uuid, count, answer)
+        if process is None:
             return self._nothing(verdicts.MEANWHILE, moment)
-        late = time.monotonic() - asked_at
-        judged = self._gate.judge(wanted.uuid, count, process, stolen, late)
+        judged = self._gate.judge(uuid, count, process, stolen, late)
         counters = dict(zip(self._keys, count.counts, strict=True))
         if min(count.counts) < 0:
             judged = self._without_lacking(judged, counters)
             counters = {key: n for key, n in counters.items() if n >= 0}
         trusted = judged.trusted(counters)
         return Answer(self.name, moment, process, counters, trusted, judged)
+
+    def _process(
+        self, uuid: str, count: Count, answer: Answer
+    ) -> tuple[Process | None, float]:
+        """The process, and how many seconds off the count it was read.
+
+        As libvirt's gate has seen it; but what it used until it was counted
+        is not in the count.
+        """
+        before, opened = answer.process, count.opened / 1e9
+        if before is not None and before.read_at > opened:
+            now = time.clock_gettime(time.CLOCK_BOOTTIME)
+            return before, now - before.read_at
+        wanted = self._wanted[uuid]
+        process = self._processes.guest(wanted.name, uuid)
+        if process is None or process.identity != (wanted.pid, wanted.started):
+            return None, 0.0
+        return process, process.read_at - opened
 
     def _without_lacking(self, judged: Judged, counts: Counters) -> Judged:
         """``counts`` are error numbers where there is nothing to judge."""

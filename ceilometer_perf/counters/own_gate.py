@@ -64,12 +64,9 @@ class OwnGate:
     ) -> Judged:  # fmt: skip
         """Judge every counter of one instance.
 
-        ``process`` was read after the counters, ``late`` seconds after at
+        ``process`` was read ``late`` seconds before or after the counters, at
         most; ``stolen`` is what was taken from the host's CPUs, in ns.
         """
-        # The reading in which they are opened may be long in coming, as the
-        # helper has to be started.
-        late = min(late, _age(count.opened))
         now = Point.seen(max(count.enabled), process, stolen, late)
         life = self._lives.get(uuid)
         if life is None or life.opened != count.opened:

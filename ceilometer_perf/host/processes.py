@@ -9,8 +9,9 @@ process, so each is looked at before it is believed.
 """
 
 import os
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,12 +36,14 @@ class Process:
     ``started`` is in clock ticks since the host booted; together with the
     pid it tells this process from any other. ``cpu_ns`` is the CPU time of
     all its threads, of those that have ended too, in steps of a clock tick.
+    ``read_at`` is in seconds of CLOCK_BOOTTIME.
     """
 
     pid: int
     started: int
     threads: int
     cpu_ns: int
+    read_at: float = field(default=0.0, compare=False)
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -182,6 +185,7 @@ def _parse(pid: int, stat: bytes) -> Process | None:
             started=int(fields[_STARTTIME]),
             threads=int(fields[_THREADS]),
             cpu_ns=(int(fields[_UTIME]) + int(fields[_STIME])) * _TICK,
+            read_at=time.clock_gettime(time.CLOCK_BOOTTIME),
         )
     except (IndexError, ValueError):
         return None

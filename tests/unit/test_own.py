@@ -24,6 +24,12 @@ from tests.unit.test_processes import Host
 CYCLES, CLOCK = "perf.cpu_cycles", "perf.task_clock"
 EVENTS = ("cpu_cycles", "task_clock")
 OK, DETACHED = verdicts.OK, verdicts.RESTARTED
+SECOND = 1_000_000_000
+
+
+def uptime() -> int:
+    """In ns."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 class Helper:
@@ -208,36 +214,69 @@ def test_wrong_ones_are_opened_again(agent: Agent, host: Host) -> None:
     assert agent.helper.asked[-1][0].attempt == 1
 
 
-def test_another_process_meanwhile(agent: Agent, host: Host) -> None:
-    agent.look(web={})
+def meanwhile(agent: Agent, *started: tuple[int, int]) -> None:
+    """The instance's process ends when it is counted, or another starts."""
 
     def asked(wanted: Sequence[Wanted], events: Sequence[str]) -> bytes:
-        (host.proc / "2" / "stat").unlink()
-        host.start("instance-web", 4, started=900)
-        return array("q", agent.helper.row).tobytes()
+        (agent.host.proc / "2" / "stat").unlink()
+        for pid, at in started:
+            agent.host.start("instance-web", pid, started=at)
+        return agent.helper(wanted, events)
 
     agent.own._ask = asked
+
+
+OTHERS = pytest.mark.parametrize("started", [[], [(4, 900)]])
+
+
+@OTHERS
+def test_what_is_opened_is_the_process_that_is_seen_then(
+    agent: Agent, started: list[tuple[int, int]]
+) -> None:
+    agent.helper.row[1] = uptime() + 100 * SECOND
+    meanwhile(agent, *started)
     found = agent.look(web={})["web"]
     assert (found.process, found.counters, found.trusted) == (None, {}, {})
     assert found.source == "own"
     assert found.judged.since == found.moment.at
     assert found.judged.coverage is None
     assert set(given_verdicts(found).values()) == {Verdict.NOT_RUNNING}
-    agent.own._ask = agent.helper
-    assert host.process("instance-web") is not None
+
+
+@OTHERS
+def test_what_is_counted_is_the_process_that_was_opened(
+    agent: Agent, started: list[tuple[int, int]]
+) -> None:
     agent.look(web={})
-    assert agent.helper.asked[-1][0].pid == 4
+    meanwhile(agent, *started)
+    found = agent.look(web={})["web"]
+    assert found.process is not None
+    assert found.process.pid == 2
+    assert set(given_verdicts(found).values()) == {Verdict.OK}
+    agent.own._ask = agent.helper
+    for pid, _ in started:
+        assert agent.host.process("instance-web") is not None
+        agent.look(web={})
+        assert agent.helper.asked[-1][0].pid == pid
 
 
-def test_a_process_that_ends_meanwhile(agent: Agent, host: Host) -> None:
+def test_what_it_used_until_it_was_counted_is_not_missed(
+    agent: Agent, host: Host
+) -> None:
+    """The helper takes a while to start, and the instance is busy."""
+
     def asked(wanted: Sequence[Wanted], events: Sequence[str]) -> bytes:
-        (host.proc / "2" / "stat").unlink()
-        return array("q", agent.helper.row).tobytes()
+        agent.helper.row[1] = uptime()
+        host.start("instance-web", 2, started=500, utime=4000)
+        return agent.helper(wanted, events)
 
     agent.own._ask = asked
+    agent.look(web={})
+    agent.own._ask = agent.helper
+    agent.helper.row[2:] = [n + 10 * SECOND for n in agent.helper.row[2:]]
+    host.start("instance-web", 2, started=500, utime=5000)
     found = agent.look(web={})["web"]
-    assert set(given_verdicts(found).values()) == {Verdict.NOT_RUNNING}
-    assert found.trusted == {}
+    assert found.judged.coverage == pytest.approx(1, abs=0.01)
 
 
 def test_a_process_that_can_not_be_seen(
