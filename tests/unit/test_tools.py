@@ -85,8 +85,8 @@ def test_what_is_right_installs(name: str, checkout: Path) -> None:
          ("cloud.sh up: error: argument --computes: invalid choice: 3 "
           "(choose from 1, 2)")),
         (["begin"], 2,
-         ("cloud.sh: error: argument COMMAND: invalid choice: 'begin' "
-          "(choose from 'up', 'demo', 'status', 'down')")),
+         ("cloud.sh: error: argument COMMAND: invalid choice: begin "
+          "(choose from up, demo, status, down)")),
     ],
 )  # fmt: skip
 def test_the_cloud_before_it_is_installed(
@@ -94,7 +94,9 @@ def test_the_cloud_before_it_is_installed(
 ) -> None:
     done = run(checkout, "cloud.sh", *words)
     assert done.returncode == code
-    assert "".join(done.stderr.splitlines()[-1:]) == said
+    # What argparse quotes depends on Python's version.
+    last = "".join(done.stderr.splitlines()[-1:])
+    assert last.replace("'", "") == said
     assert bool(done.stdout) is (code == 0)
 
 
