@@ -34,9 +34,10 @@ on_copy() {
     git ls-files -zco --exclude-standard | tar -c --null -T - | tar -x -C "$there"
 }
 
-# Run test.sh with these arguments on a release; what it starts ends with it.
+# Run test.sh with these arguments on a release, or what is in on_tests and the
+# demo; what it starts ends with it.
 on() {
-    local release=$1 root=$on_cache/$1
+    local release=$1 root=$on_cache/$1 demo=''
     shift
     [ "$(id -u)" = 0 ] || { echo "test.sh: --on needs root" >&2; return 2; }
     mkdir -p "$on_cache"
@@ -49,9 +50,9 @@ on() {
     for file in /etc/resolv.conf /etc/hosts /etc/pip.conf; do
         [ ! -e $file ] || cp -L $file "$root$file"
     done
-    [ $# -gt 0 ] || set -- "${on_tests[@]}"
+    [ $# -gt 0 ] || { demo=1; set -- "${on_tests[@]}"; }
     # shellcheck disable=SC2016 # it is the inner shell's to expand
-    unshare --mount --pid --fork --kill-child bash -c '
+    demo=$demo unshare --mount --pid --fork --kill-child bash -c '
         set -e
         root=$1
         shift
@@ -61,6 +62,7 @@ on() {
         mount -t tmpfs -o mode=755 run "$root/run"
         # Whose certificates this machine trusts, the tests trust.
         mount --bind /etc/ssl/certs "$root/etc/ssl/certs"
-        exec chroot "$root" /src/tools/test.sh "$@"
+        chroot "$root" /src/tools/test.sh "$@"
+        [ -z "$demo" ] || chroot "$root" /src/tools/demo.sh
     ' on "$root" "$@"
 }

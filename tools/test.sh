@@ -4,7 +4,7 @@
 # Usage: tools/test.sh [--quick | --on RELEASE] [PYTEST ARGUMENT]...
 # --quick, while you work: only linters, types and unit tests.
 # --on trixie: on that release of Debian, in a root folder that is made once
-# (12 minutes, 2.3 GB); without arguments what depends on libvirt and QEMU.
+# (12 minutes, 2.3 GB); without arguments the demo and what depends on libvirt.
 # Arguments go to pytest: tools/test.sh -k connection, tools/test.sh tests/unit
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -38,9 +38,9 @@ from tests.functional.slice_oracle import Oracle
 from tests.unit.shell import run
 
 INTERVAL = 2  # seconds
-# Of each walk. One takes a minute; tools/soak.sh --properties walks six times.
+# Of each walk. One takes a minute; tools/soak.sh --properties walks seven times.
 STEPS = 12
-WALKS = 6 if settings.get_current_profile_name() == "soak" else 1
+WALKS = 7 if settings.get_current_profile_name() == "soak" else 1
 
 
 class Instance(Story):
