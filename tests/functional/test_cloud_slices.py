@@ -38,7 +38,7 @@ from tests.functional.slice_oracle import Oracle
 from tests.unit.shell import run
 
 INTERVAL = 2  # seconds
-# Of each walk. One takes a minute; tools/soak.sh --properties walks seven times.
+# Of each walk. One takes a minute; tools/soak.sh --properties does seven.
 STEPS = 12
 WALKS = 7 if settings.get_current_profile_name() == "soak" else 1
 

@@ -214,6 +214,23 @@ def test_caches_may_rest() -> None:
     assert set(HARDWARE) <= set(probed("intel", kernel).safe())
 
 
+@pytest.mark.parametrize(
+    ("cycles", "honest"),
+    [
+        (19_999_999, False),
+        (20_000_000, True),
+        (10_000_000_000, True),
+        (10_000_000_001, False),
+    ],
+)
+def test_the_slowest_and_the_fastest_clock(
+    cycles: int, *, honest: bool
+) -> None:
+    same = dict.fromkeys(("cpu_cycles", "ref_cpu_cycles"), cycles)
+    kernel = FakeKernel(counts=same, counters=ENOUGH)
+    assert ("cpu_cycles" not in probed("intel", kernel).unfit) is honest
+
+
 def test_what_others_count_is_no_lie() -> None:
     """Never on a counter: crowded out, if anything."""
     kernel = FakeKernel(counts=STUCK, running=0, counters=ENOUGH)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ceilometer_perf.bounds import BOUNDS, CYCLES, Bound
+from ceilometer_perf.bounds import BOUNDS, CYCLES, Bound, beyond
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.plausible import STILL, Plausibility
 from ceilometer_perf.counters.source import Answer
@@ -87,6 +87,16 @@ def test_bounds(bound: Bound) -> None:
             growth[bound.key] = round(rate * per * scale)
             found = after(Plausibility(SECOND), 1, growth)
             assert found[bound.key] is verdict, (rate, scale)
+
+
+def test_why() -> None:
+    cycles = {CYCLES: 4e9, INSTRUCTIONS: 0, MISSES: 0}
+    assert dict(beyond(cycles, 2)) == {
+        INSTRUCTIONS: "0 instructions in a cycle"
+    }
+    assert dict(beyond({INSTRUCTIONS: 0}, 2)) == {
+        INSTRUCTIONS: "0 instructions in a second of CPU time"
+    }
 
 
 def test_only_that_counter(plausibility: Plausibility) -> None:

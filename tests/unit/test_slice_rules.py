@@ -274,48 +274,61 @@ def test_a_physical_function_has_its_virtual_ones(
         assert whole_devices(alone, host) == alone
 
 
-def on_machine(links: Tree, **footprints: Footprint) -> list[str]:
+def on_machine(links: Tree, **footprints: Footprint) -> list[Breach]:
     everyone = {name: taking(name) for name in links} | footprints
-    return told(list(lacks.breaches(links, everyone, MACHINE)))
+    return list(lacks.breaches(links, everyone, MACHINE))
 
 
 ONE = tree(a=None)
 
 
 @pytest.mark.parametrize(
-    ("footprint", "said"),
+    ("footprint", "said", "lines"),
     [
         (taking("a", 0, 1, 2, 3, pci=(GPU, NIC), mdevs=(MDEV,),
-                memory={SMALL0: 100, SMALL1: 100}), []),
-        (taking("a", 3, 4), ["missing: the host has no CPU 4"]),
+                memory={SMALL0: 100, SMALL1: 100}), None, ()),
+        (taking("a", 3, 4), "missing: the host has no CPU 4", (14,)),
         (taking("a", memory={Pool(2, 4): 1}),
-         ["missing: the host has no NUMA node 2"]),
+         "missing: the host has no NUMA node 2", (50,)),
         (taking("a", memory={SMALL0: 101}),
-         [("missing: a takes 101 KiB of node 0 in pages of 4 KiB, the host "
-          "has 100 KiB")]),
+         ("missing: a takes 101 KiB of node 0 in pages of 4 KiB, the host "
+          "has 100 KiB"), (50,)),
         (taking("a", memory={Pool(1, 2048): 2048}),
-         [("missing: a takes 2 MiB of node 1 in pages of 2 MiB, the host has "
-          "0 KiB")]),
+         ("missing: a takes 2 MiB of node 1 in pages of 2 MiB, the host has "
+          "0 KiB"), (50,)),
         (taking("a", memory={ANY: 200}),
-         ["floating: the memory is not bound to a NUMA node: add <numatune>"]),
+         "floating: the memory is not bound to a NUMA node: add <numatune>",
+         (50,)),
         (taking("a", pci=("0000:00:00.0",)),
-         ["missing: the host has no PCI device 0000:00:00.0"]),
+         "missing: the host has no PCI device 0000:00:00.0", (30,)),
         (taking("a", mdevs=("x",)),
-         ["missing: the host has no mediated device x"]),
+         "missing: the host has no mediated device x", (40,)),
         (taking("a", 2, 3, pci=(GPU,)),
-         [(f"far: PCI device {GPU} is behind NUMA node 0, the CPUs of a are "
-          "in 1")]),
+         (f"far: PCI device {GPU} is behind NUMA node 0, the CPUs of a are "
+          "in 1"), (30, 12)),
         (taking("a", 0, mdevs=(MDEV,)),
-         [(f"far: mediated device {MDEV} is behind NUMA node 1, the CPUs of a "
-          "are in 0")]),
-        (taking("a", pci=(GPU,)), []),
+         (f"far: mediated device {MDEV} is behind NUMA node 1, the CPUs of a "
+          "are in 0"), (40, 10)),
+        (taking("a", pci=(GPU,)), None, ()),
         (taking("a", 0, 1, memory={SMALL0: 60, SMALL1: 40}),
-         [("far: memory of 40 KiB is behind NUMA node 1, the CPUs of a are in "
-          "0")]),
+         ("far: memory of 40 KiB is behind NUMA node 1, the CPUs of a are in "
+          "0"), (50, 10)),
     ],
 )  # fmt: skip
-def test_what_a_host_lacks(footprint: Footprint, said: list[str]) -> None:
-    assert on_machine(ONE, a=footprint) == said
+def test_what_a_host_lacks(
+    footprint: Footprint, said: str | None, lines: tuple[int, ...]
+) -> None:
+    found = on_machine(ONE, a=footprint)
+    assert told(found) == ([] if said is None else [said])
+    for breach in found:
+        assert breach.slices == ("a",)
+        assert tuple(place.line for place in breach.places) == lines
+
+
+def test_memory_of_the_one_node_needs_no_binding() -> None:
+    one = Machine(cpus={0: 0}, memory={SMALL0: 100})
+    taken = {"a": taking("a", 0, memory={ANY: 100})}
+    assert [*lacks.breaches(ONE, taken, one)] == []
 
 
 # Of two nodes with CPUs; 2 and 3 are HBM, each near one of them, 4 is CXL that
@@ -356,12 +369,14 @@ def test_what_slices_take_together() -> None:
         b=taking("b", memory={SMALL0: 60}),
         b1=taking("b1", memory={SMALL0: 60}),
     )
-    assert found == [
+    assert told(found) == [
         (
             "missing: b and the top-level slices before it take 120 KiB of "
             "node 0 in pages of 4 KiB, the host has 100 KiB"
         )
     ]
+    assert [breach.slices for breach in found] == [("b",)]
+    assert [place.line for place in found[0].places] == [50]
 
 
 def test_devices_that_nobody_told_of() -> None:
@@ -369,3 +384,7 @@ def test_devices_that_nobody_told_of() -> None:
     bare = Machine(MACHINE.cpus, MACHINE.memory)
     (found,) = lacks.breaches(ONE, footprints, bare)
     assert (found.rule, found.level) == ("unchecked", "warning")
+    assert found.what == (
+        f"PCI device {GPU} is not checked: the host's devices are unknown"
+    )
+    assert (found.slices, found.places[0].line) == (("a",), 30)

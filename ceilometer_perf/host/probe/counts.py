@@ -16,7 +16,6 @@ _TRIES = 3
 
 def lies(hardware: Sequence[Event], perf: Kernel) -> Mapping[str, str]:
     """By name, those of these events that can't be right, and why."""
-    told: dict[str, str] = {}
     for _ in range(_TRIES):
         told = dict(bounds.beyond(_rates(hardware, perf), 1.0))
         if not told:
