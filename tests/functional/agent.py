@@ -149,6 +149,8 @@ host = lab
 libvirt_uri = {self._uri}
 log_file = {self.log}
 pollsters_definitions_dirs = {self._folder}/pollsters.d
+[compute]
+fetch_extra_metadata = false
 [polling]
 cfg_file = {self._folder}/polling.yaml
 threads_to_process_pollsters = {self._threads}

@@ -31,10 +31,11 @@ def exported() -> set[str]:
         for meter in METERS
     ]
     prom_exporter.collect_metrics(samples)
-    names = set(prom_exporter.CEILOMETER_REGISTRY._names_to_collectors)
-    for meter in METERS:
-        prom_exporter.purge_stale_metrics(meter.name)
-    return names
+    registry = prom_exporter.CEILOMETER_REGISTRY
+    collectors = dict(registry._names_to_collectors)
+    for collector in set(collectors.values()):
+        registry.unregister(collector)
+    return set(collectors)
 
 
 def rules() -> list[dict[str, Any]]:
