@@ -279,6 +279,18 @@ def test_what_it_used_until_it_was_counted_is_not_missed(
     assert found.judged.coverage == pytest.approx(1, abs=0.01)
 
 
+def test_what_was_stolen_is_known(agent: Agent, host: Host) -> None:
+    def grown(seconds: int, ticks: int) -> Answer:
+        (host.proc / "stat").write_text(f"cpu 1 2 3 4 5 0 0 {ticks} 0 0\n")
+        host.start("instance-web", 2, started=500, utime=1000 * seconds)
+        agent.helper.row[2:] = [11 * seconds * SECOND] * 6
+        return agent.look(web={})["web"]
+
+    grown(0, 0)
+    assert grown(1, 100).judged.coverage == pytest.approx(1)
+    assert grown(2, 100).judged.coverage == pytest.approx(1.05)
+
+
 def test_a_process_that_can_not_be_seen(
     agent: Agent, host: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
