@@ -50,7 +50,7 @@ class Counted:
         lacking = {e: missing(e, hardware=hardware) for e in events}
         usable = [event for event, number in lacking.items() if not number]
         self._stack = ExitStack()
-        self._groups: list[Group] = []
+        self._groups: list[Group]
         #: Which of the layouts it got.
         self.layout = layout
         choices = layouts(usable)

@@ -181,7 +181,7 @@ def test_what_is_lacking(web: Web, kernel: FakeKernel) -> None:
     kernel.readings = dict.fromkeys((7, 8, 9), (10, 10, 1, 2))
     found = web.read()
     assert found.counts == [-errno.ENOENT, 3, 6]
-    assert found.enabled == [0, 30, 30]
+    assert found.enabled == found.running == [0, 30, 30]
 
 
 def test_software_events_alone(web: Web) -> None:
@@ -331,6 +331,26 @@ def test_as_few_groups_as_the_kernel_takes(
     found = web.read()
     assert [leader for _, _, leader in kernel.handles.values()] == [-1] * 9
     assert (found.counts, found.enabled) == ([1, 1, 1], [10, 10, 10])
+
+
+@pytest.mark.parametrize(("times", "layout"), [(2, 0), (3, 1)])
+def test_too_many_events_is_believed_the_third_time(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, times: int,
+    layout: int,
+) -> None:  # fmt: skip
+    """A thread that starts meanwhile has the kernel say the same."""
+    refusals = [errno.EINVAL] * times
+
+    def open_event(*args: Any, **options: Any) -> int:
+        if options.get("thread") and refusals:
+            raise OSError(refusals.pop(), "too many")
+        return kernel.open_event(*args, **options)
+
+    monkeypatch.setattr(perf_groups, "open_event", open_event)
+    assert Counted(lambda: {7}, [CYCLES, CLOCK]).layout == layout
+    assert sorted(event for _, event, _ in kernel.handles.values()) == sorted(
+        [CYCLES.config, CLOCK.config]
+    )
 
 
 def test_each_count_comes_from_its_group(web: Web, kernel: FakeKernel) -> None:
