@@ -32,14 +32,18 @@ def read(path: str | Path, most: int = MOST, flags: int = 0) -> bytes:
 
     :raises OSError: it can't be read, or has more bytes than ``most``.
     """
-    with (
-        opened(path, flags) as file,
-        os.fdopen(file, "rb", closefd=False) as f,
-    ):
-        data = f.read(most + 1)
+    with opened(path, flags) as file:
+        data = b"".join(_pieces(file, most + 1))
     if len(data) > most:
         raise OSError(errno.EFBIG, f"more than {most} bytes", str(path))
     return data
+
+
+def _pieces(file: int, most: int) -> Iterator[bytes]:
+    # Not with os.fdopen: eventlet's, in nova-compute, closes the descriptor.
+    while most and (piece := os.read(file, most)):
+        yield piece
+        most -= len(piece)
 
 
 def peek(path: str, most: int = 1024) -> bytes | None:
