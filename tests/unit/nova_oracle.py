@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from unittest import mock
 
+import libvirt
 import nova.conf
 from nova import exception, objects
 from nova.compute import api
@@ -21,6 +22,7 @@ from tests.unit.guest_rules import Verdict
 CONF = nova.conf.CONF
 CONF([], project="nova", default_config_files=[], default_config_dirs=[])
 objects.register_all()
+driver.libvirt = libvirt  # Nova 32 imports it when a driver is created
 
 MEMORY_MB = 1024
 #: Two NUMA nodes: CPUs that guests share, and CPUs that they may own.
@@ -113,7 +115,8 @@ class Nova:
         domain.memory = self.flavor.memory_mb * 1024
         domain.vcpus = self.flavor.vcpus
         domain.os_type = "hvm"
-        domain.iothreads = self.driver._get_guest_iothread()
+        if hasattr(self.driver, "_get_guest_iothread"):  # not Nova 32's
+            domain.iothreads = self.driver._get_guest_iothread()
         domain.metadata.append(self.metadata(meta))
         domain.membacking = self.backing(meta)
         numa = self.driver._get_guest_numa_config(asked, self.flavor, meta)
