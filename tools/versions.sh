@@ -16,30 +16,20 @@ die() { echo "$(basename "$0"): $*" >&2; exit 2; }
 for name; do
     case "$name" in 25 | 26 | 27 | newest) ;; *) die "$name is none of 25, 26, 27, newest" ;; esac
 done
+# shellcheck source=tools/environment.sh
+. tools/environment.sh
 tools/install.sh
-
-# An environment, made again when what it is made from changed.
-environment() {
-    local folder=.venv/versions/$1 stamp log wanted=(--editable '.[test]')
-    stamp=$(sha256sum setup.cfg test-constraints.txt | sha256sum)
-    [ "$(cat "$folder/stamp" 2>/dev/null)" != "$stamp" ] || return 0
-    rm -rf "$folder"
-    /usr/bin/python3 -m venv "$folder"
-    if [ "$1" != newest ]; then
-        grep -v '^ceilometer==' test-constraints.txt >"$folder/constraints.txt"
-        wanted=(--constraint "$folder/constraints.txt" "ceilometer==$1.*" "${wanted[@]}")
-    fi
-    log=$folder/install.log
-    "$folder/bin/pip" install "${wanted[@]}" >"$log" 2>&1 || { tail -5 "$log" >&2; return 1; }
-    echo "$stamp" >"$folder/stamp"
-}
 
 failed=()
 for name; do
     echo "== $name" >&2
     began=$SECONDS
     summary='not installed'
-    if environment "$name"; then
+    case "$name" in
+        newest) wanted=(.) ;;  # without any constraint
+        *) wanted=(^ceilometer== "ceilometer==$name.*") ;;
+    esac
+    if environment "$name" "${wanted[@]}" --editable '.[test]'; then
         installed=$((SECONDS - began))
         log=.venv/versions/$name/pytest.log
         ".venv/versions/$name/bin/pytest" -n 2 --dist loadfile tests/unit tests/functional/test_agent.py >"$log" 2>&1 ||

@@ -165,6 +165,13 @@ def test_it_takes_what_novas_does(name: str) -> None:
     names = list(theirs.parameters)
     bound = ours.bind(*names)
     assert [*bound.args] == names
+    # Nova names some of them when it calls.
+    ours_named = [
+        each.name
+        for each in ours.parameters.values()
+        if each.kind is each.POSITIONAL_OR_KEYWORD
+    ]
+    assert ours_named == names[: len(ours_named)]
 
 
 _ORIGINAL = type(

@@ -10,6 +10,7 @@ import pytest
 
 from tests.soak.scenarios import SCENARIOS
 from tests.soak.what import WHAT
+from tools import nova
 
 TOOLS = Path(__file__).parents[2] / "tools"
 NAMES = sorted(path.stem for path in (TOOLS / "usage").glob("[!_]*.py"))
@@ -108,6 +109,7 @@ def test_the_cloud_before_it_is_installed(
         ("options.sh", ["--wrong"],
          "--wrong is not an option: the only argument is a file"),
         ("versions.sh", ["24"], "24 is none of 25, 26, 27, newest"),
+        ("nova.sh", ["34", "31"], "31 is none of 32, 33, 34"),
         ("options.sh", ["/nowhere/file"],
          "/nowhere/file: no such folder: /nowhere"),
     ],
@@ -131,3 +133,18 @@ def test_what_mutants_change_and_who_must_notice_is_there() -> None:
         for name in tests:
             assert (TOOLS.parent / f"tests/unit/{name}.py").exists()
     assert table["equivalent"].keys() <= table["tests"].keys()
+
+
+def test_novas_tests_must_pass_with_both_drivers() -> None:
+    novas = {"a": "success", "b": "success", "c": "error", "d": "success"}
+    ours = {"a": "success", "b": "failure", "c": "success", "e": "error"}
+    assert nova.failed(novas, ours) == [
+        "b: success with Nova's driver, failure with ours",
+        "c: error with Nova's driver, success with ours",
+        "d: success with Nova's driver, not run with ours",
+        "e: not run with Nova's driver, error with ours",
+    ]
+    assert nova.summary(novas, ours) == (
+        "1 of Nova's tests pass with both drivers, 1 with neither, "
+        "2 with Nova's alone, 1 with ours alone"
+    )
