@@ -24,21 +24,23 @@ tools/install.sh
 needed=('SQLAlchemy<2.1' ddt gabbi openstack-placement oslotest requests-mock wsgi-intercept)
 mapfile -t unit < <({ ls tests/unit/test_nova_*.py; grep -lE '^(from|import) nova' tests/unit/test_*.py; } | sort -u)
 
+check() {
+    local folder=.venv/versions/nova-$1 version code=0
+    environment "nova-$1" '^(nova|SQLAlchemy)==' "nova==$1.*" "${needed[@]}" hypothesis pytest \
+        --editable '.[nova]' || return 1
+    # They look for it beside the package, where it is in Nova's repository.
+    ln -sfn "$PWD/$folder/etc" "$(echo "$folder"/lib/python3*/site-packages)/etc"
+    "$folder/bin/pytest" "${unit[@]}" >"$folder/pytest.log" 2>&1 || code=1
+    grep '^\(FAILED\|ERROR\)' "$folder/pytest.log" || true
+    version=$("$folder/bin/pip" list --format freeze 2>/dev/null | sed -n 's/^nova==//p')
+    echo "Nova $version: $(tail -n 1 "$folder/pytest.log" | sed 's/^=* *//; s/ *=*$//')"
+    "$folder/bin/python" -m tools.nova "$folder" || code=1
+    return $code
+}
+
 failed=()
 for release; do
     echo "== $release" >&2
-    folder=.venv/versions/nova-$release
-    if ! environment "nova-$release" '^(nova|SQLAlchemy)==' "nova==$release.*" "${needed[@]}" \
-        hypothesis pytest --editable '.[nova]'; then
-        failed+=("$release")
-        continue
-    fi
-    # They look for it beside the package, where it is in Nova's repository.
-    ln -sfn "$PWD/$folder/etc" "$(echo "$folder"/lib/python3*/site-packages)/etc"
-    "$folder/bin/pytest" "${unit[@]}" >"$folder/pytest.log" 2>&1 || failed+=("$release")
-    grep '^\(FAILED\|ERROR\)' "$folder/pytest.log" || true
-    version=$("$folder/bin/pip" list --format freeze 2>/dev/null | sed -n 's/^nova==//p')
-    echo "$release (Nova $version): $(tail -n 1 "$folder/pytest.log" | sed 's/^=* *//; s/ *=*$//')"
-    "$folder/bin/python" -m tools.nova "$folder" || failed+=("$release")
+    check "$release" || failed+=("$release")
 done
 [ ${#failed[@]} = 0 ] || { echo "nova.sh: failed: ${failed[*]}" >&2; exit 1; }
