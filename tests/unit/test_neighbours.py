@@ -17,10 +17,13 @@ from ceilometer_perf.neighbours.judge import (
     LONGEST,
     OLDEST,
     PATIENCE,
+    SIGNALS,
     UNKNOWN,
     Found,
     Interference,
     Judge,
+    Signal,
+    _key,
 )
 from ceilometer_perf.neighbours.observation import Frame, Observation
 from tests.corun.run import FIRST
@@ -619,6 +622,107 @@ def test_the_fence_is_robust() -> None:
     assert usual is not None
     assert usual.median == pytest.approx(1.1, abs=0.1)
     assert usual.fence < 2
+
+
+@pytest.mark.parametrize(
+    ("values", "median", "fence"),
+    [
+        # Three sigmas: 1.4826 times the median absolute deviation each.
+        ([8.0, 10.0, 12.0], 10.0, 10 + 3 * 1.4826 * 2),
+        # A tenth of the median, where it hardly ever changes.
+        ([10.0], 10.0, 11.0),
+        ([0.5], 0.5, 0.55),
+    ],
+)
+def test_where_the_fence_is(
+    values: list[float], median: float, fence: float
+) -> None:
+    history = History()
+    for _ in range(NEEDED):
+        for value in values:
+            history.add((1, "0"), value)
+    found = history.usual((1, "0"))
+    assert found is not None
+    assert (found.median, found.fence) == pytest.approx((median, fence))
+
+
+def test_the_fence_follows_within_five_cycles() -> None:
+    history = History()
+    for _ in range(NEEDED):
+        history.add((1, "0"), 1.0)
+    seen = []
+    for _ in range(2 * KEPT):
+        history.add((1, "0"), 2.0)
+        found = history.usual((1, "0"))
+        assert found is not None
+        seen.append(found.median)
+    assert seen[:5] == [1.0] * 5
+    # Half of what is remembered, and four cycles more at most.
+    assert NEEDED <= seen.index(2.0) + 1 <= NEEDED + 5
+    assert set(seen) <= {1.0, 1.5, 2.0}
+
+
+def test_what_is_restored_forgets_as_well() -> None:
+    history = History()
+    history.restore({"1@0,2": [1.0] * KEPT})
+    for _ in range(KEPT):
+        history.add((1, "0,2"), 2.0)
+    assert history.saved() == {"1@0,2": [2.0] * KEPT}
+
+
+@pytest.mark.parametrize(
+    ("load", "step"),
+    [
+        ({"cpus": 0.0, "waited": 0.0}, 0),
+        ({"cpus": 0.9, "waited": 0.0}, 0),
+        ({"cpus": 1.0, "waited": 0.0}, 1),
+        ({"cpus": 0.5, "waited": 0.5}, 1),
+        ({"cpus": 2.0, "waited": 0.0}, 2),
+        ({"cpus": 3.0, "waited": 0.9}, 3),
+        ({"cpus": 4.0, "waited": 0.0}, 3),
+        ({"cpus": None, "waited": 1.0}, 1),
+        ({"cpus": 1.0, "waited": None}, 1),
+        ({"vcpus": 1, "cpus": 0.5, "waited": 0.0}, 2),
+        ({"vcpus": 0, "cpus": 0.5, "waited": 0.0}, 2),
+    ],
+)
+def test_loads_are_told_apart_by_quarters(
+    load: dict[str, Any], step: int
+) -> None:
+    """Of what its vCPUs want."""
+    seen = usual(0, **{"vcpus": 4, "domains": frozenset({3, 0}), **load})
+    assert _key(seen) == (step, "0,3")
+
+
+@pytest.mark.parametrize(("cpus", "judged"), [(0.25, True), (0.24, False)])
+@pytest.mark.parametrize("signal", SIGNALS, ids=lambda each: each.name)
+def test_who_hardly_runs_has_no_cost(
+    signal: Signal, cpus: float, *, judged: bool
+) -> None:
+    found = signal.cost(usual(0, cpus=cpus))
+    assert isinstance(found, float) is judged
+
+
+def test_numbers_are_for_people() -> None:
+    one = Interference(
+        "v", "c", "llc", 0.123456, 0.987654, 4, {"excess": 1.000049}
+    )
+    assert one.numbers() == {
+        "loss": 0.1235,
+        "correlation": 0.9877,
+        "cycles": 4,
+        "excess": 1.0,
+    }
+
+
+@pytest.mark.parametrize(("cpi", "slower"), [(1.1, False), (1.11, True)])
+def test_at_the_fence_nothing_is_slower(
+    host: Host, cpi: float, *, slower: bool
+) -> None:
+    llc(host)
+    host.set("v", cpi=cpi)
+    host.cycles(CYCLES)
+    assert host.said == [("v", "llc", "c")] * slower
 
 
 def test_loads_have_fences_of_their_own() -> None:
