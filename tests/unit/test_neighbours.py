@@ -2,6 +2,7 @@
 """Victims, causes and culprits, from made-up cycles of a made-up host."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -646,20 +647,17 @@ def test_where_the_fence_is(
     assert (found.median, found.fence) == pytest.approx((median, fence))
 
 
-def test_the_fence_follows_within_five_cycles() -> None:
-    history = History()
-    for _ in range(NEEDED):
-        history.add((1, "0"), 1.0)
-    seen = []
-    for _ in range(2 * KEPT):
-        history.add((1, "0"), 2.0)
-        found = history.usual((1, "0"))
-        assert found is not None
-        seen.append(found.median)
-    assert seen[:5] == [1.0] * 5
-    # Half of what is remembered, and four cycles more at most.
-    assert NEEDED <= seen.index(2.0) + 1 <= NEEDED + 5
-    assert set(seen) <= {1.0, 1.5, 2.0}
+def test_the_fence_follows_every_fifth_cycle() -> None:
+    history, seen = History(), []
+    for number in range(1, KEPT + 1):
+        history.add((1, "0"), float(number))
+        seen.append(history.usual((1, "0")))
+    moved = [
+        number
+        for number, (one, other) in enumerate(itertools.pairwise(seen), 2)
+        if one != other
+    ]
+    assert moved == list(range(NEEDED, KEPT + 1, 5))
 
 
 def test_what_is_restored_forgets_as_well() -> None:
