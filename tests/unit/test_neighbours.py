@@ -11,6 +11,7 @@ import pytest
 
 from ceilometer_perf.neighbours.history import KEPT, NEEDED, History
 from ceilometer_perf.neighbours.judge import (
+    BEFORE,
     CALM,
     CYCLES,
     LEAST_BEFORE,
@@ -543,6 +544,13 @@ def test_a_gap_starts_over(host: Host) -> None:
     assert host.said == [("v", "llc", "c")]
 
 
+def test_a_long_cycle_is_no_gap(host: Host) -> None:
+    llc(host)
+    host.cycles(CYCLES - 1)
+    host.cycles(after=LONGEST)
+    assert host.said == [("v", "llc", "c")]
+
+
 def test_what_was_long_ago_is_not_compared_with(host: Host) -> None:
     host.set("v", cpi=None)
     host.cycles(after=OLDEST)
@@ -703,14 +711,26 @@ def test_who_hardly_runs_has_no_cost(
 
 def test_numbers_are_for_people() -> None:
     one = Interference(
-        "v", "c", "llc", 0.123456, 0.987654, 4, {"excess": 1.000049}
+        "v", "c", "llc", 0.123456, 0.987654, 4, {"excess": 1.234567}
     )
     assert one.numbers() == {
         "loss": 0.1235,
         "correlation": 0.9877,
         "cycles": 4,
-        "excess": 1.0,
+        "excess": 1.2346,
     }
+
+
+def test_how_much_slower() -> None:
+    host = Host()
+    host.set("v", cpi=2.0)
+    host.cycles(NEEDED + 20)
+    llc(host)
+    host.set("v", cpi=5.0)
+    host.cycles(CYCLES)
+    numbers = host.only().numbers()
+    assert (numbers["excess"], numbers["loss"]) == (2.5, 0.6)
+    assert numbers["cycles_before"] == BEFORE
 
 
 @pytest.mark.parametrize(("cpi", "slower"), [(1.1, False), (1.11, True)])
