@@ -113,8 +113,8 @@ def checked(
     command = "slice", "flavors", "--nova-conf", str(conf)
     made, _ = json.loads(run(*command, "-f", "json").out)
     there = [
-        {"Name": "a\n", "Properties": made["properties"] | properties},
         {"Name": "ordinary", "Properties": {"hw:cpu_policy": "dedicated"}},
+        {"Name": "a\n", "Properties": made["properties"] | properties},
     ]
     listed = tmp_path / "flavors.json"
     listed.write_text(json.dumps(there))
@@ -168,6 +168,8 @@ def test_flavors_for_a_host_divided_otherwise(
     code, out = checked(tmp_path, properties)
     assert (code, out.count("\n")) == (1, 1)
     assert ": resources, trait: " in out
+    (found,) = json.loads(checked(tmp_path, properties, "-f", "json")[1])
+    assert found["flavor"] == "a\n"
 
 
 @pytest.mark.parametrize(
