@@ -115,7 +115,7 @@ def _measure(folder: Path, seconds: int) -> None:
         lab = stack.enter_context(Lab(fake_pmu=True, resctrl=HARDWARE))
         exporter = f"{LOOPBACK}:{free_ports(1)[0]}"
         prometheus = Prometheus(
-            folder / "prometheus", exporter, host=HOST, window=WINDOW
+            folder / "prometheus", {HOST: exporter}, window=WINDOW
         )
         prometheus.start()
         stack.callback(prometheus.server.stop)

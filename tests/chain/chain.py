@@ -9,7 +9,7 @@ from typing import Self
 import libvirt
 
 from ceilometer_perf.meters import SCHED_DELAY
-from tests.chain.agents import Notification, Polling, by_series, said
+from tests.chain.agents import HOST, Notification, Polling, by_series, said
 from tests.chain.errors import ChainError
 from tests.chain.gnocchi import Gnocchi
 from tests.chain.postgresql import PostgreSQL
@@ -104,7 +104,7 @@ class Chain:
         self.polling.server.start()
         if self._with_prometheus:
             self.prometheus = Prometheus(
-                folder / "prometheus", self.polling.exporter
+                folder / "prometheus", {HOST: self.polling.exporter}
             )
             self._stack.callback(self.prometheus.server.stop)
             self._step("Starting Prometheus")

@@ -3,6 +3,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,20 +40,19 @@ class Prometheus:
     def __init__(
         self,
         folder: Path,
-        target: str,
+        targets: Mapping[str, str],
         *,
-        host: str = "chain",
         window: str = "",
+        port: int = 0,
     ) -> None:
-        """``target`` is a HOST:PORT, ``host`` what that is called.
+        """``targets``: by what the host is called, the agent's HOST:PORT.
 
-        ``window`` stands in for the rules' minutes.
+        ``window`` stands in for the rules' minutes; ``port``: any if none.
         """
         self._folder = folder
-        self._target = target
-        self._host = host
+        self._targets = targets
         self._window = window
-        (port,) = free_ports(1)
+        port = port or free_ports(1)[0]
         self.url = f"http://{LOOPBACK}:{port}"
         self.server = Server(
             "Prometheus",
@@ -79,17 +79,22 @@ class Prometheus:
         config["global"] = {"evaluation_interval": "1s"}
         (job,) = config["scrape_configs"]
         job["scrape_interval"] = "1s"
-        job["static_configs"] = [{"targets": [self._target]}]
+        job["static_configs"] = [
+            {"targets": [target], "labels": {"__host": host}}
+            for host, target in self._targets.items()
+        ]
         # The host's name is that of the address, which says nothing here.
         for relabel in job["relabel_configs"]:
-            relabel["replacement"] = self._host
+            relabel |= {"source_labels": ["__host"], "regex": "(.+)"}
         return config
 
-    def query(self, query: str) -> list[dict[str, Any]]:
-        """The series that an instant query gives, as the API has them."""
-        result: list[dict[str, Any]] = self._ask("query", query=query)[
-            "result"
-        ]
+    def query(self, query: str, **options: Any) -> list[dict[str, Any]]:
+        """The series that an instant query gives, as the API has them.
+
+        ``options``: such as ``time``, of the API's.
+        """
+        answer = self._ask("query", query=query, **options)
+        result: list[dict[str, Any]] = answer["result"]
         return result
 
     def rules(self) -> list[dict[str, Any]]:
@@ -99,7 +104,7 @@ class Prometheus:
         evaluated = all(rule["health"] != "unknown" for rule in rules)
         return rules if evaluated else []
 
-    def _ask(self, what: str, **parameters: str) -> Any:
+    def _ask(self, what: str, **parameters: Any) -> Any:
         answer = requests.get(
             f"{self.url}/api/v1/{what}", params=parameters, timeout=TIMEOUT
         )

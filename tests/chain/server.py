@@ -66,12 +66,13 @@ def run(what: str, command: Sequence[object], **options: object) -> str:
         **options,  # type: ignore[call-overload]
     )
     if done.returncode:
-        words = _last_words(done.stderr or done.stdout)
+        words = last_words(done.stderr or done.stdout)
         raise ChainError(f"{what} failed: {words}")
     return str(done.stdout)
 
 
-def _last_words(log: str) -> str:
+def last_words(log: str) -> str:
+    """The end of what a process said, in one line."""
     lines = [line for line in log.splitlines() if line.strip()]
     return " / ".join(lines[-LAST_WORDS:]) or "it said nothing"
 
@@ -145,7 +146,7 @@ class Server:
         """The end of its log, in one line."""
         if not self.log.exists():
             return "it left no log"
-        return _last_words(self.log.read_text(errors="replace"))
+        return last_words(self.log.read_text(errors="replace"))
 
     def send(self, signum: signal.Signals) -> None:
         """To it, and all that it started; it is gone after SIGKILL."""

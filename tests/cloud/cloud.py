@@ -15,6 +15,7 @@ from tests.chain.agents import ETC as CEILOMETER
 from tests.chain.agents import MESSAGING, Notification
 from tests.chain.errors import ChainError
 from tests.chain.postgresql import PostgreSQL
+from tests.chain.prometheus import Prometheus
 from tests.chain.rabbitmq import RabbitMQ, takes_samples
 from tests.chain.server import Server, free_ports, listens, run
 from tests.cloud import prepared, services
@@ -23,9 +24,19 @@ from tests.cloud.folder import CLOUDS, STATE
 from tests.cloud.identity import Identity
 from tests.cloud.metric import POLICY, Metric
 from tests.cloud.prepared import Prepared
-from tests.cloud.site import ADMIN, BIN, CATALOG, DEMO, Site, ini
+from tests.cloud.site import (
+    ADMIN,
+    BIN,
+    CATALOG,
+    DEMO,
+    ON_PROMETHEUS,
+    Site,
+    ini,
+)
 
 PATIENCE = 180.0  # seconds; a loaded machine takes long to import it all
+#: Of Prometheus's rules, instead of minutes.
+WINDOW = "10s"
 
 
 class Cloud:
@@ -38,27 +49,35 @@ class Cloud:
         computes: int = 1,
         interval: int = 5,
         options: Mapping[str, str] | None = None,
+        prometheus: bool = False,
         record: bool = False,
         stored: Sequence[str] | None = None,
         step: Callable[[str], None] = lambda text: None,
     ) -> None:
         """``computes``: hosts; ``interval``: of polling, in seconds.
 
-        ``options``: of ``[libvirt]`` in nova.conf of the hosts; ``record``:
-        keep all that their agents send; ``stored``: the meters that Gnocchi
-        gets, all of ours if none are named.
+        ``options``: of ``[libvirt]`` in nova.conf of the hosts;
+        ``prometheus``: have one that asks their agents, and Aetos and Aodh,
+        which ask it; ``record``: keep all that the agents send; ``stored``:
+        the meters that Gnocchi gets, all of ours if none are named.
         """
         self.folder = folder
         self._step = step
         self._stored = stored
         self._stack = contextlib.ExitStack()
         self.rabbitmq = RabbitMQ(folder / "rabbitmq")
-        ports = dict(zip(CATALOG, free_ports(len(CATALOG)), strict=True))
-        self.site = Site(folder, ports, self.rabbitmq.url, interval)
+        names = [n for n in CATALOG if prometheus or n not in ON_PROMETHEUS]
+        ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.site = Site(
+            folder, ports, self.rabbitmq.url, interval,
+            prometheus=free_ports(1)[0] if prometheus else 0,
+        )  # fmt: skip
         self.computes = [
             Compute(self.site, number, options or {}, record=record)
             for number in range(1, computes + 1)
         ]
+        #: Where there is one.
+        self.prometheus: Prometheus
         self.identity = Identity(self.site)
         self.notification: Server
         self.servers: list[Server] = []
@@ -85,7 +104,10 @@ class Cloud:
         self.folder.chmod(0o755)  # agents have no privilege
         services.configure(self.site)
         self._start_ground(databases)
-        self._start(*(services.api(self.site, n) for n in services.APIS))
+        self._start(
+            *(services.api(self.site, name) for name in services.APIS
+              if name in self.site.ports)
+        )  # fmt: skip
         self._step("Starting libvirtd on each host")
         for compute in self.computes:
             self._stack.callback(compute.stop)
@@ -99,6 +121,8 @@ class Cloud:
             for n in ("nova-conductor", "nova-scheduler")
         )
         self._start(*gnocchi, conductor, scheduler)
+        if self.site.prometheus:
+            self._start_prometheus()
         self._wait("nova-conductor")
         self._step("Starting nova-compute and the polling agents")
         for compute in self.computes:
@@ -131,6 +155,18 @@ class Cloud:
             self._stack.callback(server.stop)
             server.start()
             self.servers.append(server)
+
+    def _start_prometheus(self) -> None:
+        self.prometheus = Prometheus(
+            self.site.at("prometheus"),
+            {each.name: each.exporter for each in self.computes},
+            port=self.site.prometheus,
+            window=WINDOW,
+        )
+        self._stack.callback(self.prometheus.server.stop)
+        self.prometheus.start()
+        self.servers.append(self.prometheus.server)
+        self._start(services.evaluator(self.site))
 
     def _wait(self, name: str) -> None:
         next(s for s in self.servers if s.name == name).wait(PATIENCE)
@@ -217,5 +253,5 @@ class Cloud:
                 }
                 for c in self.computes
             },
-            "urls": {name: self.site.url(name) for name in CATALOG},
+            "urls": {name: self.site.url(name) for name in self.site.ports},
         }

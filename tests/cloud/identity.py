@@ -45,8 +45,9 @@ class Identity:
         """Services in the catalog, and the ordinary user."""
         # Not the one that stays: what it knows of the catalog, it keeps.
         identity = self._connect(ADMIN).identity
-        for name, (kind, _) in CATALOG.items():
+        for name in self._site.ports:
             if name != "keystone":
+                kind, _ = CATALOG[name]
                 service = identity.create_service(name=name, type=kind)
                 identity.create_endpoint(
                     service_id=service.id, interface="public",

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tests.chain.errors import ChainError
 from tests.chain.postgresql import PostgreSQL
+from tests.chain.server import last_words
 from tests.cloud import services
 from tests.cloud.site import (
     ADMIN,
@@ -34,10 +35,11 @@ PLACE = BIN.parent / "cloud"
 NEUTRON_SCHEMA = Path(__file__).with_name("neutron_schema.py")
 DATABASES = (
     "keystone", "glance", "placement", "neutron", "nova", "nova_api",
-    "nova_cell0", "gnocchi",
+    "nova_cell0", "gnocchi", "aodh",
 )  # fmt: skip
 MADE_OF = (
     "keystone", "glance", "openstack-placement", "neutron", "nova", "gnocchi",
+    "aodh",
 )  # fmt: skip
 
 #: Filled in by Nova from its own transport_url.
@@ -128,17 +130,16 @@ def _run_all(site: Site, chains: Sequence[Commands]) -> None:
     running = [
         subprocess.Popen(
             ["sh", "-c", line], env=environment, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         for line in script
     ]  # fmt: skip
     failed = []
     for process, line in zip(running, script, strict=True):
-        _, stderr = process.communicate()
+        said, _ = process.communicate()
         if process.returncode:
-            words = stderr.strip().splitlines() or ["it said nothing"]
-            failed.append(f"{line.split()[0]}: {words[-1]}")
+            failed.append(f"{line.split()[0]}: {last_words(said)}")
     if failed:
         raise ChainError("; ".join(failed))
 
@@ -179,5 +180,6 @@ def _commands(site: Site) -> Sequence[Commands]:
           "--database_connection", database("nova"),
           "--transport-url", ANY_BROKER]],
         [[BIN / "gnocchi-upgrade", "--config-file",
-          site.at("gnocchi", "gnocchi.conf"), "--sacks-number", "2"]],
+          site.at("gnocchi", "gnocchi.conf"), "--sacks-number", "2"],
+         manage("aodh-dbsync", "aodh/aodh.conf")],
     ]  # fmt: skip

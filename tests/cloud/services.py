@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.chain.server import Server, listens
+from tests.chain.server import LOOPBACK, Server, listens
 from tests.cloud import wsgi
 from tests.cloud.site import BIN, ETC, REGION, Sections, Site, database, ini
 
@@ -130,12 +130,28 @@ def _gnocchi(site: Site) -> Sections:
         "indexer": {"url": database("gnocchi")},
         "storage": {"driver": "file", "file_basepath": storage},
         "incoming": {"driver": "file", "file_basepath": storage},
-        "api": {
-            "auth_mode": "keystone",
-            "paste_config": site.at("gnocchi", "api-paste.ini"),
-        },
+        "api": {"auth_mode": "keystone"},
         "keystone_authtoken": site.authtoken(),
         "metricd": {"workers": 1, "metric_processing_delay": 1},
+    }
+
+
+def _aetos(site: Site) -> Sections:
+    return {
+        "prometheus": {"host": LOOPBACK, "port": site.prometheus},
+        "keystone_authtoken": site.authtoken(),
+    }
+
+
+def _aodh(site: Site) -> Sections:
+    return {
+        "DEFAULT": {"transport_url": site.transport},
+        # It knows its drivers by plain names; SQLAlchemy takes psycopg then.
+        "database": {"connection": database("aodh").replace("+psycopg2", "")},
+        "keystone_authtoken": site.authtoken(),
+        "service_credentials": {**site.auth(), "interface": "public"},
+        "evaluator": {"evaluation_interval": 1},
+        **DURABLE,
     }
 
 
@@ -147,10 +163,12 @@ CONFIGS: Mapping[str, Callable[[Site], Sections]] = {
     "nova/nova.conf": nova,
     "nova/databases.conf": _nova_databases,
     "gnocchi/gnocchi.conf": _gnocchi,
+    "aetos/aetos.conf": _aetos,
+    "aodh/aodh.conf": _aodh,
 }
 
 #: By service: the module that has its application, and where that looks for
-#: its configuration.
+#: its configuration, if not at home.
 APIS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "keystone": (
         "keystone.wsgi.api", {"OS_KEYSTONE_CONFIG_FILES": "keystone.conf"}
@@ -164,6 +182,8 @@ APIS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "nova.wsgi.osapi_compute",
         {"OS_NOVA_CONFIG_FILES": "api-paste.ini;nova.conf;databases.conf"},
     ),
+    "aetos": ("aetos.wsgi.api", {}),
+    "aodh": ("aodh.wsgi.api", {}),
 }  # fmt: skip
 
 
@@ -177,7 +197,6 @@ def configure(site: Site) -> None:
         _write_keys(site.at("keystone", each))
     for name in ("images", "staging", "tasks"):
         site.at("glance", name).mkdir()
-    site.at("gnocchi", "api-paste.ini").write_text(_gnocchi_paste(site))
     shutil.copy(ETC / "nova/api-paste.ini", site.at("nova"))
 
 
@@ -186,16 +205,6 @@ def _write_keys(folder: Path) -> None:
     folder.mkdir(mode=0o700)
     for name in ("0", "1"):
         (folder / name).write_bytes(base64.urlsafe_b64encode(os.urandom(32)))
-
-
-def _gnocchi_paste(site: Site) -> str:
-    """Gnocchi's own, with the file where Keystone's middleware looks."""
-    import gnocchi.rest
-
-    own = Path(gnocchi.rest.__file__).with_name("api-paste.ini").read_text()
-    middleware = "use = egg:keystonemiddleware#auth_token\n"
-    where = f"oslo_config_file = {site.at('gnocchi', 'gnocchi.conf')}\n"
-    return own.replace(middleware, middleware + where)
 
 
 def api(site: Site, name: str) -> Server:
@@ -249,6 +258,16 @@ def worker(site: Site, name: str) -> Server:
     )  # fmt: skip
 
 
+def evaluator(site: Site) -> Server:
+    """Aodh's, which leaves out what is not in the catalog when it starts."""
+    log = site.at("aodh", "aodh-evaluator.log")
+    return _server(
+        site, "aodh-evaluator",
+        [BIN / "aodh-evaluator", "--config-file", site.at("aodh/aodh.conf")],
+        "aodh", ready=lambda: "evaluation cycle" in log.read_text(),
+    )  # fmt: skip
+
+
 def _server(
     site: Site,
     name: str,
@@ -263,7 +282,12 @@ def _server(
         command,
         site.at(folder, f"{name}.log"),
         ready=ready,
-        environment={**site.environment, **(environment or {})},
+        environment={
+            **site.environment,
+            # Where Keystone's middleware looks for the service's file, too.
+            "HOME": str(site.at(folder)),
+            **(environment or {}),
+        },
         # They keep nothing that has to be put away.
         end=signal.SIGKILL,
     )

@@ -26,7 +26,11 @@ CATALOG: Mapping[str, tuple[str, str]] = {
     "nova": ("compute", "/v2.1"),
     "neutron": ("network", ""),
     "gnocchi": ("metric", ""),
+    "aetos": ("metric-storage", ""),
+    "aodh": ("alarming", ""),
 }
+#: Those that only a cloud with Prometheus has.
+ON_PROMETHEUS = ("aetos", "aodh")
 
 Sections = Mapping[str, Mapping[str, object]]
 
@@ -44,13 +48,15 @@ def ini(sections: Sections) -> str:
 class Site:
     """The folder that all is in, the port of each API, and the broker.
 
-    ``interval``: seconds between two polling cycles.
+    ``interval``: seconds between two polling cycles; ``prometheus``: its
+    port, none if 0.
     """
 
     folder: Path
     ports: Mapping[str, int]
     transport: str
     interval: int = 5
+    prometheus: int = 0
 
     def url(self, service: str) -> str:
         """Of a service's API, as the catalog has it."""

@@ -33,6 +33,12 @@ from tests.cloud.companion import (
 from tests.cloud.flavors import FLAVORS
 from tests.cloud.identity import Identity
 from tests.cloud.metric import Metric
+from tests.cloud.prometheus import (
+    each_sees_his_own,
+    is_in,
+    nobody_hears_of_others,
+    set_alarm,
+)
 from tests.cloud.servers import Servers
 from tests.cloud.story import (
     COUNTERS,
@@ -260,8 +266,11 @@ CHAPTERS: tuple[Stories, ...] = (
     {
         "resting": (
             BOOT,
+            Event("Aetos", lambda _: None, "ACTIVE", each_sees_his_own),
+            Event("alarm", set_alarm, "ACTIVE", is_in("alarm")),
             Event("pause", lambda s: s.demo.pause_server(s.uuid), "PAUSED",
                   stands_still),
+            Event("alarm when paused", lambda _: None, "PAUSED", is_in("ok")),
             Event("unpause", lambda s: s.demo.unpause_server(s.uuid),
                   "ACTIVE", continues),
             Event("suspend", lambda s: s.demo.suspend_server(s.uuid),
@@ -315,7 +324,12 @@ CHAPTERS: tuple[Stories, ...] = (
                 if f.realtime
             )
         ),
-        "live": (_boot_on(SECOND), LIVE_MIGRATION, LIVE_MIGRATION),
+        "live": (
+            _boot_on(SECOND),
+            Event("alarm", lambda _: None, "ACTIVE", nobody_hears_of_others),
+            LIVE_MIGRATION,
+            LIVE_MIGRATION,
+        ),
     },
     {
         "first": (
@@ -431,6 +445,7 @@ def lifecycle(pytestconfig: pytest.Config) -> Iterator[Lifecycle]:
         Cloud(
             Path(folder), computes=2, interval=INTERVAL, record=True,
             options={"enabled_perf_events": OTHERS}, stored=[TASK_CLOCK],
+            prometheus=True,
         ) as cloud,
         Witness(cloud.computes) as witness,
     ):  # fmt: skip

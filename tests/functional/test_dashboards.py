@@ -60,7 +60,7 @@ def prometheus(
     """It has asked the agent for some cycles."""
     folder = tmp_path_factory.mktemp("dashboards")
     exporter = f"{LOOPBACK}:{free_ports(1)[0]}"
-    prometheus = Prometheus(folder / "prometheus", exporter, host=HOST)
+    prometheus = Prometheus(folder / "prometheus", {HOST: exporter})
     with contextlib.ExitStack() as stack:
         prometheus.start()
         stack.callback(prometheus.server.stop)
