@@ -15,6 +15,7 @@ from aodh.api import rbac
 from aodh.api.controllers.v2 import utils
 from aodh.api.controllers.v2.alarm_rules import gnocchi as rules
 from aodh.api.controllers.v2.alarms import ACTIONS_SCHEMA, Alarm
+from aodh.api.controllers.v2.base import ClientSideError
 from gnocchi.archive_policy import ArchivePolicy
 from wsme.exc import UnknownAttribute
 from wsme.rest.json import fromjson
@@ -33,6 +34,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> None:
     conf.api.alarm_max_actions = -1
     request = SimpleNamespace(cfg=conf, headers={}, enforcer=None)
     monkeypatch.setattr(pecan, "request", request)
+    monkeypatch.setattr(pecan, "response", SimpleNamespace())
     monkeypatch.setattr(rbac, "get_limited_to_project", lambda *_: None)
     monkeypatch.setattr(utils, "get_auth_project", lambda *_: None)
     monkeypatch.setattr(rules.keystone_client, "get_session", mock.Mock())
@@ -76,6 +78,28 @@ def test_aodh_would_say_otherwise(path: Path) -> None:
         fromjson(Alarm, wrong)
     with pytest.raises(UnknownAttribute):
         fromjson(Alarm, {**body(path), "kind": "any"})
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if PROMETHEUS in path.stem],
+    ids=lambda path: path.stem,
+)
+def test_ordinary_users_need_another_action(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then they get an alarm on their project's instances."""
+    for module, name in (
+        (rbac, "get_limited_to_project"),
+        (utils, "get_auth_project"),
+    ):
+        monkeypatch.setattr(module, name, lambda *_: "theirs")
+    with pytest.raises(ClientSideError, match="create action: log://"):
+        fromjson(Alarm, body(path))
+    webhook = {"alarm_actions": ["https://example.org/"]}
+    alarm = fromjson(Alarm, {**body(path), **webhook})
+    made = alarm.prometheus_rule.as_dict()
+    assert made == {**rule(path), "scope_to_project": "theirs"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
