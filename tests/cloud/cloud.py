@@ -57,9 +57,10 @@ class Cloud:
         """``computes``: hosts; ``interval``: of polling, in seconds.
 
         ``options``: of ``[libvirt]`` in nova.conf of the hosts;
-        ``prometheus``: have one that asks their agents, and Aetos and Aodh,
-        which ask it; ``record``: keep all that the agents send; ``stored``:
-        the meters that Gnocchi gets, all of ours if none are named.
+        ``prometheus``: have one that asks their agents, and what asks it:
+        Aetos, Aodh, and Watcher once it is started; ``record``: keep all
+        that the agents send; ``stored``: the meters that Gnocchi gets, all of
+        ours if none are named.
         """
         self.folder = folder
         self._step = step
@@ -167,6 +168,13 @@ class Cloud:
         self.prometheus.start()
         self.servers.append(self.prometheus.server)
         self._start(services.evaluator(self.site))
+
+    def start_watcher(self) -> None:
+        """Its API is there, in a cloud with Prometheus."""
+        servers = services.watcher(self.site)
+        self._start(*servers)
+        for server in servers:
+            server.wait(PATIENCE)
 
     def _wait(self, name: str) -> None:
         next(s for s in self.servers if s.name == name).wait(PATIENCE)

@@ -35,11 +35,11 @@ PLACE = BIN.parent / "cloud"
 NEUTRON_SCHEMA = Path(__file__).with_name("neutron_schema.py")
 DATABASES = (
     "keystone", "glance", "placement", "neutron", "nova", "nova_api",
-    "nova_cell0", "gnocchi", "aodh",
+    "nova_cell0", "gnocchi", "aodh", "watcher",
 )  # fmt: skip
 MADE_OF = (
     "keystone", "glance", "openstack-placement", "neutron", "nova", "gnocchi",
-    "aodh",
+    "aodh", "python-watcher",
 )  # fmt: skip
 
 #: Filled in by Nova from its own transport_url.
@@ -181,5 +181,7 @@ def _commands(site: Site) -> Sequence[Commands]:
           "--transport-url", ANY_BROKER]],
         [[BIN / "gnocchi-upgrade", "--config-file",
           site.at("gnocchi", "gnocchi.conf"), "--sacks-number", "2"],
-         manage("aodh-dbsync", "aodh/aodh.conf")],
+         manage("aodh-dbsync", "aodh/aodh.conf"),
+         manage("watcher-db-manage", "watcher/watcher.conf",
+                "create_schema")],
     ]  # fmt: skip

@@ -155,6 +155,22 @@ def _aodh(site: Site) -> Sections:
     }
 
 
+def _watcher(site: Site) -> Sections:
+    return {
+        "DEFAULT": {"transport_url": site.transport},
+        "database": {"connection": database("watcher")},
+        "keystone_authtoken": site.authtoken(),
+        "watcher_clients_auth": site.auth(),
+        "nova": {**site.auth(), "migration_interval": 1},
+        "watcher_datasources": {"datasources": "aetos"},
+        "collector": {"collector_plugins": "compute"},
+        # Nova does not tell it of changes here.
+        "watcher_cluster_data_models_collectors.compute": {"period": 5},
+        "oslo_concurrency": {"lock_path": site.at("watcher", "locks")},
+        **DURABLE,
+    }
+
+
 CONFIGS: Mapping[str, Callable[[Site], Sections]] = {
     "keystone/keystone.conf": _keystone,
     "glance/glance-api.conf": _glance,
@@ -165,6 +181,7 @@ CONFIGS: Mapping[str, Callable[[Site], Sections]] = {
     "gnocchi/gnocchi.conf": _gnocchi,
     "aetos/aetos.conf": _aetos,
     "aodh/aodh.conf": _aodh,
+    "watcher/watcher.conf": _watcher,
 }
 
 #: By service: the module that has its application, and where that looks for
@@ -184,6 +201,7 @@ APIS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     ),
     "aetos": ("aetos.wsgi.api", {}),
     "aodh": ("aodh.wsgi.api", {}),
+    "watcher": ("watcher.wsgi.api", {}),
 }  # fmt: skip
 
 
@@ -266,6 +284,21 @@ def evaluator(site: Site) -> Server:
         [BIN / "aodh-evaluator", "--config-file", site.at("aodh/aodh.conf")],
         "aodh", ready=lambda: "evaluation cycle" in log.read_text(),
     )  # fmt: skip
+
+
+def watcher(site: Site) -> list[Server]:
+    """Its decision engine and its applier."""
+    config = site.at("watcher", "watcher.conf")
+
+    def server(name: str) -> Server:
+        log = site.at("watcher", f"{name}.log")
+        said = f"Starting service monitoring service for {name}"
+        return _server(
+            site, name, [BIN / name, "--config-file", config], "watcher",
+            ready=lambda: said in log.read_text(errors="replace"),
+        )  # fmt: skip
+
+    return [server("watcher-decision-engine"), server("watcher-applier")]
 
 
 def _server(

@@ -28,9 +28,10 @@ CATALOG: Mapping[str, tuple[str, str]] = {
     "gnocchi": ("metric", ""),
     "aetos": ("metric-storage", ""),
     "aodh": ("alarming", ""),
+    "watcher": ("infra-optim", ""),
 }
 #: Those that only a cloud with Prometheus has.
-ON_PROMETHEUS = ("aetos", "aodh")
+ON_PROMETHEUS = ("aetos", "aodh", "watcher")
 
 Sections = Mapping[str, Mapping[str, object]]
 

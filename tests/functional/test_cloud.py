@@ -21,7 +21,7 @@ import libvirt
 import pytest
 import requests
 
-from tests.cloud import image
+from tests.cloud import image, neighbours
 from tests.cloud.bill import billed, grown
 from tests.cloud.cloud import PATIENCE, Cloud
 from tests.cloud.companion import (
@@ -30,7 +30,7 @@ from tests.cloud.companion import (
     doctor_of_controller,
     status_agrees,
 )
-from tests.cloud.flavors import FLAVORS
+from tests.cloud.flavors import DEDICATED, FLAVORS
 from tests.cloud.identity import Identity
 from tests.cloud.metric import Metric
 from tests.cloud.prometheus import (
@@ -74,9 +74,9 @@ def _boot(story: Story) -> None:
     story.boot("perf.small", "busy")
 
 
-def _boot_on(host: str) -> Event:
+def _boot_on(host: str, name: str = "busy") -> Event:
     return Event(
-        "boot", lambda s: s.boot("perf.small", "busy", host), "ACTIVE",
+        "boot", lambda s: s.boot("perf.small", name, host), "ACTIVE",
         restarts,
     )  # fmt: skip
 
@@ -261,6 +261,32 @@ def _boots(*pairs: tuple[str, str]) -> tuple[Event, ...]:
     )  # fmt: skip
 
 
+# Where there is a CPU for the two of them.
+ALONE: Stories = {
+    neighbours.NAME: (
+        _boot_on(FIRST, "half"),
+        Event("has a CPU", neighbours.BEFORE_OTHERS, "ACTIVE",
+              neighbours.is_known),
+    ),
+} if DEDICATED else {}  # fmt: skip
+NOISY: Stories = {
+    "Watcher": (
+        Event("start", lambda s: s.world.cloud.start_watcher(), "",
+              lambda story, done: None),
+    ),
+    "culprit": (
+        Event("boot", neighbours.boot_beside, "ACTIVE", restarts),
+        Event("takes the CPU", neighbours.BEFORE_ALL, "ACTIVE",
+              neighbours.is_named),
+    ),
+} if DEDICATED else {}  # fmt: skip
+RELIEVED: Stories = {
+    "culprit": (
+        Event("audit", neighbours.audit, "ACTIVE", neighbours.is_over),
+    ),
+} if DEDICATED else {}  # fmt: skip
+
+
 #: One after another; the stories of each are told side by side.
 CHAPTERS: tuple[Stories, ...] = (
     {
@@ -352,6 +378,7 @@ CHAPTERS: tuple[Stories, ...] = (
             HARD_REBOOT,
             DOCTOR,
         ),
+        **ALONE,
         # On the host whose libvirtd is killed.
         "live": (
             Event("libvirtd killed", _wait_for_libvirtd, "ACTIVE",
@@ -368,6 +395,8 @@ CHAPTERS: tuple[Stories, ...] = (
                   _one_withheld),
         ),
     },
+    NOISY,
+    RELIEVED,
     {
         "first": (
             Event("nova.conf changed, nova-compute killed",
