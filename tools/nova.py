@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 NOVAS = "nova.virt.libvirt.driver.LibvirtDriver"
@@ -39,22 +38,36 @@ CHOSEN = (
     f"{NUMA}RebuildTests",
 )
 
-Outcomes = Mapping[str, str]
+Outcomes = dict[str, str]
 """Of each test by its id."""
 
-PASSED = "success"
+PASSED, ABSENT = "success", "not run"
 
 
 def main() -> int:
-    """Run both at a time; 1 unless all tests pass with both."""
+    """Run both at a time; 1 unless ours passes what Nova's passes."""
     folder = Path(sys.argv[1])
     began = time.monotonic()
-    names = [f"{TESTS}.{name}" for name in CHOSEN]
-    novas, ours = _run(folder, names)
-    for line in failed(novas, ours):
-        print(line)
-    print(f"{summary(novas, ours)}, in {time.monotonic() - began:.0f} s")
-    return 0 if novas and not failed(novas, ours) else 1
+    novas, ours = _run(folder, [f"{TESTS}.{name}" for name in CHOSEN])
+    # On a busy machine some wait in vain.
+    if names := failed(novas, ours):
+        novas_again, ours_again = _run(folder, names)
+        novas |= novas_again
+        ours |= ours_again
+    for name in failed(novas, ours):
+        print(
+            f"{name}: {novas.get(name, ABSENT)} with Nova's driver, "
+            f"{ours.get(name, ABSENT)} with ours"
+        )
+    counts = count(novas, ours)
+    print(
+        f"{counts[True, True]} of Nova's tests pass with both drivers, "
+        f"{counts[False, False]} with neither, "
+        f"{counts[True, False]} with Nova's alone, "
+        f"{counts[False, True]} with ours alone, "
+        f"in {time.monotonic() - began:.0f} s"
+    )
+    return 1 if counts[True, False] or not counts[True, True] else 0
 
 
 def _run(folder: Path, names: list[str]) -> tuple[Outcomes, Outcomes]:
@@ -83,27 +96,19 @@ def _read(file: Path) -> Outcomes:
 
 
 def failed(novas: Outcomes, ours: Outcomes) -> list[str]:
-    """Each test that does not pass with both, a line each."""
-    absent = "not run"
-    return [
-        f"{name}: {novas.get(name, absent)} with Nova's driver, "
-        f"{ours.get(name, absent)} with ours"
-        for name in sorted(novas.keys() | ours.keys())
+    """Tests that do not pass with both."""
+    return sorted(
+        name
+        for name in novas.keys() | ours.keys()
         if not novas.get(name) == ours.get(name) == PASSED
-    ]
-
-
-def summary(novas: Outcomes, ours: Outcomes) -> str:
-    """How many there are of each kind."""
-    ids = novas.keys() | ours.keys()
-    kinds = Counter(
-        (novas.get(name) == PASSED, ours.get(name) == PASSED) for name in ids
     )
-    return (
-        f"{kinds[True, True]} of Nova's tests pass with both drivers, "
-        f"{kinds[False, False]} with neither, "
-        f"{kinds[True, False]} with Nova's alone, "
-        f"{kinds[False, True]} with ours alone"
+
+
+def count(novas: Outcomes, ours: Outcomes) -> Counter[tuple[bool, bool]]:
+    """How many pass or not with Nova's, and with ours."""
+    return Counter(
+        (novas.get(name) == PASSED, ours.get(name) == PASSED)
+        for name in novas.keys() | ours.keys()
     )
 
 
