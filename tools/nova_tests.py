@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nova.tests.functional  # noqa: F401 - decides which threads there are
+import nova.tests.unit  # noqa: F401 - first: it starts eventlet, if any
 import testtools
 from nova.virt import libvirt
 from oslo_utils import importutils
