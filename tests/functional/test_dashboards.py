@@ -62,12 +62,9 @@ def prometheus(
     exporter = f"{LOOPBACK}:{free_ports(1)[0]}"
     prometheus = Prometheus(folder / "prometheus", {HOST: exporter})
     with contextlib.ExitStack() as stack:
-        prometheus.start()
-        stack.callback(prometheus.server.stop)
         lab = stack.enter_context(
             Lab(fake_pmu=True, resctrl=Hardware(settling=0.1))
         )
-        prometheus.server.wait()
         lab.start_all(GUESTS)
         # Its counters see none of its vCPUs; no more CPU time is needed to
         # tell.
@@ -86,6 +83,11 @@ def prometheus(
             exporter=exporter,
         ) as agent:
             agent.wait_for_samples(8, counter_name="perf.hw.cpu_cycles")
+            # Not sooner: the first cycle may last long, and whoever asks amid
+            # it has one meter of it and not yet the other.
+            prometheus.start()
+            stack.callback(prometheus.server.stop)
+            prometheus.server.wait()
             wait_for(
                 lambda: all(map(prometheus.query, RECORDED_LAST)),
                 60,
