@@ -141,12 +141,12 @@ def _cpus(cells: Iterable[xml.Element]) -> dict[int, int]:
     }
 
 
-def _near(cells: Iterable[xml.Element]) -> dict[int, frozenset[int]]:
+def _near(cells: Collection[xml.Element]) -> dict[int, frozenset[int]]:
     """By the kernel's distances; all are near where there are none."""
-    numbers = {int(cell.get("id", "")): cell for cell in cells}
     homes = set(_cpus(cells).values())
     found: dict[int, frozenset[int]] = {}
-    for node, cell in numbers.items():
+    for cell in cells:
+        node = int(cell.get("id", ""))
         distances = {
             int(other.get("id", "")): int(other.get("value", ""))
             for other in cell.iterfind("distances/sibling")
