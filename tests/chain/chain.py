@@ -8,7 +8,7 @@ from typing import Self
 
 import libvirt
 
-from ceilometer_perf.meters import SCHED_DELAY
+from ceilometer_perf.meters import COVERAGE, SCHED_DELAY
 from tests.chain.agents import HOST, Notification, Polling, by_series, said
 from tests.chain.errors import ChainError
 from tests.chain.gnocchi import Gnocchi
@@ -154,7 +154,9 @@ class Chain:
     def wait_for_cycles(self, cycles: int) -> None:
         """Return when so many more have been sent, of every guest.
 
-        Of each counter that has no need of an earlier reading, that is.
+        Of one that runs, only those with a coverage, which comes as late as
+        its CPU time does. The agent polls the meters in no order: of those
+        that need an earlier reading, the first may be in the cycle after.
         """
         before = self._cycles()
         self.until(
@@ -164,10 +166,16 @@ class Chain:
         )
 
     def _cycles(self) -> int:
-        """Of how many every guest's last meter has been sent."""
+        """Of how many every guest's slowest meter has been sent."""
         series = by_series(self.polling.sent())
-        last = SCHED_DELAY.name
-        return min(len(series.get((g.uuid, last), [])) for g in self.guests)
+        slowest = {
+            guest.uuid: SCHED_DELAY if guest.kind == "paused" else COVERAGE
+            for guest in self.guests
+        }
+        return min(
+            len(series.get((uuid, meter.name), []))
+            for uuid, meter in slowest.items()
+        )
 
     def stop_polling(self) -> None:
         """End the polling agent, once Prometheus has what it sent last."""

@@ -154,6 +154,7 @@ def _rows(
     scraped: Mapping[str, Sequence[Scraped]] = {}
     if chain.prometheus is not None:
         scraped = chain.prometheus.scraped(meter.name)
+        last = chain.prometheus.last_scrape()
     for guest in chain.guests:
         series = sent.get((guest.uuid, meter.name), [])
         found = Series(
@@ -164,7 +165,7 @@ def _rows(
             metric = metrics[guest.uuid].get(meter.name)
             found.look_into_gnocchi(chain.gnocchi, metric)
         if chain.prometheus is not None:
-            found.look_into_prometheus(scraped.get(guest.uuid, []))
+            found.look_into_prometheus(scraped.get(guest.uuid, []), last)
         yield found.row(guest.name)
 
 
@@ -212,10 +213,15 @@ class Series:
             last = max(grown, default=0.0)
             self._rate = Rate(grown.get(last), rates.get(last))
 
-    def look_into_prometheus(self, scraped: Sequence[Scraped]) -> None:
-        """Each scrape shows the sample that was sent last before it."""
+    def look_into_prometheus(
+        self, scraped: Sequence[Scraped], last: float
+    ) -> None:
+        """Each scrape shows the sample that was sent last before it.
+
+        The ``last`` of them all may have been before the series' first sample.
+        """
         self._scraped = scraped
-        if self._sent and not scraped:
+        if self._sent and self._sent[0].until + TICK < last and not scraped:
             self._amiss.append("Prometheus has no such series")
         for each in scraped:
             shown = [

@@ -123,6 +123,10 @@ class Prometheus:
             for series in self.query(f"{metric(meter)}[{WHOLE}]")
         }
 
+    def last_scrape(self) -> float:
+        """When it began, in seconds since 1970."""
+        return max(self._durations())
+
     def _durations(self) -> dict[float, float]:
         """Of each scrape, by when it began; in seconds."""
         (series,) = self.query(f"scrape_duration_seconds[{WHOLE}]")

@@ -17,6 +17,7 @@ from tests.chain.wire import Wire
 from tests.lab.rpc import GET_ALL_DOMAIN_STATS
 
 START = 1_800_000_000.0  # the beginning of a minute
+END = START + 5  # the last scrape
 CYCLES = METERS[0]
 VALUES = (100, 130, 190)
 GOOD = {"mean": {0: 100, 2: 130, 4: 190}, "rate:mean": {0: 45}}
@@ -65,7 +66,7 @@ def test_all_is_well() -> None:
     found = series()
     found.look_into_gnocchi(FakeGnocchi(), "id")
     found.look_into_prometheus(
-        [Scraped(START + 2 * n + 1, v) for n, v in enumerate(VALUES)]
+        [Scraped(START + 2 * n + 1, v) for n, v in enumerate(VALUES)], END
     )
     row = found.row("web")
     assert row.equal
@@ -83,7 +84,7 @@ def test_all_is_well() -> None:
 )
 def test_a_sample_is_sent_and_then_exported(scraped: Scraped) -> None:
     found = series()
-    found.look_into_prometheus([scraped])
+    found.look_into_prometheus([scraped], END)
     assert found.row("web").equal
 
 
@@ -129,14 +130,20 @@ def test_gnocchi_has_something_else(
 )
 def test_prometheus_has_something_else(scraped: list[Scraped]) -> None:
     found = series()
-    found.look_into_prometheus(scraped)
+    found.look_into_prometheus(scraped, END)
     assert len(found.row("web").amiss) == 1
+
+
+def test_the_first_sample_was_sent_after_the_last_scrape() -> None:
+    found = series()
+    found.look_into_prometheus([], last=START + 0.3)
+    assert found.row("web").equal
 
 
 def test_what_was_not_sent_must_not_be_there() -> None:
     found = Series(CYCLES, [], [])
     found.look_into_gnocchi(FakeGnocchi(), "id")
-    found.look_into_prometheus([Scraped(START, 1)])
+    found.look_into_prometheus([Scraped(START, 1)], END)
     assert len(found.row("web").amiss) == 5
 
 
