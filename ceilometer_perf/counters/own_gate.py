@@ -31,22 +31,19 @@ class _Life:
     opened: int
     since: datetime
     measure: Measure
-    #: As in the reading with which each event was published last.
+    #: The ns enabled, and missed, when each event was published last.
     enabled: list[int]
-    running: list[int]
+    missed: list[int]
     coverage: float | None = None
 
     def shares(self, count: Count) -> list[float]:
         """Of the time since then, in which each event was on a counter."""
         return [
-            (running - was_running) / (enabled - was_enabled)
-            if enabled > was_enabled
-            else 1.0
-            for enabled, was_enabled, running, was_running in zip(
-                count.enabled, self.enabled, count.running, self.running,
-                strict=True,
+            _share(count.enabled - enabled, now - before)
+            for enabled, now, before in zip(
+                self.enabled, count.missed, self.missed, strict=True
             )
-        ]  # fmt: skip
+        ]
 
 
 class OwnGate:
@@ -67,7 +64,7 @@ class OwnGate:
         ``process`` was read ``late`` seconds before or after the counters, at
         most; ``stolen`` is what was taken from the host's CPUs, in ns.
         """
-        now = Point.seen(max(count.enabled), process, stolen, late)
+        now = Point.seen(count.enabled, process, stolen, late)
         life = self._lives.get(uuid)
         if life is None or life.opened != count.opened:
             life = self._lives[uuid] = _begun(count, now)
@@ -76,10 +73,10 @@ class OwnGate:
             whole = self._whole(life, now)
         judgements, share = dict.fromkeys(self._keys, whole), 1.0
         if whole is verdicts.OK:
-            if count.enabled == count.running:  # so they always were
-                life.enabled, life.running = count.enabled, count.running
-            else:
+            if count.missed:
                 judgements, share = self._taking_turns(life, count)
+            else:
+                life.enabled = [count.enabled] * len(self._keys)
         return Judged(judgements, life.coverage, life.since, share=share)
 
     def is_wrong(self, uuid: str) -> bool:
@@ -133,8 +130,8 @@ def _begun(count: Count, now: Point) -> _Life:
         opened=count.opened,
         since=utc_now() - timedelta(seconds=_age(count.opened)),
         measure=Measure(now, now),
-        enabled=count.enabled,
-        running=count.running,
+        enabled=[count.enabled] * len(count.counts),
+        missed=[*count.missed] or [0] * len(count.counts),
     )
 
 
@@ -153,7 +150,10 @@ def _published(
     """
     for number, judgement in enumerate(judgements):
         if judgement is verdicts.OK:
-            life.enabled[number] = count.enabled[number]
-            life.running[number] = count.running[number]
-            enabled, running = life.enabled[number], life.running[number]
-            yield min(shares[number], running / enabled if enabled else 1)
+            life.enabled[number] = count.enabled
+            life.missed[number] = missed = count.missed[number]
+            yield min(shares[number], _share(count.enabled, missed))
+
+
+def _share(enabled: int, missed: int) -> float:
+    return (enabled - missed) / enabled if enabled > 0 else 1.0

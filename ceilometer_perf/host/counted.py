@@ -62,41 +62,41 @@ class Counted:
             self.layout += 1
         #: In ns of CLOCK_BOOTTIME.
         self.opened = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        #: Whether one was not always on a counter, as far as has been read.
+        self.shared = False
         self._missing = [0, *(-number for number in lacking.values())]
-        self._pick = operator.itemgetter(*self._places(events))
+        # Where `read` finds its numbers.
+        counts, missed = zip(*self._places(events), strict=True)
+        enabled = len(self._missing) if self._groups else 0
+        self._counts = operator.itemgetter(enabled, *counts)
+        self._missed = operator.itemgetter(enabled, *counts, *missed)
 
     def read(self) -> tuple[int, ...]:
-        """The count of each event; then the ns each was enabled, and running.
+        """The ns enabled, the count of each event, and the ns that it missed.
 
-        A count is a negative error number where it can't be counted.
+        The last are left out where no event has missed any. A count is a
+        negative error number where it can't be counted.
 
         :raises ChildProcessError: see :meth:`.Group.read`.
         """
-        numbers = self._missing.copy()
+        numbers, self.shared = self._missing.copy(), False
         for group in self._groups:
             numbers += group.read()
-        picked: tuple[int, ...] = self._pick(numbers)
+            self.shared |= group.shared
+        pick = self._missed if self.shared else self._counts
+        picked: tuple[int, ...] = pick(numbers)
         return picked
 
-    @property
-    def takes_turns(self) -> bool:
-        """Whether all are in one group, which did not always count."""
-        return self.layout == 0 and any(each.shared for each in self._groups)
-
-    def _places(self, events: Sequence[Event]) -> Iterator[int]:
-        """Where :meth:`read` finds its numbers."""
+    def _places(self, events: Sequence[Event]) -> Iterator[tuple[int, int]]:
+        """Of each event's count, and of what it missed."""
         begin = len(self._missing)
         places = {}
         for group in self._groups:
-            for number, event in enumerate(group.events):
-                places[event] = (begin + 2 + number, begin, begin + 1)
+            for number, event in enumerate(group.events, start=begin + 2):
+                places[event] = (number, begin + 1)
             begin += 2 + len(group.events)
-        found = (
-            places.get(event, (number, 0, 0))
-            for number, event in enumerate(events, start=1)
-        )
-        for column in zip(*found, strict=True):
-            yield from column
+        for number, event in enumerate(events, start=1):
+            yield places.get(event, (number, 0))
 
     def close(self) -> None:
         """Stop counting."""

@@ -6,7 +6,6 @@ so may be opened at any time. They stay open here and end with this process.
 The caller is not trusted: see :mod:`.qemus`.
 """
 
-import contextlib
 import errno
 import functools
 import resource
@@ -41,22 +40,22 @@ class Count(NamedTuple):
     """What was counted of one instance, or why nothing was.
 
     ``error`` is an error number, or 0. ``opened`` is when counting began, in
-    ns of CLOCK_BOOTTIME. The others have a number for each event: ``enabled``
-    and ``running`` are the ns that its threads were on a CPU, and those of
-    them in which the event was on a counter; a negative one in ``counts`` is
-    the error number of an event that can't be counted.
+    ns of CLOCK_BOOTTIME, and ``enabled`` the ns since then that the threads
+    were on a CPU. ``counts`` has a number for each event, a negative error
+    number where it can't be counted; ``missed`` the ns of ``enabled`` in which
+    it was not on a counter. That is empty where none has missed any.
     """
 
     error: int
     opened: int
+    enabled: int
     counts: list[int]
-    enabled: list[int]
-    running: list[int]
+    missed: list[int]
 
 
 _TRIES = 3
-# How many numbers: error and opened; count, enabled and running of each event.
-_HEAD, _EACH = 2, 3
+# The numbers before the others: error, opened, and how many others there are.
+_HEAD = 3
 
 
 class Counting:
@@ -102,8 +101,8 @@ class Counting:
             counted, numbers = self._count(wanted, events)
         except (OSError, ValueError) as exc:
             number = exc.errno if isinstance(exc, OSError) else errno.EINVAL
-            return [number or errno.EIO] + [0] * (1 + _EACH * len(events))
-        return [0, counted.opened, *numbers]
+            return [number or errno.EIO, 0, 0]
+        return [0, counted.opened, len(numbers), *numbers]
 
     def _count(
         self, wanted: Wanted, events: Sequence[Event]
@@ -111,9 +110,12 @@ class Counting:
         """The counters, opened if they are not or can't be read any more."""
         for _ in range(_TRIES):
             counted = self._open.get(wanted) or self._opened(wanted, events)
-            with contextlib.suppress(ChildProcessError):
+            try:
                 numbers = counted.read()
-                if not counted.takes_turns:
+            except ChildProcessError:
+                pass
+            else:
+                if counted.layout or not counted.shared:
                     return counted, numbers
                 # Smaller groups count more, here and for whoever comes next.
                 self._layout = 1
@@ -141,13 +143,12 @@ class Counting:
 def decoded(answer: bytes, events: int) -> Iterator[Count]:
     """One for each instance that :meth:`Counting.read` was asked for."""
     numbers = array("q", answer).tolist()
-    width = _HEAD + _EACH * events
-    for row in range(0, len(numbers), width):
-        error, opened, *rest = numbers[row : row + width]
-        yield Count(
-            error, opened,
-            rest[:events], rest[events:-events], rest[-events:],
-        )  # fmt: skip
+    at = 0
+    while at < len(numbers):
+        error, opened, others = numbers[at : at + _HEAD]
+        at += _HEAD + others
+        enabled, *rest = numbers[at - others : at] or [0]
+        yield Count(error, opened, enabled, rest[:events], rest[events:])
 
 
 def _event(name: str) -> Event:

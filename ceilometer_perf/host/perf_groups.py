@@ -81,10 +81,10 @@ class Group:
         self.shared = False
 
     def read(self) -> list[int]:
-        """The ns enabled and running, and the count of each event.
+        """The ns enabled, those of them missed, and the count of each event.
 
-        Of all threads since the opening. Counts are scaled where the event
-        was not always on a counter, and never fall.
+        Of all threads since the opening. What was not on a counter all of the
+        time has missed some; its counts are scaled then, and never fall.
 
         :raises ChildProcessError: a thread started while the group was being
             opened, and the kernel can't add it up.
@@ -96,14 +96,16 @@ class Group:
         # Whole rows are added at once, as one long number each: the quickest
         # way. No sum is so large that it would carry into the next column.
         total = sum(map(int.from_bytes, rows, repeat(sys.byteorder)))
-        _, *sums = self._row.unpack(total.to_bytes(size, sys.byteorder))
-        self.shared = sums[1] < sums[0]
+        _, enabled, running, *counts = self._row.unpack(
+            total.to_bytes(size, sys.byteorder)
+        )
+        self.shared = running < enabled
         if self.shared:
             self._scale(rows)
-            sums[2:] = map(int.__add__, sums[2:], map(round, self._added))
+            counts = [*map(int.__add__, counts, map(round, self._added))]
         else:
             self._before = rows
-        return sums
+        return [enabled, enabled - running, *counts]
 
     def _scale(self, rows: list[bytes]) -> None:
         """Add what was missed since each thread's last reading.

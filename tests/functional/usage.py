@@ -111,7 +111,7 @@ class Instance:
         self, gate: OwnGate, life: Life, at: float
     ) -> Iterator[tuple[float, float]]:
         ran = int((at - max(self.own, life.start)) * HZ)
-        count = Count(0, life.pid, [ran] * 2, [ran] * 2, [ran] * 2)
+        count = Count(0, life.pid, ran, [ran] * 2, [])
         judged = gate.judge("uuid", count, _process(life, at), 0, 0.0)
         trusted = judged.trusted(dict.fromkeys(KEYS, ran))
         if "perf.cpu_cycles" in trusted:

@@ -454,7 +454,7 @@ class FakeCounting:
         pass
 
     def read(self, wanted: Sequence[object], events: Sequence[str]) -> bytes:
-        row = [0, 1, *[0] * 3 * len(events)]
+        row = [0, 1, 1 + len(events), 0, *[0] * len(events)]
         return array("q", row * len(wanted)).tobytes()
 
 

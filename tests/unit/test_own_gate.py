@@ -27,10 +27,12 @@ def count(
     enabled: float, running: Sequence[float] | None = None, *, opened: int = 5
 ) -> Count:
     """In seconds; each event counts a thousandth of what it runs."""
+    all_of_it = int(enabled * SECOND)
     on = [int(e * SECOND) for e in running or (enabled, enabled)]
+    missed = [all_of_it - each for each in on]
     return Count(
-        0, opened * SECOND, [each // 1000 for each in on],
-        [int(enabled * SECOND)] * len(KEYS), on,
+        0, opened * SECOND, all_of_it, [each // 1000 for each in on],
+        missed if any(missed) else [],
     )  # fmt: skip
 
 
@@ -189,9 +191,7 @@ def test_where_nothing_ran_nothing_was_missed(gate: OwnGate) -> None:
     """Neither an event that the host lacks, nor a guest that is paused."""
     judged(gate, count(0), 100)
     seen = count(10, [4, 10])
-    lacking = seen._replace(
-        enabled=[0, seen.enabled[1]], running=[0, seen.running[1] - SECOND]
-    )
+    lacking = seen._replace(missed=[0, SECOND])
     found = judged(gate, lacking, 110)
     assert given_verdicts(found) == [Verdict.OK] * 2
     assert found.share == pytest.approx(0.9)
