@@ -3,26 +3,26 @@
 
 from typing import Any
 
+from tests.cloud.api import api
+
+ALARMS = "/v2/alarms"
+
 
 class Alarms:
     """One user's."""
 
     def __init__(self, connection: Any) -> None:
         """``connection``: openstacksdk's."""
-        self._session = connection.session
-        endpoint = self._session.get_endpoint(
-            service_type="alarming", interface="public"
-        )
-        self._url = f"{endpoint}/v2/alarms"
+        self._api = api(connection, "alarming")
 
     def create(self, body: dict[str, Any]) -> None:
         """One of a name that no other has."""
-        self._session.post(self._url, json=body)
+        self._api.post(ALARMS, json=body)
 
     def find(self, name: str) -> dict[str, Any]:
         """All that Aodh knows of the one of that name."""
         named = {"q.field": "name", "q.value": name}
-        answer = self._session.get(self._url, params=named)
+        answer = self._api.get(ALARMS, params=named)
         found: dict[str, Any]
         (found,) = answer.json()
         return found

@@ -4,6 +4,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tests.cloud.api import api
+
 #: Seconds; a polling cycle takes less, however busy the machine is.
 SPAN = 10
 #: As doc/source/alarms-and-bills.rst has it, with shorter spans: there is no
@@ -26,14 +28,11 @@ class Metric:
 
     def __init__(self, connection: Any) -> None:
         """``connection``: openstacksdk's."""
-        self._session = connection.session
-        self._url = self._session.get_endpoint(
-            service_type="metric", interface="public"
-        )
+        self._api = api(connection, "metric")
 
     def get(self, path: str) -> Any | None:
         """What it says; None of what it does not know."""
-        answer = self._session.get(f"{self._url}/v1/{path}", raise_exc=False)
+        answer = self._api.get(f"/v1/{path}", raise_exc=False)
         if answer.status_code == 404:
             return None
         answer.raise_for_status()
@@ -41,7 +40,7 @@ class Metric:
 
     def add_policy(self) -> None:
         """Let metrics be made by ours."""
-        self._session.post(f"{self._url}/v1/archive_policy", json=POLICY)
+        self._api.post("/v1/archive_policy", json=POLICY)
 
     def instance(self, uuid: str) -> Any | None:
         """An instance's resource, None if there is no sample of it."""

@@ -3,6 +3,8 @@
 
 from typing import Any
 
+from tests.cloud.api import api
+
 STRATEGY = "ceilometer_perf_neighbours"
 
 
@@ -11,11 +13,7 @@ class Watcher:
 
     def __init__(self, connection: Any) -> None:
         """``connection``: openstacksdk's."""
-        self._session = connection.session
-        endpoint = self._session.get_endpoint(
-            service_type="infra-optim", interface="public"
-        )
-        self._url = f"{endpoint}/v1"
+        self._api = api(connection, "infra-optim")
 
     def audit(self, **parameters: Any) -> str:
         """Begin one, whose plan is carried out; its UUID."""
@@ -26,7 +24,7 @@ class Watcher:
             "parameters": parameters,
             "auto_trigger": True,
         }
-        answer = self._session.post(f"{self._url}/audits", json=body)
+        answer = self._api.post("/v1/audits", json=body)
         return str(answer.json()["uuid"])
 
     def plan(self, audit: str) -> str:
@@ -40,9 +38,7 @@ class Watcher:
         return [each["input_parameters"] for each in found]
 
     def _list(self, what: str, audit: str) -> list[dict[str, Any]]:
-        answer = self._session.get(
-            f"{self._url}/{what}", params={"audit_uuid": audit}
-        )
+        answer = self._api.get(f"/v1/{what}", params={"audit_uuid": audit})
         name = what.partition("/")[0]
         found: list[dict[str, Any]] = answer.json()[name]
         return found
