@@ -66,10 +66,13 @@ class Counted:
         self.shared = False
         self._missing = [0, *(-number for number in lacking.values())]
         # Where `read` finds its numbers.
-        counts, missed = zip(*self._places(events), strict=True)
+        places = [*self._places(events)]
+        counts = [count for count, _ in places]
         enabled = len(self._missing) if self._groups else 0
         self._counts = operator.itemgetter(enabled, *counts)
-        self._missed = operator.itemgetter(enabled, *counts, *missed)
+        self._missed = operator.itemgetter(
+            enabled, *counts, *(missed for _, missed in places)
+        )
 
     def read(self) -> tuple[int, ...]:
         """The ns enabled, the count of each event, and the ns that it missed.
@@ -79,10 +82,10 @@ class Counted:
 
         :raises ChildProcessError: see :meth:`.Group.read`.
         """
-        numbers, self.shared = self._missing.copy(), False
+        numbers = self._missing.copy()
         for group in self._groups:
             numbers += group.read()
-            self.shared |= group.shared
+        self.shared = any(group.shared for group in self._groups)
         pick = self._missed if self.shared else self._counts
         picked: tuple[int, ...] = pick(numbers)
         return picked

@@ -185,6 +185,9 @@ def test_the_smallest_share_that_is_published(gate: OwnGate) -> None:
     found = judged(gate, count(10, [2, 10]), 110)
     assert given_verdicts(found) == [Verdict.OK] * 2
     assert found.share == 0.2
+    judged(gate, count(0, opened=6), 100)
+    found = judged(gate, count(10, [2 - 2e-9, 10], opened=6), 110)
+    assert given_verdicts(found) == [Verdict.MULTIPLEXED, Verdict.OK]
 
 
 def test_where_nothing_ran_nothing_was_missed(gate: OwnGate) -> None:
