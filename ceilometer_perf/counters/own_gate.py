@@ -31,7 +31,7 @@ class _Life:
     opened: int
     since: datetime
     measure: Measure
-    #: The ns enabled, and missed, when each event was published last.
+    #: The ns enabled, and missed, when each event was published last, if ever.
     enabled: list[int]
     missed: list[int]
     coverage: float | None = None
@@ -130,8 +130,8 @@ def _begun(count: Count, now: Point) -> _Life:
         opened=count.opened,
         since=utc_now() - timedelta(seconds=_age(count.opened)),
         measure=Measure(now, now),
-        enabled=[count.enabled] * len(count.counts),
-        missed=[*count.missed] or [0] * len(count.counts),
+        enabled=[0] * len(count.counts),
+        missed=[0] * len(count.counts),
     )
 
 

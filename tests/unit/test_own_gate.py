@@ -180,6 +180,16 @@ def test_a_share_is_that_since_it_was_published_last(gate: OwnGate) -> None:
     assert given_verdicts(found) == [Verdict.MULTIPLEXED, Verdict.OK]
 
 
+def test_what_was_missed_before_the_first_reading(gate: OwnGate) -> None:
+    """It is in the total, whether the guest runs on or not."""
+    for ran in (0, 1.9):
+        seen = count(10, [ran, 10], opened=int(ran) + 5)
+        judged(gate, seen, 110)
+        found = judged(gate, seen, 110)
+        assert given_verdicts(found) == [Verdict.MULTIPLEXED, Verdict.OK]
+        assert found.share == 1
+
+
 def test_the_smallest_share_that_is_published(gate: OwnGate) -> None:
     judged(gate, count(0), 100)
     found = judged(gate, count(10, [2, 10]), 110)
