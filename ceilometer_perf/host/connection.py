@@ -126,7 +126,9 @@ class Connection:
         """Abandon an open connection; the next call opens a new one.
 
         For a forked child, since the connection is its parent's, and for a
-        process that exits, which must not wait for libvirtd.
+        process that exits, which must not wait for libvirtd. A child that was
+        forked amid a call may hang all the same: it gets GLib's and libvirt's
+        locks as they were (fork(2)).
         """
         session, self._session = self._session, None
         if session is not None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab's resctrl does what the kernel's would."""
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -290,16 +291,27 @@ def test_rmids_run_out(machine: Machine) -> None:
 
 
 def test_freed_rmid_is_dirty_for_a_while(machine: Machine, busy: Busy) -> None:
-    machine.change(dataclasses.replace(QUICK, num_rmids=2, threshold=0x8000))
+    some = dataclasses.replace(
+        QUICK, num_rmids=2, threshold=0x80000, settling=0.5
+    )
+    machine.change(some)
     group = machine.monitor("one")
     assign(group, *busy.tids())
-    time.sleep(0.5)
+    wait_for(
+        lambda: total(group, "llc_occupancy") > 4 * some.threshold, 60,
+        "it holds much of the cache",
+    )  # fmt: skip
     group.rmdir()
     assert fails(errno.EBUSY, group.mkdir)
-    time.sleep(1)
-    group.mkdir()
+
+    def made() -> bool:
+        with contextlib.suppress(OSError):
+            group.mkdir()
+        return group.exists()
+
+    wait_for(made, 60, "it may be given out again")
     # What is below the threshold is the next group's.
-    assert 0 < total(group, "llc_occupancy") < 0x8000
+    assert 0 < total(group, "llc_occupancy") <= some.threshold
 
 
 # Mounted and unmounted
