@@ -202,4 +202,4 @@ class Chain:
                     f"not within {seconds:.0f} s: {what}; the agent says: "
                     f"{' / '.join(said(self.polling.log)[-3:]) or 'nothing'}"
                 )
-            time.sleep(0.2)
+            time.sleep(0.5)

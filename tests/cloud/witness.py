@@ -4,9 +4,11 @@
 import bisect
 import contextlib
 import json
+import operator
 import os
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,13 +41,17 @@ class Seen:
     metadata: dict[str, Any]
 
 
+_at = operator.attrgetter("at")
+
+
 class Samples:
     """All that the agents have sent, each message read once."""
 
     def __init__(self, computes: Sequence[Compute]) -> None:
         self._computes = computes
         self._read = dict.fromkeys((c.name for c in computes), 0)
-        self._seen: list[Seen] = []
+        #: By instance and meter, oldest first.
+        self._seen: dict[tuple[str, str], list[Seen]] = defaultdict(list)
         self._lock = threading.Lock()
 
     def after(self, at: float, **wanted: str) -> list[Seen]:
@@ -55,14 +61,18 @@ class Samples:
         """
         with self._lock:
             for compute in self._computes:
-                self._seen += self._new(compute)
+                for seen in self._new(compute):
+                    series = self._seen[seen.instance, seen.meter]
+                    bisect.insort(series, seen, key=_at)
             found = [
                 each
-                for each in self._seen
-                if each.at > at
-                and all(getattr(each, k) == v for k, v in wanted.items())
+                for (instance, meter), series in self._seen.items()
+                if wanted.get("instance", instance) == instance
+                and wanted.get("meter", meter) == meter
+                for each in series[bisect.bisect(series, at, key=_at) :]
+                if all(getattr(each, k) == v for k, v in wanted.items())
             ]
-        return sorted(found, key=lambda each: each.at)
+        return sorted(found, key=_at)
 
     def _new(self, compute: Compute) -> Iterator[Seen]:
         assert compute.record is not None
@@ -122,7 +132,7 @@ class Life:
         return last.stolen - first.stolen
 
     def _after(self, at: float) -> int:
-        return bisect.bisect(self.looks, at, key=lambda each: each.at)
+        return bisect.bisect(self.looks, at, key=_at)
 
 
 class Witness:
