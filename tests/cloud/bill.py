@@ -30,10 +30,12 @@ def billed(gnocchi: Metric, instance: str, least: float) -> float:
 
 
 def grown(seen: Sequence[Seen]) -> float:
-    """What the samples of an instance say that it used, in seconds.
+    """What the samples of an instance say that is billed at least, in seconds.
 
     Without the spans that nobody is billed: those in which its counter
-    restarts, and those after one without a sample.
+    restarts, and those after one without a sample. And without the largest
+    growth between two samples: on a busy machine one may come so late, or
+    again, that Gnocchi has no value before it any more.
     """
     there = {_span(each) for each in seen}
     restarts = {
@@ -42,11 +44,12 @@ def grown(seen: Sequence[Seen]) -> float:
         if before.since != after.since
     }
     billable = {s for s in there - restarts if s - 1 in there}
-    return sum(
+    growths = [
         (after.volume - before.volume) / 1e9
         for before, after in pairwise(seen)
         if _span(after) in billable
-    )
+    ]
+    return sum(growths) - max(growths, default=0.0)
 
 
 def _span(seen: Seen) -> int:

@@ -18,9 +18,14 @@ def all_spin(pid: int, vcpus: int) -> bool:
     On a busy host they may not get one for a while: waiting counts as well.
     """
     deadline = time.monotonic() + PATIENCE
+    before: dict[str, int] = {}
     while True:
-        wanted = [_wants(task) for task in _vcpus(pid)]
-        if len(wanted) == vcpus and min(wanted) >= ENOUGH:
+        wanted = {task.name: _wants(task) for task in _vcpus(pid)}
+        enough = [
+            wants - before.setdefault(tid, wants) >= ENOUGH
+            for tid, wants in wanted.items()
+        ]
+        if enough == [True] * vcpus:
             return True
         if time.monotonic() > deadline:
             return False
