@@ -120,8 +120,10 @@ def states(session: Session) -> list[tuple[libvirt.virDomain, int]]:
 
 
 def _is_elsewhere(stats: Mapping[str, Any]) -> bool:
-    return (
-        stats.get("state.state") == libvirt.VIR_DOMAIN_PAUSED
+    state = stats.get("state.state")
+    # Its QEMU ends. Where that is because it has gone, it runs there by now.
+    return state == libvirt.VIR_DOMAIN_SHUTDOWN or (
+        state == libvirt.VIR_DOMAIN_PAUSED
         and stats.get("state.reason") in _NOT_HERE
     )
 

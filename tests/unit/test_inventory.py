@@ -142,6 +142,13 @@ def test_one_that_migrates_is_where_it_runs(
     assert ("uuid-a" in inventory.refresh()) == there
 
 
+def test_one_whose_qemu_ends_may_run_elsewhere(
+    inventory: Inventory, libvirtd: Libvirtd
+) -> None:
+    libvirtd.a.state = libvirt.VIR_DOMAIN_SHUTDOWN
+    assert list(inventory.refresh()) == ["uuid-b"]
+
+
 def rename(libvirtd: Libvirtd) -> None:
     libvirtd.a.domain_name = "another"
 
