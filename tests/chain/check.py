@@ -10,7 +10,7 @@ can only be asked for at another moment.
 import contextlib
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -58,10 +58,17 @@ UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 class HasMeasures(Protocol):
     """See :class:`tests.chain.gnocchi.Gnocchi`."""
 
+    def metrics(self, uuid: str) -> Mapping[str, str]:
+        """Ids by name."""
+
     def measures(
         self, metric: str, aggregation: str, span: int
     ) -> Mapping[float, float]:
         """Values by time."""
+
+
+Pending = Mapping[tuple[str, str], Set[float]]
+"""By instance UUID and meter: the seconds of samples on their way."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +112,11 @@ def check(chain: Chain) -> list[Row]:
         _wait_for(chain.gnocchi, chain, sent)
         metrics = {g.uuid: chain.gnocchi.metrics(g.uuid) for g in chain.guests}
     expected = Expected(chain.wire, _l3(chain.lab), _coverage(chain))
+    took = chain.prometheus.durations() if chain.prometheus else {}
     return [
         row
         for meter in METERS
-        for row in _rows(chain, meter, sent, expected, metrics)
+        for row in _rows(chain, meter, sent, expected, metrics, took)
     ]
 
 
@@ -126,24 +134,33 @@ def _wait_for(gnocchi: Gnocchi, chain: Chain, sent: agents.Series) -> None:
 
     What has not come by then is for the comparison to find.
     """
-    pending = {
-        (uuid, name): int(max(timestamp(each.sample) for each in samples))
-        for (uuid, name), samples in sent.items()
+    # Not the newest of each series alone: the notification agent has many
+    # threads, and no order among them.
+    pending: Pending = {
+        series: {int(timestamp(each.sample)) for each in samples}
+        for series, samples in sent.items()
     }
 
     def done() -> bool:
-        if gnocchi.backlog():
-            return False
-        uuids = {uuid for uuid, _ in pending}
-        ids = {uuid: gnocchi.metrics(uuid) for uuid in uuids}
-        for (uuid, name), at in list(pending.items()):
-            metric = ids[uuid].get(name)
-            if metric and at in gnocchi.measures(metric, "mean", VALUES):
-                del pending[uuid, name]
+        nonlocal pending
+        if not gnocchi.backlog():
+            pending = outstanding(gnocchi, pending)
         return not pending
 
     with contextlib.suppress(ChainError):
         chain.until(done, PATIENCE, "all in Gnocchi")
+
+
+def outstanding(gnocchi: HasMeasures, pending: Pending) -> Pending:
+    """The series that lack a sample still."""
+    uuids = {uuid for uuid, _ in pending}
+    metrics = {uuid: gnocchi.metrics(uuid) for uuid in uuids}
+    return {
+        (uuid, name): times
+        for (uuid, name), times in pending.items()
+        if (metric := metrics[uuid].get(name)) is None
+        or times - gnocchi.measures(metric, "mean", VALUES).keys()
+    }
 
 
 def _rows(
@@ -152,11 +169,11 @@ def _rows(
     sent: agents.Series,
     expected: Expected,
     metrics: Mapping[str, Mapping[str, str]],
+    took: Mapping[float, float],
 ) -> Iterator[Row]:
     scraped: Mapping[str, Sequence[Scraped]] = {}
     if chain.prometheus is not None:
-        scraped = chain.prometheus.scraped(meter.name)
-        last = chain.prometheus.last_scrape()
+        scraped = chain.prometheus.scraped(meter.name, took)
     for guest in chain.guests:
         series = sent.get((guest.uuid, meter.name), [])
         found = Series(
@@ -167,7 +184,7 @@ def _rows(
             metric = metrics[guest.uuid].get(meter.name)
             found.look_into_gnocchi(chain.gnocchi, metric)
         if chain.prometheus is not None:
-            found.look_into_prometheus(scraped.get(guest.uuid, []), last)
+            found.look_into_prometheus(scraped.get(guest.uuid, []), max(took))
         yield found.row(guest.name)
 
 

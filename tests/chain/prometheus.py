@@ -111,9 +111,13 @@ class Prometheus:
         answer.raise_for_status()
         return answer.json()["data"]
 
-    def scraped(self, meter: str) -> dict[str, list[Scraped]]:
-        """All values of a meter, by instance UUID, oldest first."""
-        took = self._durations()
+    def scraped(
+        self, meter: str, took: Mapping[float, float]
+    ) -> dict[str, list[Scraped]]:
+        """All values of a meter, by instance UUID, oldest first.
+
+        ``took`` are `durations`, asked for once for all meters.
+        """
         return {
             series["metric"]["resource"]: [
                 Scraped(at, float(value), took[at])
@@ -123,14 +127,14 @@ class Prometheus:
             for series in self.query(f"{metric(meter)}[{WHOLE}]")
         }
 
-    def last_scrape(self) -> float:
-        """When it began, in seconds since 1970."""
-        return max(self._durations())
-
-    def _durations(self) -> dict[float, float]:
-        """Of each scrape, by when it began; in seconds."""
-        (series,) = self.query(f"scrape_duration_seconds[{WHOLE}]")
-        return {at: float(took) for at, took in series["values"]}
+    def durations(self) -> dict[float, float]:
+        """Of each scrape that succeeded, by when it began; in seconds."""
+        took, up = (
+            dict(series["values"])
+            for what in ("scrape_duration_seconds", "up")
+            for series in self.query(f"{what}[{WHOLE}]")
+        )
+        return {at: float(took[at]) for at in took if up.get(at) == "1"}
 
     def _ready(self) -> bool:
         try:

@@ -37,6 +37,7 @@ class Outcome:
     words: str = ""
     sent: Sequence[Sent] = ()
     agent: Sequence[str] = ()
+    notification: Sequence[str] = ()
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,11 @@ def outcome() -> Outcome:
             super().stop_polling()
             outcome.sent = self.polling.sent()
             outcome.agent = said(self.polling.log)
+
+        def __exit__(self, *exc: object) -> None:
+            if self.notification:
+                outcome.notification = said(self.notification.log)
+            super().__exit__(*exc)
 
     printed, words = io.StringIO(), io.StringIO()
     with (
@@ -92,7 +98,9 @@ def kill_the_broker(chain: Chain) -> None:
 def test_the_broker_is_killed_and_nothing_that_was_sent_is_lost(
     outcome: Outcome,
 ) -> None:
-    assert outcome.code == 0, "\n".join([outcome.words, *outcome.agent])
+    assert outcome.code == 0, "\n".join(
+        [outcome.words, *outcome.agent, *outcome.notification]
+    )
     rows = outcome.result["meters"]
     assert all(row["equal"] for row in rows)
     assert sum(row["samples"] for row in rows) == len(outcome.sent)

@@ -10,7 +10,7 @@ import pytest
 
 from ceilometer_perf.meters import COVERAGE, METERS
 from tests.chain.agents import Sent
-from tests.chain.check import Series
+from tests.chain.check import Series, outstanding
 from tests.chain.expected import Given
 from tests.chain.prometheus import Scraped
 from tests.chain.wire import Wire
@@ -36,6 +36,9 @@ class FakeGnocchi:
             }
             for what, values in GOOD.items()
         }
+
+    def metrics(self, uuid: str) -> Mapping[str, str]:
+        return {CYCLES.name: "id"}
 
     def measures(
         self, metric: str, aggregation: str, span: int
@@ -116,6 +119,22 @@ def test_gnocchi_has_something_else(
     found = series()
     found.look_into_gnocchi(FakeGnocchi(**changes), "id")
     assert len(found.row("web").amiss) == 1
+
+
+@pytest.mark.parametrize(
+    ("meter", "changes", "late"),
+    [
+        (CYCLES.name, {}, False),
+        (CYCLES.name, {"mean": {0: None}}, True),  # the others are there
+        (COVERAGE.name, {}, True),
+    ],
+)
+def test_what_gnocchi_lacks_yet(
+    meter: str, changes: Mapping[str, Mapping[int, None]], late: bool
+) -> None:
+    pending = {("web", meter): {START, START + 2, START + 4}}
+    found = outstanding(FakeGnocchi(**changes), pending)
+    assert found == (pending if late else {})
 
 
 @pytest.mark.parametrize(
