@@ -113,8 +113,18 @@ class Chain:
         self.polling.server.wait()
         self._step("Enabling an event on a guest that runs")
         self.wait_for_cycles(1)
+        if self.gnocchi is not None:
+            # The first samples have the publisher make policies, resources
+            # and metrics, in each of its threads.
+            self.until(self._knows_all, PATIENCE, "all meters in Gnocchi")
         late = self.lab.domain(self.guests[-1])
         late.setPerfEvents({LATE: True}, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def _knows_all(self) -> bool:
+        assert self.gnocchi is not None
+        known = {g.uuid: self.gnocchi.metrics(g.uuid) for g in self.guests}
+        sent = by_series(self.polling.sent())
+        return all(name in known[uuid] for uuid, name in sent)
 
     @property
     def _transport(self) -> str:
