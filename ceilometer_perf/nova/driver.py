@@ -51,6 +51,15 @@ def _refusals(
         raise kind(str(error)) from error
 
 
+@contextlib.contextmanager
+def _warnings(instance: Any) -> Iterator[None]:
+    """Of what can't be recorded, and need not be: slices are counted."""
+    try:
+        yield
+    except (SliceError, guest.GuestError) as error:
+        LOG.warning("%s", error, instance=instance)
+
+
 def _in_slice(instance: Any) -> bool:
     return asks_for_slice(instance.flavor.extra_specs or {})
 
@@ -157,7 +166,8 @@ class SlicesDriver(driver.LibvirtDriver):  # type: ignore[misc]
         except Exception:
             with excutils.save_and_reraise_exception():
                 if _in_slice(instance):
-                    self._slices.forget(self._node, instance.uuid)
+                    with _warnings(instance):
+                        self._slices.forget(self._node, instance.uuid)
 
     def _hard_reboot(
         self, context: Any, instance: Any, *args: Any, **kwargs: Any
@@ -173,7 +183,10 @@ class SlicesDriver(driver.LibvirtDriver):  # type: ignore[misc]
     ) -> None:
         """Remember the slice for a reboot or a rebuild, which begin here."""
         if _in_slice(instance):
-            with contextlib.suppress(exception.InstanceNotFound):
+            with (
+                contextlib.suppress(exception.InstanceNotFound),
+                _warnings(instance),
+            ):
                 document = self._host.get_guest(instance).get_xml_desc()
                 name = slice_metadata.read(document)
                 if name is not None:

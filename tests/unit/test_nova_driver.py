@@ -260,6 +260,31 @@ def test_to_destroy_what_has_no_domain(compute: Compute, what: Any) -> None:
     assert compute.noted == {}
 
 
+def test_to_destroy_where_nothing_can_be_noted(
+    compute: Compute, novas: dict[str, mock.Mock],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """A full disk is one that deleted instances make room on."""
+    folder = compute.driver._slices.folder
+    folder.mkdir()
+    (folder / f"{NODE.uuid}.json").write_text("nonsense")
+    compute.host.domains[UUID] = slice_metadata.write(NOVAS, "a-2")
+    compute.driver.destroy("context", SLICED, "network")
+    novas["destroy"].assert_called_with("context", SLICED, "network")
+    assert "is corrupt" in caplog.text
+
+
+def test_why_it_does_not_start_where_nothing_can_be_noted(
+    compute: Compute, novas: dict[str, mock.Mock]
+) -> None:
+    folder = compute.driver._slices.folder
+    folder.mkdir()
+    (folder / f"{NODE.uuid}.json").write_text("nonsense")
+    novas["spawn"].side_effect = exception.VirtualInterfaceCreateException
+    with pytest.raises(exception.VirtualInterfaceCreateException):
+        compute.driver.spawn("context", SLICED, "image")
+
+
 def test_no_record_of_what_does_not_start(
     compute: Compute, novas: dict[str, mock.Mock]
 ) -> None:
