@@ -34,6 +34,8 @@ _DEFAULT_DEVICES = (
     "emulator", "controller", "input", "graphics", "video", "audio", "sound",
     "watchdog", "memballoon", "rng", "iommu", "vsock",
 )  # fmt: skip
+#: Of the former, those of the slice.
+_HANDED_THROUGH = (("interface", "hostdev"), ("disk", "nvme"))
 #: Besides those of the slice.
 _MORE_DEVICES = ("hostdev",)
 
@@ -121,6 +123,8 @@ def _merge(
 def _put_devices(devices: xml.Element, other: xml.Element | None) -> None:
     for tag in _OWN_DEVICES:
         _put(devices, tag, list(_copies(other, (tag,))))
+    # Nova takes the first disk for the root disk.
+    devices.extend(filter(_is_slices, devices.findall("disk")))
     there = set(map(_kind, devices))
     for new in _copies(other, _DEFAULT_DEVICES):
         if _kind(new) not in there:
@@ -145,8 +149,8 @@ def _put(devices: xml.Element, tag: str, news: list[xml.Element]) -> None:
 
 
 def _is_slices(device: xml.Element) -> bool:
-    """An interface that is a device of the host's."""
-    return device.tag == "interface" and device.get("type") == "hostdev"
+    """An interface or a disk that is a PCI device of the host's."""
+    return (device.tag, device.get("type")) in _HANDED_THROUGH
 
 
 def _pin_iothreads(root: xml.Element) -> None:

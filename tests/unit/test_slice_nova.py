@@ -108,6 +108,21 @@ def test_the_type_is_the_hosts() -> None:
     assert put(TEMPLATE, other).get("type") == "qemu"
 
 
+def test_an_nvme_disk_is_a_device_of_the_slice() -> None:
+    nvme = (
+        "<disk type='nvme' device='disk'>"
+        "<source type='pci' managed='yes' namespace='1'>"
+        "<address domain='0' bus='1' slot='4' function='0'/></source>"
+        "<target dev='vdz' bus='virtio'/></disk>"
+    )
+    root = put(TEMPLATE.replace("<disk", f"{nvme}<disk", 1))
+    theirs = xml.parse(NOVAS).getroot().findall("devices/disk")
+    # Nova takes the first one for the root disk.
+    assert [*map(text, root.findall("devices/disk"))] == [
+        *map(text, theirs), text(etree.fromstring(nvme)),
+    ]  # fmt: skip
+
+
 def test_disks_stand_where_the_templates_did(made: xml.Element) -> None:
     tags = [child.tag for child in made.iterfind("devices/*")]
     assert tags[0] == "disk"
