@@ -5,6 +5,7 @@ Written after ``nova.pci.devspec``. An entry that names a network device is
 not looked at: which PCI device that is, only the host knows.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,15 +34,23 @@ def breaches(
     parents = {vf: key for key, d in devices.items() for vf in d.functions}
     specs = [*_specs(conf.pci_device_specs)]
     for key, place in footprint.pci.items():
-        for text, spec in specs:
-            if _has(spec, key, parents.get(key), devices.get(key)):
-                what = (
-                    f"PCI device {key} of {name} is in [pci] device_spec = "
-                    f"{text[:100]}, so Nova gives it to other instances, "
-                    "too: leave it out there"
-                )
-                yield Breach("pci", (name,), what, (place,))
-                break
+        device = devices.get(key)
+        # Who has a physical function has the virtual ones, too.
+        same = (key, parents.get(key), *(device.functions if device else ()))
+        given = (
+            (each, text)
+            for each in filter(None, same)
+            for text, spec in specs
+            if _has(spec, each, parents.get(each), devices.get(each))
+        )
+        for each, text in itertools.islice(given, 1):
+            other = "" if each == key else f"is one with {each}, which "
+            what = (
+                f"PCI device {key} of {name} {other}is in [pci] device_spec = "
+                f"{text[:100]}, so Nova gives it to other instances, too: "
+                "leave it out there"
+            )
+            yield Breach("pci", (name,), what, (place,))
 
 
 def _specs(texts: Iterable[str]) -> Iterator[tuple[str, Spec]]:

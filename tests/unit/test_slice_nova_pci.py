@@ -61,15 +61,37 @@ def test_as_nova_reads_it(
 
     monkeypatch.setattr(devspec.utils, "is_physical_function", is_physical)
     theirs = devspec.PciDeviceSpec(dict(spec))
-    for key, device in DEVICES.items():
-        vendor, product = device.model.split(":")
-        described = {
-            "vendor_id": vendor,
-            "product_id": product,
-            "address": key,
-            "parent_addr": PF if key == VF else None,
-        }
-        assert (key in shared(spec)) == bool(theirs.match(described)), key
+    given = {
+        key
+        for key, device in DEVICES.items()
+        if theirs.match(
+            {
+                "vendor_id": device.model[:4],
+                "product_id": device.model[5:],
+                "address": key,
+                "parent_addr": PF if key == VF else None,
+            }
+        )
+    }
+    # Who has the physical function has the virtual one, too.
+    if given & {PF, VF}:
+        given |= {PF, VF}
+    assert set(shared(spec)) == given
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(PF, VF), (VF, PF)])
+def test_another_function_of_the_same_device(ours: str, theirs: str) -> None:
+    model = DEVICES[theirs].model
+    conf = NovaConf(
+        pci_device_specs=(
+            json.dumps({"vendor_id": model[:4], "product_id": model[5:]}),
+        )
+    )
+    footprint = Footprint({}, {ours: PLACE}, {}, {}, {}, PLACE)
+    (found,) = nova_pci.breaches("a", footprint, conf, HOST)
+    assert found.what.startswith(
+        f"PCI device {ours} of a is one with {theirs}, which is in [pci] "
+    )
 
 
 @pytest.mark.parametrize(
