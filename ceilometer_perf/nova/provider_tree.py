@@ -129,7 +129,8 @@ def _present(
     """Providers that are slices, or were."""
     for uuid in tree.get_provider_uuids(node.uuid):
         data = tree.data(uuid)
-        if uuid in wanted or MARKER in data.traits:
+        marked = MARKER in data.traits and uuid != node.uuid
+        if uuid in wanted or marked:
             yield (
                 uuid,
                 Present(

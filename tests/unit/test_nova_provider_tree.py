@@ -11,7 +11,7 @@ from nova.compute.provider_tree import ProviderTree
 
 from ceilometer_perf.nova.provider_tree import Report
 from ceilometer_perf.slices.placement import providers, sync
-from ceilometer_perf.slices.placement.encoding import PLACE, encode
+from ceilometer_perf.slices.placement.encoding import MARKER, PLACE, encode
 from ceilometer_perf.slices.placement.providers import Node, inventories
 from tests.unit.fake_placement import FakePlacement
 from tests.unit.slice_trees import ALL, Row, parts, tree
@@ -201,3 +201,11 @@ def test_traits_of_others_stay(host: Host) -> None:
     host.report(PAIR)
     traits: Any = host.tree.data(C).traits
     assert "CUSTOM_GOLD" in traits
+
+
+def test_the_node_is_no_slice_whatever_its_traits(host: Host) -> None:
+    """As an operator may mark hosts that have slices."""
+    host.tree.add_traits(NODE.name, MARKER)
+    assert host.report(PAIR) == OPEN
+    host.allocations["vm"] = {A: {"CUSTOM_B": 1}, NODE.uuid: {PLACE: 1}}
+    assert host.report(PAIR) == OPEN
