@@ -15,6 +15,9 @@ SMALL_PAGE = 4  # KiB
 #: That of <hugepages/> without a size: the default of x86.
 HUGE_PAGE = 2048  # KiB
 
+#: Memory devices that are backed by the host's memory.
+MODULES = ("dimm", "virtio-mem")
+
 Nodes = frozenset[int]
 
 MOST_DIGITS = 18
@@ -174,8 +177,9 @@ def _parts(
         nodes, bound = _nodes(root, 0)
         kib = kibibytes(memory, memory.text or "0")
         yield kib, nodes, _page(root, 0), _first(bound, memory)
-    for module in root.iterfind("devices/memory[@model='dimm']"):
-        yield _module(root, module)
+    for module in root.iterfind("devices/memory"):
+        if module.get("model") in MODULES:
+            yield _module(root, module)
 
 
 def _first(*elements: xml.Element | None) -> xml.Element:

@@ -136,9 +136,10 @@ def test_memory(tuning: str, cpu: str, found: object) -> None:
     assert memory(tuning, cpu) == found
 
 
-def test_modules_add_to_the_cells() -> None:
+@pytest.mark.parametrize("model", ["dimm", "virtio-mem"])
+def test_modules_add_to_the_cells(model: str) -> None:
     module = (
-        "<memory model='dimm'>%s<target><size unit='GiB'>2</size>"
+        f"<memory model='{model}'>%s<target><size unit='GiB'>2</size>"
         "<node>1</node></target></memory>\n"
     )
     source = (
