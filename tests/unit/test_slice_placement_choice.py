@@ -383,6 +383,29 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     )
 
 
+def test_what_root_makes_is_nova_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {}
+
+    def chown(
+        path: Path, user: int, group: int, *, follow_symlinks: bool
+    ) -> None:
+        given[path.name] = user, group, follow_symlinks
+
+    monkeypatch.setattr(os, "chown", chown)
+    monkeypatch.setattr(os, "geteuid", lambda: 7)
+    with records.locked(tmp_path / "slices", NODE.uuid) as noted:
+        noted.write({})
+    assert given == {}
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with records.locked(tmp_path / "slices", NODE.uuid) as noted:
+        noted.write({})
+    owner = tmp_path.stat()
+    names = "slices", NODE.uuid, f"{NODE.uuid}.new"
+    assert given == dict.fromkeys(names, (owner.st_uid, owner.st_gid, False))
+
+
 def test_the_folder_is_where_distributions_have_it() -> None:
     (option,) = records.OPTS
     assert (option.name, option.default) == ("state_path", "/var/lib/nova")

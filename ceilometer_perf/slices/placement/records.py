@@ -54,6 +54,7 @@ class Records:
             json.dump(records, file, indent=2, sort_keys=True)
             file.flush()
             os.fsync(file.fileno())
+        _give(new)
         new.replace(self._path)
 
 
@@ -68,12 +69,21 @@ def locked(folder: pathlib.Path, node_uuid: str) -> Iterator[Records]:
     """The records of a node, for one at a time."""
     try:
         folder.mkdir(exist_ok=True)
+        _give(folder)
         with lockutils.lock(
             node_uuid, external=True, lock_path=str(folder), do_log=False
         ):
+            _give(folder / node_uuid)
             yield Records(folder / f"{node_uuid}.json")
     except OSError as error:
         raise ChoiceError(
             f"{folder}: {error.strerror or error}; [DEFAULT] state_path of "
             "nova.conf must name a folder that this user may write to"
         ) from error
+
+
+def _give(path: pathlib.Path) -> None:
+    """What root makes belongs to nova-compute, whose folder it is in."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
