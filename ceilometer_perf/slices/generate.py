@@ -86,9 +86,10 @@ def _parent(parts: Sequence[int], part: Part) -> str | None:
 
 
 def _text(part: Part, page: int, arch: str) -> str:
-    # QEMU's own threads get the first core, where there is another.
+    # QEMU's own threads get the first core, where its node has another: each
+    # of the guest's nodes needs a vCPU.
     cores = [core for share in part.shares for core in share.cores]
-    emulator, spare = cores[0], len(cores) > 1
+    emulator, spare = cores[0], len(part.shares[0].cores) > 1
     pins: list[int] = []
     cells = []
     for share in part.shares:

@@ -208,6 +208,17 @@ def test_what_is_proposed_is_valid(
         assert whole is None or set(gpus(each.part)) <= set(gpus(whole.part))
 
 
+def test_no_node_is_without_a_vcpu(tmp_path: pathlib.Path) -> None:
+    host = machine_of({0: 2, 1: 2}, {0: PLENTY, 1: PLENTY})
+    whole, *_ = generate.propose(host, Plan((1, 2)), tmp_path)
+    for line in (
+        "<cell id='0' cpus='0'", "<cell id='1' cpus='1'",
+        "<vcpupin vcpu='0' cpuset='1'/>", "<vcpupin vcpu='1' cpuset='3'/>",
+        "<emulatorpin cpuset='1'/>",
+    ):  # fmt: skip
+        assert line in whole.text
+
+
 def test_no_rule_is_broken(tmp_path: pathlib.Path, builder: Builder) -> None:
     folder = tmp_path / "out $a"
     plan = Plan((1, 2, 8), (GPU, "15b3:1021"))
