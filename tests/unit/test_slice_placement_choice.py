@@ -140,6 +140,20 @@ def test_a_note_of_who_runs_elsewhere_by_now_frees_it(host: Host) -> None:
     assert host.noted == {"new": SINGLES[0]}
 
 
+def test_who_is_resized_on_its_host_has_both_slices(host: Host) -> None:
+    """Until its domain is defined again; a migration has the one of before."""
+    host.running = {"8_1-1": ("vm",)}
+    host.allocate("migration", "8_1-1")
+    for consumer in "vm", "new":
+        host.allocate(consumer, "8_1-2-1")
+    assert host.choose("vm") == "8_1-2-1"
+    assert host.choose("new") == "8_1-2-2"
+    assert host.noted == {"vm": "8_1-2-1", "new": "8_1-2-2"}
+    host.running = {"8_1-2-1": ("vm",)}
+    assert host.choose("new") == "8_1-2-2"
+    assert host.noted == {"new": "8_1-2-2"}
+
+
 def test_what_overlaps_is_not_given(host: Host) -> None:
     host.allocate("whole", "8_1")
     host.allocate("half", "8_1-1")
@@ -257,7 +271,7 @@ def test_an_unknown_slice_of_the_one_who_asks(host: Host) -> None:
     host.allocate("vm", "8_1-1-1")
     host.running = {"renamed": ("vm",)}
     assert host.choose("vm") == SINGLES[0]
-    assert host.noted == {}
+    assert host.noted == {"vm": SINGLES[0]}
 
 
 def test_all_who_run_are_looked_at(host: Host) -> None:

@@ -46,7 +46,7 @@ class Chooser:
         self._refuse_unknown(consumer, candidates, running)
         holders = _holders(consumer, running, valid)
         chosen = self._first(consumer, candidates, holders, running, valid)
-        if not _runs(consumer, running):
+        if consumer not in running.get(chosen, ()):
             valid[consumer] = chosen
         records.write(valid)
         return chosen
@@ -90,12 +90,21 @@ class Chooser:
     def _valid(
         self, records: Mapping[str, str], running: Taken
     ) -> Iterator[tuple[str, str]]:
-        """Without those that run, and those whose allocation is gone."""
+        """Without those that run by now, and those whose allocation is gone.
+
+        An instance that is resized on its host still has a domain in the
+        slice of before.
+        """
         for consumer, name in records.items():
-            if name not in self.tree.specs or _runs(consumer, running):
+            if name not in self.tree.specs:
                 continue
             claim = self.encoded.claim(self.tree, name)
-            if claim == self._allocated(consumer):
+            runs = any(
+                self.encoded.claim(self.tree, had) == claim
+                for had, domains in running.items()
+                if consumer in domains and had in self.tree.specs
+            )
+            if not runs and claim == self._allocated(consumer):
                 yield consumer, name
 
     def _refuse_unknown(
@@ -149,10 +158,6 @@ class Chooser:
             f"allocated one to {consumer}: {told}. Has an instance here no "
             "allocation?"
         )
-
-
-def _runs(consumer: str, running: Taken) -> bool:
-    return any(consumer in domains for domains in running.values())
 
 
 def _holders(
