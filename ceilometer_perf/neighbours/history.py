@@ -54,7 +54,7 @@ class History:
             self._usual.pop(key, None)
 
     def usual(self, key: Key) -> Usual | None:
-        """At this load or the one next to it; None if there is too little.
+        """At this load or the nearest known; None if there is too little.
 
         Who is slowed down needs more CPU time for the same work, and so may
         get to a load at which it has never been before.

@@ -3,7 +3,7 @@
 
 Each instance has two costs: cycles per instruction, and how long it takes to
 get a CPU's time. It is a victim when a cost stays beyond the fence of its own
-past for several cycles, and something outside explains that (``causes``).
+past in several cycles, and something outside explains that (``causes``).
 Nothing is said from one cycle, and nothing across a gap in the evidence.
 """
 
@@ -27,8 +27,9 @@ from ceilometer_perf.neighbours.causes import (
 from ceilometer_perf.neighbours.history import KEPT, NEEDED, STEP, History, Key
 from ceilometer_perf.neighbours.observation import Frame, Observation
 
-#: Cycles in a row beyond the fence, as CPI2's violations, and within it
-#: again, before something is said.
+#: Cycles beyond the fence, as CPI2's violations, before something is said;
+#: and cycles in a row within it again, after which that is over. A single one
+#: between others may be chance.
 CYCLES = 3
 CALM = 2
 #: Cycles in which an explanation is looked for. After that the excess is the

@@ -137,6 +137,21 @@ def test_never_before_three_cycles(host: Host, cause: str) -> None:
 
 
 @pytest.mark.parametrize("cause", HARM)
+def test_a_usual_cycle_in_between_is_chance(host: Host, cause: str) -> None:
+    calm = dict(host.seen)
+    HARM[cause](host)
+    harmed = dict(host.seen)
+    for host.seen in (harmed, calm, harmed, calm):
+        assert host.cycles().interferences == []
+    host.seen = harmed
+    host.cycles()
+    assert host.said == [("v", cause, "c")]
+    for host.seen in (calm, calm, harmed, calm, calm, harmed):
+        host.cycles()
+    assert host.said == []
+
+
+@pytest.mark.parametrize("cause", HARM)
 def test_it_ends_with_the_harm(host: Host, cause: str) -> None:
     before = dict(host.seen)
     HARM[cause](host)
