@@ -100,8 +100,8 @@ _MARKUP = re.compile(
     r"""|(<[^>"']*(?:(?:"[^"]*"|'[^']*')[^>"']*)*>)""",
     re.DOTALL,
 )
-_DOUBLE = re.compile('"([^"\']*)"')
-_SINGLE = re.compile("'([^\"']*)'")
+#: A value in double or in single quotes, which may have the others in it.
+_VALUE = re.compile("""="([^"]*)"|='([^']*)'""")
 #: What may stand before the root, a DTD apart; possessive, so that no
 #: input makes it try twice.
 _PROLOG = re.compile(
@@ -116,17 +116,27 @@ def _quoted(body: str, original: str) -> str:
     change of one line would show as a change of all of either.
     """
     tags: list[str] = [m[1] for m in _MARKUP.finditer(original) if m[1]]
-    quoted = {_SINGLE.sub(r'"\1"', tag): tag for tag in tags}
+    quoted = {_VALUE.sub(_in_double, tag): tag for tag in tags}
     single = original.count("='") > original.count('="')
 
     def requoted(markup: re.Match[str]) -> str:
         tag: str | None = markup[1]
         if tag is None:
             return markup[0]  # a comment and the like
-        new = _DOUBLE.sub(r"'\1'", tag) if single else tag
+        new = _VALUE.sub(_in_single, tag) if single else tag
         return quoted.get(tag, new)
 
     return _MARKUP.sub(requoted, body)
+
+
+def _in_double(value: re.Match[str]) -> str:
+    text: str | None = value[2]
+    return value[0] if text is None or '"' in text else f'="{text}"'
+
+
+def _in_single(value: re.Match[str]) -> str:
+    text: str | None = value[1]
+    return value[0] if text is None or "'" in text else f"='{text}'"
 
 
 def insert(

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Elements put in and taken out, and what stands around them."""
 
+from xml.sax.saxutils import quoteattr
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ceilometer_perf import guest
 from ceilometer_perf.guest import xml
@@ -90,6 +94,20 @@ def test_what_is_written_unchanged(text: str) -> None:
 def test_who_is_realtime(inside: str, realtime: bool) -> None:
     root = xml.parse(f"<domain>{inside}</domain>").getroot()
     assert vcpusched.is_realtime(root) is realtime
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+@given(st.lists(st.text("a '\"=<>&"), min_size=1, max_size=3))
+def test_values_are_what_they_were(quote: str, values: list[str]) -> None:
+    """Whatever is in them, in a document with either quotes."""
+    rest = "".join(f"<c d={quote}e{quote}/>" for _ in range(9))
+    tag = " ".join(f"v{n}={quoteattr(v)}" for n, v in enumerate(values))
+    document = f"<domain><b {tag}/>{rest}</domain>"
+    tree = xml.parse(document)
+    added = xml.insert(tree.getroot(), "b", ("b",))
+    added.attrib.update({f"v{n}": v for n, v in enumerate(values)})
+    written = xml.parse(xml.write(tree, document)).getroot().findall("b")
+    assert [[*b.attrib.values()] for b in written] == [values, values]
 
 
 def test_tags_keep_their_quotes() -> None:

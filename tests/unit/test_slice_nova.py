@@ -97,6 +97,13 @@ def test_what_is_the_templates(made: xml.Element, path: str) -> None:
     assert [*map(text, made.findall(path))] == own
 
 
+def test_a_flavor_with_quotes_in_its_name() -> None:
+    novas = NOVAS.replace("name='half'", "name=\"Bob's 'half'\"")
+    root = put(TEMPLATE, novas)
+    (flavor,) = root.iterfind("metadata/{*}instance/{*}flavor")
+    assert [*flavor.attrib.values()] == ["Bob's 'half'", "17"]
+
+
 def test_features_of_both(made: xml.Element) -> None:
     found = [child.tag for child in made.iterfind("features/*")]
     assert found == ["acpi", "apic", "vmcoreinfo"]
