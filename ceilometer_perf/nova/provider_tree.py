@@ -130,7 +130,8 @@ def _present(
     for uuid in tree.get_provider_uuids(node.uuid):
         data = tree.data(uuid)
         marked = MARKER in data.traits and uuid != node.uuid
-        if uuid in wanted or marked:
+        made = providers.is_slices(node, uuid, data.name)
+        if uuid in wanted or marked or made:
             yield (
                 uuid,
                 Present(

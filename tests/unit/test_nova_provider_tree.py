@@ -209,3 +209,17 @@ def test_the_node_is_no_slice_whatever_its_traits(host: Host) -> None:
     assert host.report(PAIR) == OPEN
     host.allocations["vm"] = {A: {"CUSTOM_B": 1}, NODE.uuid: {PLACE: 1}}
     assert host.report(PAIR) == OPEN
+
+
+def test_one_that_was_only_just_made_goes_as_well(host: Host) -> None:
+    """nova-compute ended before it had traits: they are written last."""
+    key = providers.provider_uuid(NODE, "old")
+    host.tree.new_child("node_old", NODE.uuid, uuid=key)
+    host.tree.update_inventory(
+        key, inventories({"CUSTOM_A": 1}, reserved=False)
+    )
+    host.tree.new_child("node_gpu", NODE.uuid)
+    others: Offered = {"node_gpu": {}}
+    closed: Offered = {"node": {PLACE: 3}, "node_old": {"CUSTOM_A": 0}}
+    assert host.report(PAIR) == {**closed, **others}
+    assert host.report(PAIR) == {**OPEN, **others}

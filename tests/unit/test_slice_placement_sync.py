@@ -17,7 +17,7 @@ from ceilometer_perf.slices.placement.errors import (
 )
 from ceilometer_perf.slices.placement.providers import Node
 from ceilometer_perf.slices.placement.sync import State, Synced
-from tests.unit.fake_placement import FakePlacement
+from tests.unit.fake_placement import FakePlacement, Provider
 from tests.unit.slice_trees import Row, parts, tree
 
 NODE = Node(str(uuid.UUID(int=1)), "node")
@@ -135,6 +135,18 @@ def test_a_removed_slice_that_is_not_used_goes(
     done = synced(placement, PAIR[:3])
     assert states(done) == {"node_a": State.OPEN}
     assert set(placement.providers) == {NODE.uuid, A}
+
+
+def test_one_that_was_only_just_made_goes_as_well(
+    placement: FakePlacement,
+) -> None:
+    """Whoever made it ended before it had traits."""
+    key = providers.provider_uuid(NODE, "old")
+    placement.providers[key] = Provider("node_old", NODE.uuid)
+    others = {"gpu": Provider("node_gpu", NODE.uuid)}
+    placement.providers |= others
+    synced(placement, PAIR[:3])
+    assert set(placement.providers) == {NODE.uuid, A, *others}
 
 
 def test_what_others_change_meanwhile_is_read_again(

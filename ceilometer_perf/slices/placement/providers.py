@@ -127,17 +127,31 @@ def provider_uuid(node: Node, slice_name: str) -> str:
     return str(uuid.uuid5(uuid.UUID(node.uuid), slice_name))
 
 
+def is_slices(node: Node, uuid: str, name: str) -> bool:
+    """Whether a provider was made for a slice of a node.
+
+    Those that were just made have no traits yet.
+    """
+    return uuid == provider_uuid(node, name.removeprefix(f"{node.name}_"))
+
+
 def read(client: Client, node: Node, known: Mapping[str, Wanted]) -> Snapshot:
     """The providers that are slices, or were, or are about to be."""
     in_tree = f"/resource_providers?in_tree={node.uuid}"
+    there = client.get(in_tree, _PROVIDERS)
     ours = set(known)
+    ours |= {
+        each["uuid"]
+        for each in there
+        if is_slices(node, each["uuid"], each["name"])
+    }
     traits = frozenset(client.get("/traits?name=startswith:CUSTOM_", "traits"))
     if encoding.MARKER in traits:
         marked = f"{in_tree}&required={encoding.MARKER}"
         ours |= {each["uuid"] for each in client.get(marked, _PROVIDERS)}
     found = {
         provider["uuid"]: _present(client, provider)
-        for provider in client.get(in_tree, _PROVIDERS)
+        for provider in there
         if provider["uuid"] in {node.uuid, *ours}
     }
     return Snapshot(
