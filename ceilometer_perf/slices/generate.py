@@ -22,6 +22,9 @@ from ceilometer_perf.slices.split import Part, Plan
 from ceilometer_perf.slices.validate import validate
 
 SNIPPET = "nova.conf"
+#: Of several machine types, templates name one; others have what libvirt, or
+#: Nova, takes.
+X86 = "x86_64"
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -104,6 +107,7 @@ def _text(part: Part, page: int, arch: str) -> str:
         part=part,
         page=page,
         arch=arch,
+        x86=arch == X86,
         pins=pins,
         emulator=cpus.text(emulator),
         cells=cells,
@@ -186,11 +190,12 @@ def _fill(
     for breach in validate(written, builder, machine):
         if breach.level == ERROR:
             raise SliceError(f"--split breaks a rule: {breach.what}")
-    (folder / SNIPPET).write_text("".join(snippet(proposals)))
+    lines = "".join(snippet(proposals, machine.arch))
+    (folder / SNIPPET).write_text(lines)
     folder.chmod(0o755)
 
 
-def snippet(proposals: Sequence[Proposal]) -> Iterator[str]:
+def snippet(proposals: Sequence[Proposal], arch: str = X86) -> Iterator[str]:
     """The lines of nova.conf."""
     yield "[libvirt]\n"
     for proposal in proposals:
@@ -199,5 +204,6 @@ def snippet(proposals: Sequence[Proposal]) -> Iterator[str]:
         # A dollar sign is oslo.config's way to name another option.
         text = json.dumps(entry).replace("$", "$$")
         yield f"{OPTION} = {text}\n"
-    # What the templates have, so that Nova's devices fit.
-    yield "hw_machine_type = x86_64=q35\n"
+    if arch == X86:
+        # What the templates have, so that Nova's devices fit.
+        yield f"hw_machine_type = {X86}=q35\n"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host in equal parts, and templates for them."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -217,6 +218,20 @@ def test_no_node_is_without_a_vcpu(tmp_path: pathlib.Path) -> None:
         "<emulatorpin cpuset='1'/>",
     ):  # fmt: skip
         assert line in whole.text
+
+
+def test_only_x86_has_its_machine_type(
+    tmp_path: pathlib.Path, builder: Builder
+) -> None:
+    host = machine_of({0: 2}, {0: PLENTY})
+    host = dataclasses.replace(host, arch="aarch64")
+    folder = tmp_path / "out"
+    (whole,) = proposals = generate.propose(host, Plan((1,)), folder)
+    assert "<type arch='aarch64'>hvm</type>" in whole.text
+    assert "q35" not in whole.text
+    assert "<features>" not in whole.text
+    generate.write(proposals, folder, builder, host)
+    assert "hw_machine_type" not in (folder / "nova.conf").read_text()
 
 
 def test_no_rule_is_broken(tmp_path: pathlib.Path, builder: Builder) -> None:
