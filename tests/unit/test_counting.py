@@ -313,6 +313,14 @@ def test_large_counts_keep_to_their_columns(
     assert found.missed == []
 
 
+def test_a_count_that_is_too_large_costs_the_others_nothing(
+    web: Web, kernel: FakeKernel
+) -> None:
+    """As of a virtual PMU that leapt, scaled."""
+    kernel.readings = {7: (10, 10, (1 << 64) - 5, 7, 10)}
+    assert web.read().counts == [(1 << 63) - 1, 7, 10]
+
+
 def test_what_takes_turns_gets_smaller_groups(
     web: Web, kernel: FakeKernel
 ) -> None:
