@@ -12,6 +12,7 @@ import contextlib
 import functools
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -159,8 +160,28 @@ def _ask(privileges: priv_context.PrivContext, call: Callable[[], T]) -> T:
         reraise=True,
     ):
         with attempt:
+            if privileges.channel is None:
+                _see_that_others_ended(privileges)
             answer = call()
     return answer
+
+
+#: Helpers of one kind that hang: what each of them waits for, the next one
+#: would wait for, too.
+MOST_HUNG = 3
+_given_up: defaultdict[priv_context.PrivContext, list[comm.ClientChannel]]
+_given_up = defaultdict(list)
+
+
+def _see_that_others_ended(privileges: priv_context.PrivContext) -> None:
+    left = [c for c in _given_up[privileges] if c.reader_thread.is_alive()]
+    _given_up[privileges] = left
+    if len(left) >= MOST_HUNG:
+        raise daemon.FailedToDropPrivileges(
+            f"{len(left)} helpers with --privsep_context {privileges.pypath} "
+            "hang, and no other is started until one of them ends: "
+            "/proc/PID/stack shows what it waits for"
+        )
 
 
 def _is_gone(exc: BaseException) -> bool:
@@ -173,10 +194,11 @@ def _is_gone(exc: BaseException) -> bool:
 def _start_over(privileges: priv_context.PrivContext) -> None:
     channel, privileges.channel = privileges.channel, None
     # context.stop() waits for the helper to exit: one that hangs never
-    # does.
+    # does. What is still read from it ends when it exits.
     if channel is not None:
         with contextlib.suppress(OSError):
-            channel.writer.writesock.shutdown(socket.SHUT_RDWR)
+            channel.writer.writesock.shutdown(socket.SHUT_WR)
+        _given_up[privileges].append(channel)
 
 
 @functools.cache
