@@ -447,11 +447,35 @@ def test_scaled_counts_never_fall(steps: list[tuple[int, float, int]]) -> None:
 def test_each_thread_is_scaled_by_itself(kernel: FakeKernel) -> None:
     with contextlib.ExitStack() as stack:
         group = perf_groups.Group([CYCLES, CLOCK], [7, 8], stack)
-        # The first has not been on a counter yet: later it stands for all.
-        kernel.readings = {7: (10, 0, 0, 0), 8: (20, 10, 4, 6)}
-        assert group.read() == [30, 20, 8, 12]
-        kernel.readings = {7: (20, 10, 3, 5), 8: (40, 20, 8, 12)}
-        assert group.read() == [60, 30, 22, 34]
+        kernel.readings = {7: (10, 5, 1, 2), 8: (20, 5, 4, 6)}
+        assert group.read() == [30, 20, 2 + 16, 4 + 24]
+        kernel.readings = {7: (20, 15, 3, 5), 8: (40, 15, 8, 12)}
+        assert group.read() == [60, 30, 4 + 24, 7 + 36]
+
+
+def test_a_thread_that_was_on_no_counter_is_as_the_others(
+    kernel: FakeKernel,
+) -> None:
+    """Not little for as long as it is off, and all of it at once then."""
+    with contextlib.ExitStack() as stack:
+        group = perf_groups.Group([CYCLES], [7, 8], stack)
+        for at in range(60, 600, 60):
+            kernel.readings = {7: (at, 0, 0), 8: (at, at, 3 * at)}
+            assert group.read() == [2 * at, at, 6 * at]
+        kernel.readings = {7: (600, 60, 180), 8: (600, 600, 1800)}
+        assert group.read() == [1200, 540, 3600]
+
+
+def test_a_thread_that_others_say_too_little_of_waits(
+    kernel: FakeKernel,
+) -> None:
+    """Later it stands for all of its time."""
+    with contextlib.ExitStack() as stack:
+        group = perf_groups.Group([CYCLES], [7, 8], stack)
+        kernel.readings = {7: (90, 0, 0), 8: (10, 5, 1)}
+        assert group.read() == [100, 95, 2]
+        kernel.readings = {7: (180, 90, 270), 8: (20, 15, 3)}
+        assert group.read() == [200, 95, 540 + 4]
 
 
 def test_what_was_exact_says_nothing_of_what_is_missed(
