@@ -14,6 +14,7 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -22,6 +23,7 @@ from oslo_config import cfg
 from oslo_privsep import capabilities, comm, daemon, priv_context
 
 from ceilometer_perf import options
+from ceilometer_perf.host.calls import in_thread
 from ceilometer_perf.host.counting import Counting, Wanted
 from ceilometer_perf.host.watching import Watching
 
@@ -161,9 +163,32 @@ def _ask(privileges: priv_context.PrivContext, call: Callable[[], T]) -> T:
     ):
         with attempt:
             if privileges.channel is None:
-                _see_that_others_ended(privileges)
+                _start(privileges)
             answer = call()
     return answer
+
+
+#: Until a helper has started. sudo may wait for a directory of users.
+START = 60.0  # seconds
+_starting: dict[priv_context.PrivContext, futures.Future[None]] = {}
+
+
+def _start(privileges: priv_context.PrivContext) -> None:
+    """Start a helper; privsep itself would wait for its command for ever.
+
+    It is not started twice: what takes longer may be there the next time.
+    """
+    _see_that_others_ended(privileges)
+    starting = _starting.get(privileges)
+    if starting is None or starting.done():
+        starting = in_thread(privileges.start, "privsep")
+        _starting[privileges] = starting
+    try:
+        starting.result(START)
+    except TimeoutError:
+        raise daemon.FailedToDropPrivileges(
+            f"no helper within {START:g} s: its command waits for something"
+        ) from None
 
 
 #: Helpers of one kind that hang: what each of them waits for, the next one

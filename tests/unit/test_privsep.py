@@ -2,6 +2,7 @@
 """A helper that can't be started is not asked for in each cycle."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -80,11 +81,12 @@ class Hung:
         self.channel: comm.ClientChannel | None = None
         self.helpers: list[socket.socket] = []
 
+    def start(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.helpers.append(theirs)
+        self.channel = comm.ClientChannel(ours)
+
     def call(self) -> None:
-        if self.channel is None:
-            ours, theirs = socket.socketpair()
-            self.helpers.append(theirs)
-            self.channel = comm.ClientChannel(ours)
         raise comm.PrivsepTimeout
 
     def ask(self) -> None:
@@ -110,3 +112,30 @@ def test_helpers_that_hang_do_not_pile_up() -> None:
     assert len(hung.helpers) == privsep.MOST_HUNG + 1
     for helper in hung.helpers:
         helper.close()
+
+
+def test_a_command_that_waits_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As sudo's for a directory of users that is down."""
+    monkeypatch.setattr(privsep, "START", 0.01)
+    is_up = threading.Event()
+    hung = Hung()
+    start = hung.start
+    starts: list[None] = []
+
+    def waits() -> None:
+        starts.append(None)
+        is_up.wait()
+        start()
+
+    hung.start = waits  # type: ignore[method-assign]
+    for _ in range(3):
+        with pytest.raises(daemon.FailedToDropPrivileges, match=r"0\.01 s"):
+            hung.ask()
+    is_up.set()
+    privsep._starting[hung].result()  # type: ignore[index]
+    hung.call = lambda: None  # type: ignore[method-assign]
+    hung.ask()
+    assert len(starts) == len(hung.helpers) == 1
+    hung.helpers[0].close()
