@@ -20,6 +20,9 @@ from ceilometer_perf.host.perf_event import (
     open_event,
 )
 
+INHERITED = INHERIT | INHERIT_THREAD
+"""By threads that start later, and not by processes."""
+
 Layout = tuple[tuple[Event, ...], ...]
 """The groups that events are counted in."""
 
@@ -148,7 +151,7 @@ def _open(events: Sequence[Event], thread: int, stack: ExitStack) -> int:
     for event in events:
         handle = open_event(
             (TYPES[event.kind], event.config),
-            INHERIT | INHERIT_THREAD,
+            INHERITED,
             thread=thread,
             leader=leader,
             read_format=GROUP_TIMES,

@@ -47,6 +47,7 @@ class FakeKernel:
         self.refused: dict[int, int] = {}
         self.lacks: dict[int, int] = {}
         self.most = 99  # events in a group
+        self.is_old = False  # Linux before 5.13
         #: (enabled, running, each count) by thread, or an error number.
         self.readings: dict[int, tuple[int, ...] | int] = {}
         self.short: set[int] = set()  # threads whose row is not whole
@@ -60,6 +61,8 @@ class FakeKernel:
             # perf_event_open(2): with threads that start later, in one row.
             assert flags == INHERIT | INHERIT_THREAD
             assert read_format == GROUP_TIMES
+        if self.is_old and flags & INHERIT_THREAD:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         number = self.refused.get(thread) or self.lacks.get(event[1])
         if number:
             raise OSError(number, os.strerror(number))
@@ -193,6 +196,15 @@ def test_nothing_can_be_counted(web: Web, kernel: FakeKernel) -> None:
     found = web.read()
     assert (found.error, found.enabled, found.missed) == (0, 0, [])
     assert found.counts == [-errno.ENOENT] * 3
+
+
+def test_a_kernel_that_lacks_what_it_takes(
+    web: Web, kernel: FakeKernel
+) -> None:
+    """The doctor, who tries events, is told so too."""
+    kernel.is_old = True
+    assert web.read().counts == [-errno.EINVAL] * 3
+    assert web.counting.try_events(NAMES) == [errno.EINVAL] * 3
 
 
 def test_software_events_alone(web: Web) -> None:
