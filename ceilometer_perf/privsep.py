@@ -12,7 +12,9 @@ import contextlib
 import functools
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -21,6 +23,7 @@ from oslo_config import cfg
 from oslo_privsep import capabilities, comm, daemon, priv_context
 
 from ceilometer_perf import options
+from ceilometer_perf.host.calls import in_thread
 from ceilometer_perf.host.counting import Counting, Wanted
 from ceilometer_perf.host.watching import Watching
 
@@ -159,8 +162,51 @@ def _ask(privileges: priv_context.PrivContext, call: Callable[[], T]) -> T:
         reraise=True,
     ):
         with attempt:
+            if privileges.channel is None:
+                _start(privileges)
             answer = call()
     return answer
+
+
+#: Until a helper has started. sudo may wait for a directory of users.
+START = 60.0  # seconds
+_starting: dict[priv_context.PrivContext, futures.Future[None]] = {}
+
+
+def _start(privileges: priv_context.PrivContext) -> None:
+    """Start a helper; privsep itself would wait for its command for ever.
+
+    It is not started twice: what takes longer may be there the next time.
+    """
+    _see_that_others_ended(privileges)
+    starting = _starting.get(privileges)
+    if starting is None or starting.done():
+        starting = in_thread(privileges.start, "privsep")
+        _starting[privileges] = starting
+    try:
+        starting.result(START)
+    except TimeoutError:
+        raise daemon.FailedToDropPrivileges(
+            f"no helper within {START:g} s: its command waits for something"
+        ) from None
+
+
+#: Helpers of one kind that hang: what each of them waits for, the next one
+#: would wait for, too.
+MOST_HUNG = 3
+_given_up: defaultdict[priv_context.PrivContext, list[comm.ClientChannel]]
+_given_up = defaultdict(list)
+
+
+def _see_that_others_ended(privileges: priv_context.PrivContext) -> None:
+    left = [c for c in _given_up[privileges] if c.reader_thread.is_alive()]
+    _given_up[privileges] = left
+    if len(left) >= MOST_HUNG:
+        raise daemon.FailedToDropPrivileges(
+            f"{len(left)} helpers with --privsep_context {privileges.pypath} "
+            "hang, and no other is started until one of them ends: "
+            "/proc/PID/stack shows what it waits for"
+        )
 
 
 def _is_gone(exc: BaseException) -> bool:
@@ -173,10 +219,11 @@ def _is_gone(exc: BaseException) -> bool:
 def _start_over(privileges: priv_context.PrivContext) -> None:
     channel, privileges.channel = privileges.channel, None
     # context.stop() waits for the helper to exit: one that hangs never
-    # does.
+    # does. What is still read from it ends when it exits.
     if channel is not None:
         with contextlib.suppress(OSError):
-            channel.writer.writesock.shutdown(socket.SHUT_RDWR)
+            channel.writer.writesock.shutdown(socket.SHUT_WR)
+        _given_up[privileges].append(channel)
 
 
 @functools.cache

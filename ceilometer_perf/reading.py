@@ -32,7 +32,8 @@ class Guest:
 
     #: libvirt's, as in ``instance-0000002a``.
     name: str
-    #: libvirt's: another one at each boot, -1 while it does not run.
+    #: libvirt's: another one at each boot, as long as its daemon is not
+    #: restarted in between; -1 while it does not run.
     id: int
     #: As libvirt describes it; that of the running guest, if it runs.
     xml: str

@@ -195,7 +195,7 @@ def _parts(uri: str, settings: Settings, is_agent: bool) -> Parts:
             processes,
             policy,
         ),
-        Rdt(choice, Caches(connection)),
+        Rdt(choice, Caches(connection), processes),
         Waiting(Waits(), processes),
         Neighbours(
             Topology(),

@@ -58,29 +58,38 @@ class Cycle:
 
     def rdt(self) -> RdtReport:
         """L3 occupancy and memory bandwidth."""
-        return self._once(
+        return self._beside(
             "L3 occupancy and memory bandwidth",
-            lambda: self._parts.look_at_rdt(self.report()),
+            self._parts.look_at_rdt,
             RdtReport(),
         )
 
     def waiting(self) -> WaitingReport:
         """What instances waited for."""
-        return self._once(
-            "waiting times",
-            lambda: self._parts.look_at_waiting(self.report()),
-            WaitingReport(),
+        return self._beside(
+            "waiting times", self._parts.look_at_waiting, WaitingReport()
         )
 
     def neighbours(self) -> NeighbourReport:
         """Who slows whom down, by all the others."""
-        return self._once(
+        return self._beside(
             "neighbours",
-            lambda: self._parts.look_at_neighbours(
-                self.report(), self.rdt(), self.waiting()
+            lambda report: self._parts.look_at_neighbours(
+                report, self.rdt(), self.waiting()
             ),
             NeighbourReport(),
         )
+
+    def _beside(self, what: str, look: Callable[[Report], T], nothing: T) -> T:
+        """What is read of the report's instances, if these are known.
+
+        To those who look, an empty report would be a host without any: they
+        would forget all of them, and remove their resctrl groups.
+        """
+        report = self.report()
+        if report is EMPTY:
+            return nothing
+        return self._once(what, lambda: look(report), nothing)
 
     def _once(self, what: str, look: Callable[[], T], nothing: T) -> T:
         with self._lock:

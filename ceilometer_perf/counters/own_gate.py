@@ -70,7 +70,7 @@ class OwnGate:
             life = self._lives[uuid] = _begun(count, now)
             whole = verdicts.NEW
         else:
-            whole = self._whole(life, now)
+            whole = self._whole(life, count, now)
         judgements, share = dict.fromkeys(self._keys, whole), 1.0
         if whole is verdicts.OK:
             if count.missed:
@@ -88,8 +88,10 @@ class OwnGate:
         """Forget instances that are not counted any more."""
         self._lives = {u: v for u, v in self._lives.items() if u in uuids}
 
-    def _whole(self, life: _Life, now: Point) -> Judgement:
+    def _whole(self, life: _Life, count: Count, now: Point) -> Judgement:
         """Of all counters of an instance."""
+        if max(count.counts) < 0:  # there are none, and no time is theirs
+            return verdicts.OK
         floor = self._policy.coverage_floor * 1e9
         coverage = life.measure.coverage(now, floor)
         life.coverage = life.coverage if coverage is None else coverage

@@ -368,7 +368,10 @@ _NOT_COUNTED = {
     errno.ENFILE: _NO_FILES,
     errno.ENOENT: _NO_EVENT,
     errno.ENODEV: _NO_EVENT,
-    errno.EINVAL: _NO_EVENT,
+    errno.EINVAL: Judgement(
+        Verdict.HOST_LACKS,
+        "the CPUs can't count it, or Linux is older than 5.13",
+    ),
     errno.EOPNOTSUPP: _NO_EVENT,
     errno.EBUSY: Judgement(
         Verdict.PMU_TAKEN, "another user has reserved the PMU"

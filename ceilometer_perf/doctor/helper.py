@@ -29,6 +29,13 @@ def helper(patient: Patient) -> Finding:
     tried = zip(patient.parts.settings.own_events, numbers, strict=True)
     lacking = [event for event, number in tried if number]
     counted = len(numbers) - len(lacking)
+    if not counted:
+        why = verdicts.not_counted(numbers[0])
+        return warning(
+            f"it counts no event of [perf] own_events: {why.reason}; "
+            f"{WITHOUT}",
+            why.remedy or "set [perf] counters = libvirt",
+        )
     text = f"it counts {number_of(counted, 'event')}"
     return fine(f"{text}; not here: {listed(lacking)}" if lacking else text)
 

@@ -21,6 +21,7 @@ import tenacity
 
 from ceilometer_perf.events import Version
 from ceilometer_perf.host import daemon
+from ceilometer_perf.host.calls import in_thread
 from ceilometer_perf.host.event_loop import DomainEvents, loop_runs
 from ceilometer_perf.reading import SourceUnavailableError
 
@@ -175,7 +176,7 @@ class Connection:
             raise self._unavailable("still no answer to an earlier call")
         # Set only now: if no thread can be started, there is nothing to wait
         # for.
-        answer = self._pending = _in_thread(work)
+        answer = self._pending = in_thread(work, "libvirt")
         return answer
 
     def _ask(self, question: Callable[[Session], T]) -> T:
@@ -260,27 +261,6 @@ def _start_over() -> None:
 
 os.register_at_fork(after_in_child=_start_over)
 atexit.register(_start_over)
-
-
-def _in_thread(call: Callable[[], T]) -> futures.Future[T]:
-    """Call in a thread of its own.
-
-    A libvirt call can't be cancelled, and Python looks at no signal before it
-    is back, not even at an operator's Ctrl-C. The thread is a daemon: what
-    hangs in it does not keep the process from ending.
-    """
-    answer: futures.Future[T] = futures.Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(call())
-        except BaseException as error:
-            answer.set_exception(error)
-
-    threading.Thread(
-        target=work, name="ceilometer-perf-libvirt", daemon=True
-    ).start()
-    return answer
 
 
 def version_of(number: int) -> Version:

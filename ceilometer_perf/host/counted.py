@@ -10,7 +10,12 @@ from contextlib import ExitStack
 
 from ceilometer_perf.events import TYPES, Event
 from ceilometer_perf.host.perf_event import open_event
-from ceilometer_perf.host.perf_groups import Group, Layout, layouts
+from ceilometer_perf.host.perf_groups import (
+    INHERITED,
+    Group,
+    Layout,
+    layouts,
+)
 
 #: A thread may start while the others are being opened.
 _TRIES = 20
@@ -152,7 +157,7 @@ def missing(event: Event, *, hardware: bool = True) -> int:
     if event.kind == "hardware" and not hardware:
         return NOT_WANTED
     try:
-        os.close(open_event((TYPES[event.kind], event.config)))
+        os.close(open_event((TYPES[event.kind], event.config), INHERITED))
     except OSError as exc:
         if exc.errno not in LACKING:
             raise

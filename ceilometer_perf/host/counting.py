@@ -56,6 +56,7 @@ class Count(NamedTuple):
 _TRIES = 3
 # The numbers before the others: error, opened, and how many others there are.
 _HEAD = 3
+_MOST = (1 << 63) - 1
 
 
 class Counting:
@@ -84,7 +85,7 @@ class Counting:
             numbers: list[int] = []
             for each in wanted:
                 numbers += self._row(each, asked)
-            return array("q", numbers).tobytes()
+            return _packed(numbers)
 
     def try_events(self, events: Sequence[str]) -> list[int]:
         """Of each event the error number if it can't be counted here, or 0.
@@ -149,6 +150,15 @@ def decoded(answer: bytes, events: int) -> Iterator[Count]:
         at += _HEAD + others
         enabled, *rest = numbers[at - others : at] or [0]
         yield Count(error, opened, enabled, rest[:events], rest[events:])
+
+
+def _packed(numbers: list[int]) -> bytes:
+    try:
+        return array("q", numbers).tobytes()
+    except OverflowError:
+        # Of a PMU that lies, which costs no other instance its counts. No CPU
+        # comes to the most that there can be, either.
+        return array("q", (min(n, _MOST) for n in numbers)).tobytes()
 
 
 def _event(name: str) -> Event:

@@ -20,6 +20,9 @@ from ceilometer_perf.host.perf_event import (
     open_event,
 )
 
+INHERITED = INHERIT | INHERIT_THREAD
+"""By threads that start later, and not by processes."""
+
 Layout = tuple[tuple[Event, ...], ...]
 """The groups that events are counted in."""
 
@@ -32,6 +35,9 @@ _PAIRS = (
 
 # Of a group's reading, before the counts: how many, time enabled, running.
 _ENABLED, _RUNNING, _COUNTS = 1, 2, 3
+
+#: The least part of a process's CPU time that says something of the rest.
+_ENOUGH = 0.2
 
 
 def layouts(events: Sequence[Event]) -> tuple[Layout, ...]:
@@ -111,18 +117,32 @@ class Group:
         """Add what was missed since each thread's last reading.
 
         Growth is scaled and not the totals, which would fall whenever an
-        event is on a counter for a larger share than before.
+        event is on a counter for a larger share than before. A thread that
+        was on no counter at all (a guest that uses a virtual PMU may hold
+        those of one vCPU) is taken to be as the others, if they are enough.
         """
-        for thread, pair in enumerate(zip(rows, self._before, strict=True)):
-            now, before = map(self._row.unpack, pair)
-            running = now[_RUNNING] - before[_RUNNING]
-            if not running:
-                continue  # what it counts next stands for this time too
-            missed = (now[_ENABLED] - before[_ENABLED]) / running - 1
-            for number in range(len(self.events)):
-                column = _COUNTS + number
-                self._added[number] += (now[column] - before[column]) * missed
-            self._before[thread] = rows[thread]
+        grown = [*map(self._growth, rows, self._before)]
+        seen = [each for each in grown if each[_RUNNING]]
+        of_all, of_seen = (
+            sum(each[_ENABLED] for each in some) for some in (grown, seen)
+        )
+        enough = bool(seen) and of_seen >= _ENOUGH * of_all
+        for each in seen:
+            share = each[_RUNNING] / each[_ENABLED]
+            if enough:
+                share *= of_seen / of_all
+            for number, count in enumerate(each[_COUNTS:]):
+                self._added[number] += count / share - count
+        self._before = [
+            # Otherwise what it counts next stands for this time too.
+            row if enough or each[_RUNNING] else before
+            for row, each, before in zip(
+                rows, grown, self._before, strict=True
+            )
+        ]
+
+    def _growth(self, now: bytes, before: bytes) -> list[int]:
+        return [*map(int.__sub__, *map(self._row.unpack, (now, before)))]
 
 
 def _open(events: Sequence[Event], thread: int, stack: ExitStack) -> int:
@@ -131,7 +151,7 @@ def _open(events: Sequence[Event], thread: int, stack: ExitStack) -> int:
     for event in events:
         handle = open_event(
             (TYPES[event.kind], event.config),
-            INHERIT | INHERIT_THREAD,
+            INHERITED,
             thread=thread,
             leader=leader,
             read_format=GROUP_TIMES,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ceilometer_perf.counters.monitor import EMPTY, Report, about
+from ceilometer_perf.counters.monitor import Report, about
 from ceilometer_perf.counters.verdicts import Judgement
 from ceilometer_perf.host.topology import Topology
 from ceilometer_perf.meters import (
@@ -59,8 +59,6 @@ class Neighbours:
 
         A judgement is as old as the counters that it is about.
         """
-        if report is EMPTY:
-            return NeighbourReport()
         with self._lock:
             moment = report.reading.moment
             if self._last is None and self._kept is not None:

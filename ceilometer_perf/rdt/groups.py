@@ -70,29 +70,10 @@ class Groups:
         self._release(before.keys() - {*guests, *keep})
         refused = self._watch(guests, before)
         ours = self._resctrl.ours()
-        found = {
+        return {
             uuid: refused.get(uuid) or _usage(ours.get(uuid, ()))
             for uuid in guests
         }
-        return found | dict.fromkeys(
-            self._ended(guests, found), verdicts.NOT_RUNNING
-        )
-
-    def _ended(
-        self,
-        guests: Mapping[str, Guest],
-        found: Mapping[str, Usage | Judgement],
-    ) -> Iterable[str]:
-        """Those whose group has only what they left in the caches.
-
-        The helper may have taken long to put others into theirs.
-        """
-        return (
-            uuid
-            for uuid, each in found.items()
-            if isinstance(each, Usage)
-            and self._processes.guest(guests[uuid].name, uuid) is None
-        )
 
     def why_wrong(self) -> Judgement | None:
         """Why no number of resctrl's is right, whoever reads it."""

@@ -47,6 +47,7 @@ class FakeKernel:
         self.refused: dict[int, int] = {}
         self.lacks: dict[int, int] = {}
         self.most = 99  # events in a group
+        self.is_old = False  # Linux before 5.13
         #: (enabled, running, each count) by thread, or an error number.
         self.readings: dict[int, tuple[int, ...] | int] = {}
         self.short: set[int] = set()  # threads whose row is not whole
@@ -60,6 +61,8 @@ class FakeKernel:
             # perf_event_open(2): with threads that start later, in one row.
             assert flags == INHERIT | INHERIT_THREAD
             assert read_format == GROUP_TIMES
+        if self.is_old and flags & INHERIT_THREAD:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         number = self.refused.get(thread) or self.lacks.get(event[1])
         if number:
             raise OSError(number, os.strerror(number))
@@ -195,6 +198,15 @@ def test_nothing_can_be_counted(web: Web, kernel: FakeKernel) -> None:
     assert found.counts == [-errno.ENOENT] * 3
 
 
+def test_a_kernel_that_lacks_what_it_takes(
+    web: Web, kernel: FakeKernel
+) -> None:
+    """The doctor, who tries events, is told so too."""
+    kernel.is_old = True
+    assert web.read().counts == [-errno.EINVAL] * 3
+    assert web.counting.try_events(NAMES) == [errno.EINVAL] * 3
+
+
 def test_software_events_alone(web: Web) -> None:
     web.wanted = web.wanted._replace(hardware=False)
     found = web.read()
@@ -311,6 +323,14 @@ def test_large_counts_keep_to_their_columns(
     found = web.read()
     assert found.counts == [found.enabled] * 3 == [1 << 62] * 3
     assert found.missed == []
+
+
+def test_a_count_that_is_too_large_costs_the_others_nothing(
+    web: Web, kernel: FakeKernel
+) -> None:
+    """As of a virtual PMU that leapt, scaled."""
+    kernel.readings = {7: (10, 10, (1 << 64) - 5, 7, 10)}
+    assert web.read().counts == [(1 << 63) - 1, 7, 10]
 
 
 def test_what_takes_turns_gets_smaller_groups(
@@ -439,11 +459,35 @@ def test_scaled_counts_never_fall(steps: list[tuple[int, float, int]]) -> None:
 def test_each_thread_is_scaled_by_itself(kernel: FakeKernel) -> None:
     with contextlib.ExitStack() as stack:
         group = perf_groups.Group([CYCLES, CLOCK], [7, 8], stack)
-        # The first has not been on a counter yet: later it stands for all.
-        kernel.readings = {7: (10, 0, 0, 0), 8: (20, 10, 4, 6)}
-        assert group.read() == [30, 20, 8, 12]
-        kernel.readings = {7: (20, 10, 3, 5), 8: (40, 20, 8, 12)}
-        assert group.read() == [60, 30, 22, 34]
+        kernel.readings = {7: (10, 5, 1, 2), 8: (20, 5, 4, 6)}
+        assert group.read() == [30, 20, 2 + 16, 4 + 24]
+        kernel.readings = {7: (20, 15, 3, 5), 8: (40, 15, 8, 12)}
+        assert group.read() == [60, 30, 4 + 24, 7 + 36]
+
+
+def test_a_thread_that_was_on_no_counter_is_as_the_others(
+    kernel: FakeKernel,
+) -> None:
+    """Not little for as long as it is off, and all of it at once then."""
+    with contextlib.ExitStack() as stack:
+        group = perf_groups.Group([CYCLES], [7, 8], stack)
+        for at in range(60, 600, 60):
+            kernel.readings = {7: (at, 0, 0), 8: (at, at, 3 * at)}
+            assert group.read() == [2 * at, at, 6 * at]
+        kernel.readings = {7: (600, 60, 180), 8: (600, 600, 1800)}
+        assert group.read() == [1200, 540, 3600]
+
+
+def test_a_thread_that_others_say_too_little_of_waits(
+    kernel: FakeKernel,
+) -> None:
+    """Later it stands for all of its time."""
+    with contextlib.ExitStack() as stack:
+        group = perf_groups.Group([CYCLES], [7, 8], stack)
+        kernel.readings = {7: (90, 0, 0), 8: (10, 5, 1)}
+        assert group.read() == [100, 95, 2]
+        kernel.readings = {7: (180, 90, 270), 8: (20, 15, 3)}
+        assert group.read() == [200, 95, 540 + 4]
 
 
 def test_what_was_exact_says_nothing_of_what_is_missed(

@@ -103,6 +103,20 @@ def test_that_those_fail_costs_no_counter(error: Exception) -> None:
     assert (monitor.rdt_asked, monitor.waiting_asked) == (1, 1)
 
 
+@pytest.mark.parametrize("error", [unavailable(), ValueError("a bug")])
+def test_who_is_not_known_is_not_taken_for_gone(error: Exception) -> None:
+    """Whoever looks forgets those who are, and removes their groups."""
+    monitor = FakeParts(error)
+    cache: dict[str, Any] = {}
+    for key in (L3_CACHE.key, SCHED_DELAY.key, VICTIM.key):
+        assert cycle.current(cache, monitor).published(key) == {}
+    assert (
+        monitor.rdt_asked,
+        monitor.waiting_asked,
+        monitor.neighbours_asked,
+    ) == (0, 0, 0)
+
+
 def test_changes_keeps_subjects_apart(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """doctor: each link broken in turn is the one that is named."""
 
+import errno
 import importlib.metadata
 import json
 import os
@@ -476,6 +477,17 @@ def test_a_helper_that_can_not_count(
     assert row["state"] == "warning"
     assert reason in row["reason"]
     assert remedy in row["remedy"]
+
+
+def test_a_helper_that_counts_nothing(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own(healthy, monkeypatch, [errno.EINVAL] * 2)
+    row = walk(healthy)["helper"]
+    assert row["state"] == "warning"
+    assert "no event of [perf] own_events" in row["reason"]
+    assert "Linux is older than 5.13" in row["reason"]
+    assert "counters = libvirt" in row["remedy"]
 
 
 # Caches and memory

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ceilometer_perf.counters import verdicts
-from ceilometer_perf.counters.monitor import EMPTY, Report
+from ceilometer_perf.counters.monitor import Report
 from ceilometer_perf.counters.trust import Judged
 from ceilometer_perf.host.topology import Topology
 from ceilometer_perf.meters import (
@@ -163,12 +163,6 @@ def test_two_looks_at_once_are_one_cycle(host: Host) -> None:
 
 def test_a_judgement_is_as_old_as_its_counters(host: Host) -> None:
     assert host.look()["v"].moment == Moment(host.now, READ_AT)
-
-
-def test_without_counters_there_is_no_judgement(host: Host) -> None:
-    host.look()
-    found = host.neighbours.look(EMPTY, RdtReport(), WaitingReport())
-    assert found.published == {}
 
 
 def test_who_does_not_run_is_left_out(host: Host) -> None:

@@ -192,6 +192,18 @@ def test_what_the_host_lacks_is_not_withheld(agent: Agent) -> None:
     assert given_verdicts(found) == {CLOCK: Verdict.OK}
 
 
+def test_what_is_not_counted_at_all_covers_nothing_wrong(
+    agent: Agent, host: Host
+) -> None:
+    agent.helper.row = [0, 5, 3, 0, -errno.ENOENT, -errno.ENOENT]
+    agent.look(web={})
+    host.start("instance-web", 2, started=500, utime=1000)
+    for _ in range(2):
+        found = agent.look(web={})["web"]
+    assert found.judged.coverage is None
+    assert {wanted.attempt for (wanted,) in agent.helper.asked} == {0}
+
+
 def test_nothing_yet_is_a_count(agent: Agent) -> None:
     agent.helper.row = [0, 5, 3, 10, -errno.ENOENT, 0]
     for _ in range(2):

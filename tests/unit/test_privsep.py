@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A helper that can't be started is not asked for in each cycle."""
 
+import socket
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 from oslo_config import cfg
-from oslo_privsep import daemon
+from oslo_privsep import comm, daemon
 from oslo_privsep.priv_context import PrivContext
 
 from ceilometer_perf import privsep
@@ -68,3 +70,72 @@ def test_what_the_helper_itself_says_is_no_refusal(
         with pytest.raises(ProcessLookupError):
             helper.watch("instance-1", "uuid")
     assert len(asked) == 2
+
+
+class Hung:
+    """A context whose helpers hang, each at the other end of a socket."""
+
+    pypath = "hung"
+
+    def __init__(self) -> None:
+        self.channel: comm.ClientChannel | None = None
+        self.helpers: list[socket.socket] = []
+
+    def start(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.helpers.append(theirs)
+        self.channel = comm.ClientChannel(ours)
+
+    def call(self) -> None:
+        raise comm.PrivsepTimeout
+
+    def ask(self) -> None:
+        privsep._ask(self, self.call)  # type: ignore[arg-type]
+
+
+def test_helpers_that_hang_do_not_pile_up() -> None:
+    hung = Hung()
+    for _ in range(2):
+        with pytest.raises(comm.PrivsepTimeout):
+            hung.ask()
+    for _ in range(5):
+        with pytest.raises(daemon.FailedToDropPrivileges, match="3 helpers"):
+            hung.ask()
+    assert len(hung.helpers) == privsep.MOST_HUNG
+    # It is told that nobody waits for it any more.
+    assert hung.helpers[0].recv(1) == b""
+    reader = privsep._given_up[hung][0].reader_thread  # type: ignore[index]
+    hung.helpers[0].close()
+    reader.join()
+    with pytest.raises(daemon.FailedToDropPrivileges):
+        hung.ask()
+    assert len(hung.helpers) == privsep.MOST_HUNG + 1
+    for helper in hung.helpers:
+        helper.close()
+
+
+def test_a_command_that_waits_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As sudo's for a directory of users that is down."""
+    monkeypatch.setattr(privsep, "START", 0.01)
+    is_up = threading.Event()
+    hung = Hung()
+    start = hung.start
+    starts: list[None] = []
+
+    def waits() -> None:
+        starts.append(None)
+        is_up.wait()
+        start()
+
+    hung.start = waits  # type: ignore[method-assign]
+    for _ in range(3):
+        with pytest.raises(daemon.FailedToDropPrivileges, match=r"0\.01 s"):
+            hung.ask()
+    is_up.set()
+    privsep._starting[hung].result()  # type: ignore[index]
+    hung.call = lambda: None  # type: ignore[method-assign]
+    hung.ask()
+    assert len(starts) == len(hung.helpers) == 1
+    hung.helpers[0].close()

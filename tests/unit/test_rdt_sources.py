@@ -262,22 +262,6 @@ def test_groups_of_those_gone_are_removed(
     assert set(root.ours()) == {"db"}
 
 
-def test_what_those_that_end_meanwhile_left_in_the_caches_is_not_theirs(
-    agent: Agent, helper: Helper, host: Host
-) -> None:
-    agent.read("web")
-    watch = helper.watch
-
-    def ends(name: str, instance: str) -> None:
-        shutil.rmtree(host.proc / str(min(host.tids("instance-web"))))
-        watch(name, instance)
-
-    helper.watch = ends  # type: ignore[method-assign]
-    assert verdict_of(agent.read("web", "db")) == {
-        "web": Verdict.NOT_RUNNING, "db": None,
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("error", "asked"),
     [
