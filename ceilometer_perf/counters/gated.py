@@ -37,7 +37,7 @@ class Gated:
     def look(self) -> tuple[Reading, Mapping[str, Answer]]:
         """A reading, and the answers in it by instance UUID.
 
-        Without those of instances that started in the meantime.
+        Without those of instances that started or ended in the meantime.
 
         :raises SourceUnavailableError: there is no reading in this cycle.
         """
@@ -52,7 +52,7 @@ class Gated:
         return reading, {
             uuid: self._answer(reading, uuid, each)
             for uuid, each in evidence.items()
-            if not each.started_meanwhile
+            if not (each.started_meanwhile or self._gate.ended(uuid, each))
         }
 
     def forget_all_but(self, guests: Mapping[str, Guest]) -> None:

@@ -232,6 +232,15 @@ class Gate:
             flagged=self._flagged,
         )
 
+    def ended(self, uuid: str, evidence: Evidence) -> bool:
+        """Whether the instance's QEMU, which has been seen, is gone.
+
+        Its counters may have been read long ago, if libvirt was slow.
+        """
+        life = self._lives.get(uuid)
+        seen = life is not None and life.process is not None
+        return seen and evidence.process is None
+
     def forget_all_but(
         self, uuids: Container[str], runs: Callable[[Process], bool]
     ) -> None:

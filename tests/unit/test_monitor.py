@@ -3,6 +3,7 @@
 
 import dataclasses
 import logging
+import shutil
 import time
 from array import array
 from collections.abc import Container, Mapping, Sequence
@@ -266,6 +267,20 @@ def test_no_process_to_see_is_no_coverage(tmp_path: Path) -> None:
     published = watch.look().published["web"]
     assert published.values == {CLOCK: 5, "perf.withheld": 0}
     assert published.metadata["coverage"] is None
+
+
+def test_counters_of_a_process_that_is_gone_are_not_published(
+    host: Host,
+) -> None:
+    """libvirt read them before it was; the next one is not seen yet."""
+    look = monitor(host, reading(0, {CYCLES: 5})).look
+    assert "web" in look().published
+    shutil.rmtree(host.proc / "2")
+    report = look()
+    assert report.published == {}
+    assert report.unread == {"web": verdicts.MEANWHILE}
+    host.start("instance-1", uuid="web", pid=3, started=700)
+    assert "web" in look().published
 
 
 class FakeOwn:
