@@ -91,10 +91,19 @@ class Host:
         one = self.new()
         if self.allocate(one):
             yield
-            name = self.choose(one)
-            yield
-            self.define(one, name)
+            yield from self._boot(one)
             self.free.append(one)
+
+    def _boot(self, one: str) -> Steps:
+        name = self.choose(one)
+        yield
+        self.define(one, name)
+
+    def _revert(self, one: str, migration: str) -> Steps:
+        self.claims[one] = self.claims.pop(migration)
+        yield
+        yield from self._boot(one)
+        self.free.append(one)
 
     def delete(self, one: str) -> Steps:
         self.destroy(one)
@@ -118,9 +127,7 @@ class Host:
         self.claims[migration] = self.claims.pop(one)
         if self.allocate(one):
             yield
-            name = self.choose(one)
-            yield
-            self.define(one, name)
+            yield from self._boot(one)
             yield
             if self.chance.random() < 0.5:  # confirmed
                 del self.claims[migration]
@@ -128,12 +135,7 @@ class Host:
                 return
             self.destroy(one)
             yield
-        self.claims[one] = self.claims.pop(migration)
-        yield
-        name = self.choose(one)
-        yield
-        self.define(one, name)
-        self.free.append(one)
+        yield from self._revert(one, migration)
 
     def migrate(self, one: str) -> Steps:
         """To another host."""
@@ -145,12 +147,7 @@ class Host:
             yield
             del self.claims[migration]
             return
-        self.claims[one] = self.claims.pop(migration)
-        yield
-        name = self.choose(one)
-        yield
-        self.define(one, name)
-        self.free.append(one)
+        yield from self._revert(one, migration)
 
     def any_of_these(self) -> Steps:
         ways = self.delete, self.reboot, self.resize, self.resize, self.migrate
