@@ -199,6 +199,9 @@ HARDWARE_KEYS = frozenset(
 RDT_KEYS = frozenset(m.key for m in RDT)
 """The keys of what is read in the caches, at the memory and in the cores."""
 
+ENERGY_KEYS = frozenset(m.key for m in ENERGY)
+"""Of those, what only some CPUs count."""
+
 WAITING_KEYS = frozenset(m.key for m in WAITING)
 """The keys of what needs no counter at all."""
 

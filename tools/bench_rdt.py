@@ -20,7 +20,7 @@ from ceilometer_perf.host.monitors import Monitors
 from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.host.watching import Watching
-from ceilometer_perf.meters import ENERGY
+from ceilometer_perf.meters import ENERGY_KEYS
 from ceilometer_perf.rdt.choice import Choice
 from ceilometer_perf.rdt.groups import Groups
 from ceilometer_perf.rdt.look import Rdt
@@ -30,8 +30,6 @@ from tests.lab import MONITORS, Guest, Hardware, Lab, LabError
 from tools.variants import Variant, measured, ratios
 
 TIMEOUT = 60.0  # seconds
-#: The lab's CPUs have no counter of it.
-ENERGY_KEYS = frozenset(meter.key for meter in ENERGY)
 REFRESH = 600.0  # seconds, the default: not amid a measurement
 RATIOS = (
     ("rdt_perf", "look"),
@@ -123,7 +121,7 @@ def _look(rdt: Rdt, report: Report) -> None:
         judgement
         for judged in found.judged.values()
         for key, judgement in judged.items()
-        if key not in ENERGY_KEYS
+        if key not in ENERGY_KEYS  # the lab's CPUs count none
         and judgement.verdict not in (Verdict.OK, Verdict.NEW)
     }
     if wrong or len(found.judged) != len(report.judged):

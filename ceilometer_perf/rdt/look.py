@@ -21,7 +21,7 @@ from ceilometer_perf.counters.monitor import Report, about
 from ceilometer_perf.counters.verdicts import Judgement
 from ceilometer_perf.host.caches import Caches
 from ceilometer_perf.host.processes import Processes
-from ceilometer_perf.meters import ENERGY, L3_CACHE_UTIL, RDT_KEYS
+from ceilometer_perf.meters import ENERGY_KEYS, L3_CACHE_UTIL, RDT_KEYS
 from ceilometer_perf.rdt import tune
 from ceilometer_perf.rdt.choice import Answers, Choice
 from ceilometer_perf.rdt.rates import FEATURES, Figures, Rates, Sizes
@@ -32,7 +32,6 @@ _Identity = tuple[int, int] | None
 """Of an instance's process, None where it can't be seen."""
 
 _EVERYBODY = "every instance"
-_ENERGY_KEYS = frozenset(meter.key for meter in ENERGY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +183,7 @@ def _judge(key: str, usage: Usage, found: Figures, l3: Sizes) -> Judgement:
     if FEATURES[key] in usage.unread:
         return verdicts.MONITOR_UNREAD
     if usage.sum(FEATURES[key]) is None:
-        elsewhere = key in _ENERGY_KEYS and usage.source != "resctrl"
+        elsewhere = key in ENERGY_KEYS and usage.source != "resctrl"
         return verdicts.NO_ENERGY if elsewhere else verdicts.NO_NUMBER
     if key == L3_CACHE_UTIL.key and not sum(l3.values()):
         return verdicts.NO_L3
