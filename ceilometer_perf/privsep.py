@@ -12,7 +12,6 @@ import contextlib
 import functools
 import socket
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from pathlib import Path
@@ -131,7 +130,7 @@ class _Caller:
     ) -> None:
         section = privileges.cfg_section
         cfg.CONF.set_override("helper_command", command, group=section)
-        self._context = privileges
+        self._process = _Process(privileges)
         self._refused: daemon.FailedToDropPrivileges | None = None
         self._pause_until = 0.0
 
@@ -139,7 +138,7 @@ class _Caller:
         if self._refused is not None and time.monotonic() < self._pause_until:
             raise self._refused
         try:
-            answer = _ask(self._context, lambda: call(*args, **kw))
+            answer = self._process.ask(lambda: call(*args, **kw))
         except daemon.FailedToDropPrivileges as exc:
             self._refused = exc
             self._pause_until = time.monotonic() + PAUSE
@@ -148,65 +147,73 @@ class _Caller:
         return answer
 
 
-def _ask(privileges: priv_context.PrivContext, call: Callable[[], T]) -> T:
-    # privsep does not always notice that its helper was killed: its reader
-    # thread may end silently, and every later call then fails or times out.
-    # All calls are idempotent, so they may be repeated.
-    channel = privileges.channel
-    if channel is not None and not channel.reader_thread.is_alive():
-        _start_over(privileges)
-    for attempt in tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_is_gone),
-        stop=tenacity.stop_after_attempt(2),
-        before_sleep=lambda _: _start_over(privileges),
-        reraise=True,
-    ):
-        with attempt:
-            if privileges.channel is None:
-                _start(privileges)
-            answer = call()
-    return answer
-
-
 #: Until a helper has started. sudo may wait for a directory of users.
 START = 60.0  # seconds
-_starting: dict[priv_context.PrivContext, futures.Future[None]] = {}
-
-
-def _start(privileges: priv_context.PrivContext) -> None:
-    """Start a helper; privsep itself would wait for its command for ever.
-
-    It is not started twice: what takes longer may be there the next time.
-    """
-    _see_that_others_ended(privileges)
-    starting = _starting.get(privileges)
-    if starting is None or starting.done():
-        starting = in_thread(privileges.start, "privsep")
-        _starting[privileges] = starting
-    try:
-        starting.result(START)
-    except TimeoutError:
-        raise daemon.FailedToDropPrivileges(
-            f"no helper within {START:g} s: its command waits for something"
-        ) from None
-
-
 #: Helpers of one kind that hang: what each of them waits for, the next one
 #: would wait for, too.
 MOST_HUNG = 3
-_given_up: defaultdict[priv_context.PrivContext, list[comm.ClientChannel]]
-_given_up = defaultdict(list)
 
 
-def _see_that_others_ended(privileges: priv_context.PrivContext) -> None:
-    left = [c for c in _given_up[privileges] if c.reader_thread.is_alive()]
-    _given_up[privileges] = left
-    if len(left) >= MOST_HUNG:
-        raise daemon.FailedToDropPrivileges(
-            f"{len(left)} helpers with --privsep_context {privileges.pypath} "
-            "hang, and no other is started until one of them ends: "
-            "/proc/PID/stack shows what it waits for"
-        )
+class _Process:
+    """The helper of one context, and those that it has had and that hang."""
+
+    def __init__(self, privileges: priv_context.PrivContext) -> None:
+        self._context = privileges
+        self._starting: futures.Future[None] | None = None
+        self._hung: list[comm.ClientChannel] = []
+
+    def ask(self, call: Callable[[], T]) -> T:
+        # privsep does not always notice that its helper was killed: its
+        # reader thread may end silently, and every later call then fails or
+        # times out. All calls are idempotent, so they may be repeated.
+        channel = self._context.channel
+        if channel is not None and not channel.reader_thread.is_alive():
+            self._give_up()
+        for attempt in tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_gone),
+            stop=tenacity.stop_after_attempt(2),
+            before_sleep=lambda _: self._give_up(),
+            reraise=True,
+        ):
+            with attempt:
+                if self._context.channel is None:
+                    self._start()
+                answer = call()
+        return answer
+
+    def _start(self) -> None:
+        """privsep itself would wait for its command for ever.
+
+        It is not started twice: what takes longer may be there the next time.
+        """
+        self._see_that_others_ended()
+        if self._starting is None or self._starting.done():
+            self._starting = in_thread(self._context.start, "privsep")
+        try:
+            self._starting.result(START)
+        except TimeoutError:
+            raise daemon.FailedToDropPrivileges(
+                f"no helper within {START:g} s: its command waits for "
+                "something"
+            ) from None
+
+    def _see_that_others_ended(self) -> None:
+        self._hung = [c for c in self._hung if c.reader_thread.is_alive()]
+        if len(self._hung) >= MOST_HUNG:
+            raise daemon.FailedToDropPrivileges(
+                f"{len(self._hung)} helpers with --privsep_context "
+                f"{self._context.pypath} hang, and no other is started until "
+                "one of them ends: /proc/PID/stack shows what it waits for"
+            )
+
+    def _give_up(self) -> None:
+        # context.stop() waits for the helper to exit: one that hangs never
+        # does. What is still read from it ends when it exits.
+        channel, self._context.channel = self._context.channel, None
+        if channel is not None:
+            with contextlib.suppress(OSError):
+                channel.writer.writesock.shutdown(socket.SHUT_WR)
+            self._hung.append(channel)
 
 
 def _is_gone(exc: BaseException) -> bool:
@@ -214,16 +221,6 @@ def _is_gone(exc: BaseException) -> bool:
     return isinstance(exc, ConnectionError | comm.PrivsepTimeout) or (
         type(exc) is OSError and exc.errno is None
     )
-
-
-def _start_over(privileges: priv_context.PrivContext) -> None:
-    channel, privileges.channel = privileges.channel, None
-    # context.stop() waits for the helper to exit: one that hangs never
-    # does. What is still read from it ends when it exits.
-    if channel is not None:
-        with contextlib.suppress(OSError):
-            channel.writer.writesock.shutdown(socket.SHUT_WR)
-        _given_up[privileges].append(channel)
 
 
 @functools.cache

@@ -8,28 +8,29 @@ from collections.abc import Callable, Iterator
 import pytest
 from oslo_config import cfg
 from oslo_privsep import comm, daemon
-from oslo_privsep.priv_context import PrivContext
 
 from ceilometer_perf import privsep
 
 
 class Starts:
-    """``refused``: sudo says no."""
+    """Of helpers; ``refusal``: by default, sudo says no."""
 
     def __init__(self) -> None:
         self.asked = 0
-        self.refused = True
+        self.refusal: Exception | None = daemon.FailedToDropPrivileges(
+            "exited non-zero (1)"
+        )
 
-    def __call__(self, context: PrivContext, call: Callable[[], None]) -> None:
+    def ask(self, call: Callable[[], None]) -> None:
         self.asked += 1
-        if self.refused:
-            raise daemon.FailedToDropPrivileges("exited non-zero (1)")
+        if self.refusal is not None:
+            raise self.refusal
 
 
 @pytest.fixture
 def starts(monkeypatch: pytest.MonkeyPatch) -> Starts:
     starts = Starts()
-    monkeypatch.setattr(privsep, "_ask", starts)
+    monkeypatch.setattr(privsep, "_Process", lambda context: starts)
     return starts
 
 
@@ -50,26 +51,20 @@ def test_asked_again_after_a_pause(
             helper.watch("instance-1", "uuid")
     assert starts.asked == 1
     now += privsep.PAUSE
-    starts.refused = False
+    starts.refusal = None
     for _ in range(3):
         helper.release("uuid")
     assert starts.asked == 4
 
 
 def test_what_the_helper_itself_says_is_no_refusal(
-    helper: privsep.Helper, monkeypatch: pytest.MonkeyPatch
+    starts: Starts, helper: privsep.Helper
 ) -> None:
-    asked = []
-
-    def gone(context: PrivContext, call: Callable[[], None]) -> None:
-        asked.append(call)
-        raise ProcessLookupError(3, "the instance is not running")
-
-    monkeypatch.setattr(privsep, "_ask", gone)
+    starts.refusal = ProcessLookupError(3, "the instance is not running")
     for _ in range(2):
         with pytest.raises(ProcessLookupError):
             helper.watch("instance-1", "uuid")
-    assert len(asked) == 2
+    assert starts.asked == 2
 
 
 class Hung:
@@ -80,6 +75,7 @@ class Hung:
     def __init__(self) -> None:
         self.channel: comm.ClientChannel | None = None
         self.helpers: list[socket.socket] = []
+        self.process = privsep._Process(self)  # type: ignore[arg-type]
 
     def start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -90,7 +86,7 @@ class Hung:
         raise comm.PrivsepTimeout
 
     def ask(self) -> None:
-        privsep._ask(self, self.call)  # type: ignore[arg-type]
+        self.process.ask(self.call)
 
 
 def test_helpers_that_hang_do_not_pile_up() -> None:
@@ -104,7 +100,7 @@ def test_helpers_that_hang_do_not_pile_up() -> None:
     assert len(hung.helpers) == privsep.MOST_HUNG
     # It is told that nobody waits for it any more.
     assert hung.helpers[0].recv(1) == b""
-    reader = privsep._given_up[hung][0].reader_thread  # type: ignore[index]
+    reader = hung.process._hung[0].reader_thread
     hung.helpers[0].close()
     reader.join()
     with pytest.raises(daemon.FailedToDropPrivileges):
@@ -134,7 +130,8 @@ def test_a_command_that_waits_is_not_waited_for(
         with pytest.raises(daemon.FailedToDropPrivileges, match=r"0\.01 s"):
             hung.ask()
     is_up.set()
-    privsep._starting[hung].result()  # type: ignore[index]
+    assert hung.process._starting is not None
+    hung.process._starting.result()
     hung.call = lambda: None  # type: ignore[method-assign]
     hung.ask()
     assert len(starts) == len(hung.helpers) == 1
