@@ -207,21 +207,21 @@ def _warn(
         who = ", ".join(domains)
         if name not in known:
             LOG.warning(
-                "%s runs in the slice %s, which is not in nova.conf",
+                "%s has the slice %s, which is not in nova.conf",
                 who,
                 name,
             )
         elif name in blocked:
             LOG.warning(
-                "%s runs in the slice %s, and so does another in a slice that "
-                "overlaps with it: shut one of them down",
+                "%s has the slice %s, and another domain one that overlaps "
+                "with it: they must not run at the same time",
                 who,
                 name,
             )
         elif len(domains) > 1:
             LOG.warning(
-                "%s run in the slice %s, which holds one instance: shut "
-                "down all but one",
+                "%s have the slice %s, which holds one instance: they must "
+                "not run at the same time",
                 who,
                 name,
             )

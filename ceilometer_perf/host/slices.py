@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What slices ask of a host: who runs in which, and what hardware there is."""
+"""What slices ask of a host: who has which, and what hardware there is."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,9 @@ from ceilometer_perf.reading import SourceUnavailableError
 
 
 def taken(uri: str) -> Mapping[str, tuple[str, ...]]:
-    """The slices that run, each with the UUIDs of the domains in it.
+    """The slices that domains have, each with their UUIDs.
+
+    Also of those that don't run: they start again with what they have.
 
     :raises SourceUnavailableError: libvirt doesn't say, or not clearly: what
         is overlooked here would be allocated twice.
@@ -22,8 +24,7 @@ def taken(uri: str) -> Mapping[str, tuple[str, ...]]:
 
 
 def _taken(session: Session) -> Mapping[str, tuple[str, ...]]:
-    flags = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
-    return held(session.conn.listAllDomains(flags))
+    return held(session.conn.listAllDomains())
 
 
 def held(

@@ -154,15 +154,18 @@ def test_booted(host: Host, lab: Lab, domain: libvirt.virDomain) -> None:
     assert domain.maxMemory() == GUEST_MIB * MIB * len(row["nodes"])
 
 
+def test_free_before_it_is_taken(host: Host) -> None:
+    (row,) = host.tree()
+    assert (row["state"], row["domains"]) == ("free", [])
+
+
 def test_known_to_be_taken(host: Host, domain: libvirt.virDomain) -> None:
     (row,) = host.tree()
     assert (row["state"], row["domains"]) == ("taken", [UUID])
     domain.destroy()
+    # It starts again with what it has.
     (row,) = host.tree()
-    assert (row["state"], row["domains"]) == ("free", [])
-    domain.create()
-    (row,) = host.tree()
-    assert row["state"] == "taken"
+    assert (row["state"], row["domains"]) == ("taken", [UUID])
 
 
 def test_polled(lab: Lab, domain: libvirt.virDomain, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_what_is_taken(
         ("half_2", "free", []),
     ]
     assert ran.err == (
-        "uuid-2 runs in the slice gone, which is not in nova.conf\n"
+        "uuid-2 has the slice gone, which is not in nova.conf\n"
     )
 
 
@@ -126,12 +126,12 @@ def test_what_is_taken(
     ("taken", "said"),
     [
         ({"half_1": ("u1",), "half_2": ("u2",)}, []),
-        ({"half_1": ("u1", "u2")}, ["u1, u2 run in the slice half_1, which"]),
+        ({"half_1": ("u1", "u2")}, ["u1, u2 have the slice half_1, which"]),
         (
             {"half_1": ("u1",), "whole": ("u2",)},
             [
-                "u1 runs in the slice half_1, and so does another",
-                "u2 runs in the slice whole, and so does another",
+                "u1 has the slice half_1, and another",
+                "u2 has the slice whole, and another",
             ],
         ),
     ],

@@ -254,7 +254,7 @@ def test_an_unknown_slice_that_may_be_there(
     if allocated:
         host.allocate("stray", allocated)
     with pytest.raises(
-        ChoiceError, match="Domain stray runs in the slice ren"
+        ChoiceError, match="Domain stray has the slice ren"
     ):
         host.choose("vm")
     assert not host.path.exists()

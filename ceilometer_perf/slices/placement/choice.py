@@ -2,8 +2,8 @@
 """Which slice an instance gets; Placement has chosen its class.
 
 Most allocations mean one slice. A part of a pool is any of its class: the
-first in nova.conf's order in which nothing runs, and that is not reserved
-for an instance that doesn't run yet.
+first in nova.conf's order that no domain has, and that is not reserved
+for an instance that has no domain yet.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from ceilometer_perf.slices.placement.records import Records
 from ceilometer_perf.slices.tree import Tree
 
 Taken = Mapping[str, tuple[str, ...]]
-"""The slices that run, each with the UUIDs of the domains in it."""
+"""The slices that domains have, each with their UUIDs."""
 
 Allocations = Callable[[str], Mapping[str, Resources]]
 """What Placement says a consumer has, by the provider's UUID."""
@@ -124,7 +124,7 @@ class Chooser:
                     set(self._allocated(domain)) & set(ours)
                 ):
                     raise ChoiceError(
-                        f"Domain {domain} runs in the slice {name}, which "
+                        f"Domain {domain} has the slice {name}, which "
                         "is not in nova.conf, so what is free is unknown: "
                         "give the slice its name back, or reboot the "
                         "instance"
