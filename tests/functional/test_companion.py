@@ -162,15 +162,15 @@ def test_a_libvirtd_that_hangs_is_a_line(lab: Lab) -> None:
 def test_a_libvirtd_that_hangs_in_a_call_is_left_alone(lab: Lab) -> None:
     began = time.monotonic()
     try:
-        with pytest.raises(SourceUnavailableError, match=r"within 0\.5 s"):
+        with pytest.raises(SourceUnavailableError, match="within 4 s"):
             hang_in_a_call(lab)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 8
     finally:
         lab.libvirtd.kill(signal.SIGCONT)
 
 
 def hang_in_a_call(lab: Lab) -> None:
-    with Connection(lab.uri, 0.5) as connection:
+    with Connection(lab.uri, 4) as connection:
         connection.call(lambda session: session.version)
         lab.libvirtd.kill(signal.SIGSTOP)
         connection.call(lambda session: session.conn.getLibVersion())

@@ -30,6 +30,10 @@ def lab() -> Iterator[Lab]:
         yield lab
 
 
+#: Even on a machine that others load, libvirtd answers within these seconds.
+PROMPT = 4
+
+
 def source_of(uri: str, timeout: float) -> PerfSource:
     connection = Connection(uri, timeout)
     return PerfSource(connection, Inventory(connection, 600))
@@ -99,18 +103,18 @@ def test_a_proxy_whose_daemon_was_restarted(lab: Lab) -> None:
 
 
 def test_a_hung_libvirtd_costs_the_timeout(lab: Lab) -> None:
-    source = source_of(lab.uri_ro, timeout=0.5)
+    source = source_of(lab.uri_ro, timeout=PROMPT)
     source.read()
     threads = threading.active_count()
     lab.libvirtd.kill(signal.SIGSTOP)
     try:
         started = time.monotonic()
-        with pytest.raises(SourceUnavailableError, match=r"within 0\.5 s"):
+        with pytest.raises(SourceUnavailableError, match=f"within {PROMPT} s"):
             source.read()
         for _ in range(5):
             with pytest.raises(SourceUnavailableError, match="earlier"):
                 source.read()
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 2 * PROMPT
     finally:
         lab.libvirtd.kill(signal.SIGCONT)
 
@@ -136,7 +140,7 @@ def known(inventory: Inventory) -> int:
 
 @pytest.fixture
 def inventory(lab: Lab) -> Iterator[Inventory]:
-    connection = Connection(lab.uri_ro, timeout=1)
+    connection = Connection(lab.uri_ro, timeout=PROMPT)
     inventory = Inventory(connection, 600)
     assert known(inventory)
     yield inventory
@@ -223,7 +227,7 @@ def test_no_socket(lab: Lab, inventory: Inventory) -> None:
 
 def test_libvirtd_comes_after_the_connection(lab: Lab) -> None:
     lab.libvirtd.kill(signal.SIGKILL)
-    connection = Connection(lab.uri_ro, timeout=1)
+    connection = Connection(lab.uri_ro, timeout=PROMPT)
     inventory = Inventory(connection, 600)
     assert known(inventory) == 0
     lab.libvirtd.start()
