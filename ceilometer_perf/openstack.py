@@ -15,6 +15,8 @@ import requests
 from keystoneauth1 import adapter, exceptions, loading
 from oslo_config import cfg
 
+#: Whatever keystoneauth1 raises, for who has Nova's own clients ask.
+ClientException = exceptions.ClientException
 #: Seconds that a call may take, where the section's ``timeout`` isn't set.
 TIMEOUT = 60
 

@@ -26,9 +26,11 @@ from ceilometer_perf.host import virtual_pmu
 from ceilometer_perf.nova import companion, options, perf_events
 from ceilometer_perf.nova.host_slices import HostSlices
 from ceilometer_perf.nova.provider_tree import Report
+from ceilometer_perf.openstack import ClientException
 from ceilometer_perf.slices import build
 from ceilometer_perf.slices.errors import SliceError
 from ceilometer_perf.slices.placement.encoding import Resources
+from ceilometer_perf.slices.placement.errors import PlacementError
 from ceilometer_perf.slices.placement.flavors import asks_for_slice
 from ceilometer_perf.slices.placement.providers import Node
 from ceilometer_perf.slices.spec import SliceSpec
@@ -117,9 +119,22 @@ class SlicesDriver(driver.LibvirtDriver):  # type: ignore[misc]
         return text
 
     def _choose(self, instance: Any) -> SliceSpec:
-        return self._slices.choose(
-            self._node, instance.uuid, self._allocated, self._held
-        )
+        try:
+            return self._slices.choose(
+                self._node, instance.uuid, self._allocated, self._held
+            )
+        except PlacementError as error:
+            kept = self._slices.kept(
+                self._node, instance.uuid, instance.flavor.extra_specs,
+                self._held,
+            )  # fmt: skip
+            if kept is None:
+                raise
+            LOG.warning(
+                "%s: it keeps the slice %s", error, kept.name,
+                instance=instance,
+            )  # fmt: skip
+            return kept
 
     @property
     def _node(self) -> Node:
@@ -127,10 +142,18 @@ class SlicesDriver(driver.LibvirtDriver):  # type: ignore[misc]
         return Node(uuid, name)
 
     def _allocated(self, consumer: str) -> Mapping[str, Resources]:
-        """What an instance has of each provider."""
-        found = self.virtapi.reportclient.get_allocs_for_consumer(
-            nova_context.get_admin_context(), consumer
-        )["allocations"]
+        """What an instance has of each provider.
+
+        :raises PlacementError: Placement doesn't say.
+        """
+        try:
+            found = self.virtapi.reportclient.get_allocs_for_consumer(
+                nova_context.get_admin_context(), consumer
+            )["allocations"]
+        except (
+            ClientException, exception.ConsumerAllocationRetrievalFailed,
+        ) as error:  # fmt: skip
+            raise PlacementError(f"Placement: {error}") from error
         return {uuid: each["resources"] for uuid, each in found.items()}
 
     def _held(self) -> Mapping[str, tuple[str, ...]]:

@@ -2,16 +2,17 @@
 """The slices of this host, as nova-compute was started with them."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.slices import spec
-from ceilometer_perf.slices.placement import records
+from ceilometer_perf.slices.placement import choice, records
 from ceilometer_perf.slices.placement.choice import Allocations, Chooser, Taken
 from ceilometer_perf.slices.placement.encoding import Encoding, encode
 from ceilometer_perf.slices.placement.errors import ChoiceError
+from ceilometer_perf.slices.placement.flavors import asks_for
 from ceilometer_perf.slices.placement.providers import Node
 from ceilometer_perf.slices.spec import SliceSpec
 from ceilometer_perf.slices.tree import Tree
@@ -61,6 +62,29 @@ class HostSlices:
         chooser = Chooser(allocations, node, self.tree, self.encoded)
         with records.locked(self.folder, node.uuid) as noted:
             return self.tree.specs[chooser.choose(consumer, held, noted)]
+
+    def kept(
+        self,
+        node: Node,
+        consumer: str,
+        extra_specs: Mapping[str, str],
+        held: Callable[[], Taken],
+    ) -> SliceSpec | None:
+        """The slice that an instance has, if its flavor still asks for it.
+
+        Without Placement: when the host boots, that may not be there yet.
+
+        :raises ChoiceError: the records can't be read.
+        """
+        taken = held()
+        with records.locked(self.folder, node.uuid) as noted:
+            name = choice.kept(self.tree, consumer, taken, noted.read())
+        spec = self.tree.specs[name] if name is not None else None
+        if spec is None or not asks_for(
+            extra_specs, self.encoded, spec.resource_class
+        ):
+            return None
+        return spec
 
     def keep(self, node: Node, consumer: str, name: str) -> None:
         """Record the slice of a domain that is about to go.

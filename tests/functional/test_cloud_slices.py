@@ -503,6 +503,21 @@ def test_the_scheduler_is_killed(site: Site) -> None:
     assert waiting.slice in {"left", "right"}
 
 
+def test_a_reboot_needs_no_placement(site: Site) -> None:
+    """As where a host boots before its controllers do."""
+    half = site.start("HALF")
+    before = half.slice
+    servers = site.world.cloud.servers
+    (placement,) = (s for s in servers if s.name == "placement-api")
+    placement.send(signal.SIGKILL)
+    half.user.reboot_server(half.uuid, "HARD")
+    half.until(lambda: half.server().task_state is None, "it is rebooted")
+    half.wait("ACTIVE")
+    assert half.slice == before
+    placement.start()
+    placement.wait(PATIENCE)
+
+
 def test_libvirtd_is_killed(site: Site) -> None:
     half = site.start("HALF")
     before = half.slice

@@ -13,6 +13,7 @@ from unittest import mock
 import nova.conf
 import nova.virt
 import pytest
+from keystoneauth1 import exceptions
 from nova import exception
 from nova.compute.provider_tree import ProviderTree
 from nova.virt import driver as virt_driver
@@ -24,7 +25,7 @@ from ceilometer_perf.host import probe, virtual_pmu
 from ceilometer_perf.nova import driver
 from ceilometer_perf.nova.driver import SlicesDriver
 from ceilometer_perf.nova.host_slices import HostSlices
-from ceilometer_perf.slices.placement import providers, records
+from ceilometer_perf.slices.placement import flavors, providers, records
 from ceilometer_perf.slices.placement.encoding import PLACE
 from ceilometer_perf.slices.placement.providers import Node
 from tests.unit.slice_trees import Row, parts, write_nova_conf
@@ -80,8 +81,11 @@ class Compute:
         self.driver.get_nodenames_by_uuid = lambda: {NODE.uuid: NODE.name}
         self.driver.virtapi = SimpleNamespace(reportclient=self)
         self.allocations: dict[str, dict[str, dict[str, int]]] = {}
+        self.failure: Exception | None = None
 
     def get_allocs_for_consumer(self, context: Any, consumer: str) -> Any:
+        if self.failure:
+            raise self.failure
         held = self.allocations.get(consumer, {})
         return {
             "allocations": {
@@ -240,6 +244,57 @@ def test_a_reboot_keeps_the_slice(
     )
     compute.host.domains.clear()
     assert slice_metadata.name_in(built(compute, SLICED)) == "a-2"
+
+
+def flavored(compute: Compute, resource_class: str) -> Any:
+    """An instance with the flavor of a class, as `slice flavors` has it."""
+    (flavor,) = (
+        each
+        for each in flavors.flavors(compute.driver._slices.encoded, {})
+        if each.resource_class == resource_class
+    )
+    return instance(**flavor.properties)
+
+
+NO_PLACEMENT = [
+    exceptions.ConnectFailure("refused"),
+    exceptions.EndpointNotFound,
+    exception.ConsumerAllocationRetrievalFailed(consumer_uuid=1, error="503"),
+]
+
+
+@pytest.mark.parametrize("failure", NO_PLACEMENT)
+def test_a_reboot_needs_no_placement(
+    compute: Compute, novas: dict[str, mock.Mock], failure: Exception,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """The whole site boots, this host before its controllers."""
+    compute.failure = failure
+    sliced = flavored(compute, "CUSTOM_B")
+    compute.host.domains[UUID] = slice_metadata.write(NOVAS, "a-2")
+    compute.driver._hard_reboot("context", sliced, "network")
+    novas["_hard_reboot"].assert_called_once()
+    compute.driver.destroy("context", sliced, "network", destroy_disks=False)
+    compute.host.domains.clear()
+    with caplog.at_level(logging.WARNING):
+        assert slice_metadata.name_in(built(compute, sliced)) == "a-2"
+    assert "it keeps the slice a-2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "resource_class"),
+    [(None, "CUSTOM_B"), ("a", "CUSTOM_B"), ("gone", "CUSTOM_A")],
+)
+def test_what_has_no_such_slice_needs_placement(
+    compute: Compute, name: str | None, resource_class: str
+) -> None:
+    """It is new, resized, or its slice is not in nova.conf any more."""
+    (compute.failure, *_) = NO_PLACEMENT
+    if name is not None:
+        compute.host.domains[UUID] = slice_metadata.write(NOVAS, name)
+    with pytest.raises(exception.InternalError, match="Placement: refused"):
+        built(compute, flavored(compute, resource_class))
+    assert compute.noted == {}
 
 
 def test_a_reboot_is_refused_before_the_domain_goes(

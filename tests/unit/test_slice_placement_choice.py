@@ -15,7 +15,7 @@ import pytest
 
 from ceilometer_perf.guest.nova_files import NovaFiles
 from ceilometer_perf.slices.placement import providers, records
-from ceilometer_perf.slices.placement.choice import Chooser
+from ceilometer_perf.slices.placement.choice import Chooser, kept
 from ceilometer_perf.slices.placement.encoding import encode
 from ceilometer_perf.slices.placement.errors import ChoiceError
 from ceilometer_perf.slices.placement.providers import Node
@@ -253,9 +253,7 @@ def test_an_unknown_slice_that_may_be_there(
     host.running = {"renamed": ("stray",)}
     if allocated:
         host.allocate("stray", allocated)
-    with pytest.raises(
-        ChoiceError, match="Domain stray has the slice ren"
-    ):
+    with pytest.raises(ChoiceError, match="Domain stray has the slice ren"):
         host.choose("vm")
     assert not host.path.exists()
 
@@ -423,3 +421,33 @@ def test_what_root_makes_is_nova_computes(
 def test_the_folder_is_where_distributions_have_it() -> None:
     (option,) = records.OPTS
     assert (option.name, option.default) == ("state_path", "/var/lib/nova")
+
+
+@pytest.mark.parametrize(
+    ("taken", "noted", "name"),
+    [
+        ({"8_1-1-2": ("vm",)}, {}, "8_1-1-2"),
+        ({}, {"vm": "8_1-1-2"}, "8_1-1-2"),
+        # A domain says it better than an old record, of anybody.
+        ({"8_1-1-2": ("vm",)}, {"vm": "8_1-1-3"}, "8_1-1-2"),
+        ({"8_1-1-2": ("vm",)}, {"other": "8_1-1-2"}, "8_1-1-2"),
+        ({"8_1-1-2": ("vm",), "8_1-1-3": ("b",)}, {}, "8_1-1-2"),
+        ({}, {}, None),
+        ({}, {"other": "8_1-1-2"}, None),
+        ({"8_1-1-2": ("vm", "other")}, {}, None),
+        ({"8_1-1-2": ("vm",), "8_1-1-3": ("vm",)}, {}, None),
+        ({"8_1-1-2": ("other",)}, {"vm": "8_1-1-2"}, None),
+        ({"8_1-1-2": ("vm",), "8_1-1": ("other",)}, {}, None),
+        ({}, {"vm": "8_1-1-2", "other": "8_1-1"}, None),
+        # What isn't in nova.conf may overlap with any.
+        ({"8_1-1-2": ("vm",), "gone": ("other",)}, {}, None),
+        ({"gone": ("vm",)}, {}, None),
+        ({}, {"vm": "gone"}, None),
+    ],
+)
+def test_what_is_known_without_placement(
+    taken: Mapping[str, tuple[str, ...]],
+    noted: Mapping[str, str],
+    name: str | None,
+) -> None:
+    assert kept(tree(EIGHT), "vm", taken, noted) == name

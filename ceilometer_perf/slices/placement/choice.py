@@ -160,6 +160,26 @@ class Chooser:
         )
 
 
+def kept(
+    tree: Tree, consumer: str, taken: Taken, records: Mapping[str, str]
+) -> str | None:
+    """The slice of a domain or, once that is gone, of its record.
+
+    For a host that can't ask Placement. None if another may have it.
+    """
+    names = [name for name, domains in taken.items() if consumer in domains]
+    if names:
+        records = {}  # of others, they may be outdated; a domain isn't
+    elif consumer in records:
+        names = [records[consumer]]
+    if len(names) != 1 or not tree.specs.keys() >= {*names, *taken}:
+        return None
+    (name,) = names
+    overlap = (name, *tree.conflicts(name))
+    holders = _holders(consumer, taken, records)
+    return name if holders.keys().isdisjoint(overlap) else None
+
+
 def _holders(
     consumer: str, running: Taken, records: Mapping[str, str]
 ) -> Mapping[str, str]:

@@ -48,6 +48,14 @@ def asks_for_slice(extra_specs: Mapping[str, str]) -> bool:
     return _PLACE in extra_specs
 
 
+def asks_for(
+    extra_specs: Mapping[str, str], encoded: Encoding, resource_class: str
+) -> bool:
+    """Whether a flavor is that of a class."""
+    wanted = dict(_requested(encoded.requests[resource_class]))
+    return wanted.items() <= extra_specs.items()
+
+
 def flavors(
     encoded: Encoding, known: Mapping[str, Size], disk: int = DISK
 ) -> list[Flavor]:
@@ -67,6 +75,10 @@ def flavors(
 def _properties(groups: tuple[Group, ...]) -> Iterator[tuple[str, str]]:
     for name in ZEROED:
         yield f"resources:{name}", "0"
+    yield from _requested(groups)
+
+
+def _requested(groups: tuple[Group, ...]) -> Iterator[tuple[str, str]]:
     yield _PLACE, "1"
     for number, group in enumerate(groups, start=1):
         for name, units in group.resources.items():
