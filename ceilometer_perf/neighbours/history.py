@@ -23,6 +23,9 @@ MATERIAL = 0.1
 STEP = 0.25
 #: Cycles after which the fence is computed again.
 SELDOM = 5
+#: Loads that are remembered: those of the last cycles. There are fewer as long
+#: as the instance may run on the same CPUs.
+LOADS = 256
 
 _TO_SIGMA = 1.4826  # of a normal distribution's median absolute deviation
 
@@ -48,7 +51,10 @@ class History:
 
     def add(self, key: Key, cost: float) -> None:
         """Take this for usual at this load."""
-        self._values.setdefault(key, deque(maxlen=KEPT)).append(cost)
+        values = self._values.pop(key, None) or deque(maxlen=KEPT)
+        values.append(cost)
+        self._values[key] = values  # the last one
+        self._forget_oldest()
         self._added[key] = self._added.get(key, 0) + 1
         if self._added[key] % SELDOM == 0:
             self._usual.pop(key, None)
@@ -88,7 +94,14 @@ class History:
         for text, values in saved.items():
             step, _, where = text.partition("@")
             self._values[int(step), where] = deque(map(float, values), KEPT)
+        self._forget_oldest()
         self._usual.clear()
+
+    def _forget_oldest(self) -> None:
+        while len(self._values) > LOADS:
+            oldest = next(iter(self._values))
+            for known in (self._values, self._usual, self._added):
+                known.pop(oldest, None)
 
     def _at(self, key: Key) -> Usual:
         if key not in self._usual:

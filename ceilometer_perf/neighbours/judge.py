@@ -42,6 +42,9 @@ BEFORE = 10
 LEAST_BEFORE = 5
 #: CPUs below which cycles per instruction say nothing, as in CPI2.
 LEAST_CPUS = 0.25
+#: L3 caches on which an instance may run, up to which each set of them has a
+#: baseline of its own. Of sixteen there are more sets than cycles in a month.
+FEW = 4
 #: Seconds after which the cycle before is too long ago to go on from, and a
 #: usual one too long to compare with.
 LONGEST = 900.0
@@ -395,6 +398,8 @@ def _key(seen: Observation) -> Key:
     wanted = (seen.cpus or 0.0) + (seen.waited or 0.0)
     # Who never rests is at the edge of the last one.
     step = min(int(wanted / max(seen.vcpus, 1) / STEP), int(1 / STEP) - 1)
+    if len(seen.reach) > FEW:
+        return step, f"{len(seen.domains)} of {len(seen.reach)}"
     return step, ",".join(map(str, sorted(seen.domains)))
 
 

@@ -94,6 +94,7 @@ class Neighbours:
         counted, used = report.published.get(uuid), rdt.published.get(uuid)
         values = counted.values if counted else {}
         ran_on = self._topology.ran_on(vcpus.threads)
+        allowed = self._topology.allowed(vcpus.threads)
         ipc = values.get(IPC.key)
         return Observation(
             process=vcpus.process,
@@ -106,8 +107,9 @@ class Neighbours:
             occupancy=self._banks(used, L3_CACHE),
             bandwidth=self._banks(used, BANDWIDTH_TOTAL),
             ran_on=ran_on,
-            allowed=self._topology.allowed(vcpus.threads),
+            allowed=allowed,
             domains=self._topology.domains(ran_on),
+            reach=self._topology.domains(allowed),
             missing={
                 "cpus": _NEW,
                 "waited": _NEW,

@@ -27,10 +27,11 @@ class Observation:
     mpki: float | None = None
     occupancy: Mapping[int, float] | None = None
     bandwidth: Mapping[int, float] | None = None
-    #: Where its vCPUs ran last, where they may, and the L3 caches there.
+    #: Where its vCPUs ran last and where they may, by CPU and by L3 cache.
     ran_on: frozenset[int] = frozenset()
     allowed: frozenset[int] = frozenset()
     domains: frozenset[int] = frozenset()
+    reach: frozenset[int] = frozenset()
     missing: Mapping[str, str] = field(default_factory=dict)
 
     def why_not(self, *names: str) -> str | None:

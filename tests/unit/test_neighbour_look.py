@@ -41,6 +41,7 @@ class FakeTopology(Topology):
     def __init__(self) -> None:
         self.siblings = {}
         self.l3 = dict.fromkeys(range(4), 0)
+        self._known = set(range(4))
 
     def ran_on(self, threads: Any) -> frozenset[int]:
         return frozenset(threads)

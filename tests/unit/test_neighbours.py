@@ -4,16 +4,23 @@
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from ceilometer_perf.neighbours.history import KEPT, NEEDED, History
+from ceilometer_perf.neighbours.history import (
+    KEPT,
+    LOADS,
+    NEEDED,
+    History,
+)
 from ceilometer_perf.neighbours.judge import (
     BEFORE,
     CALM,
     CYCLES,
+    FEW,
     LEAST_BEFORE,
     LONG_PATIENCE,
     LONGEST,
@@ -779,4 +786,72 @@ def test_no_more_is_kept_than_is_used() -> None:
     assert history.cycles((0, "")) == KEPT
     assert history.saved() == {
         "0@": [float(value) for value in range(2 * KEPT, 3 * KEPT)]
+    }
+
+
+# Instances that float over many L3 caches
+
+
+def floating(number: int, chance: random.Random) -> dict[str, Any]:
+    """Where eight vCPUs happen to be, of so many caches."""
+    here = frozenset(chance.choices(range(number), k=8))
+    return {
+        "vcpus": 8,
+        "cpus": 4.0,
+        "domains": here,
+        "reach": frozenset(range(number)),
+        "occupancy": dict.fromkeys(here, MIB),
+        "bandwidth": dict.fromkeys(here, 1e8),
+    }
+
+
+def test_one_that_floats_over_many_caches_is_judged() -> None:
+    host, chance = Host(), random.Random(7)
+    for _ in range(3 * NEEDED):
+        host.set("v", **floating(16, chance))
+        host.cycles()
+    assert host.found == Found([], frozenset("vcx"), {})
+    for _ in range(CYCLES):
+        host.set("v", **floating(16, chance), waited=4.0)
+        host.set("c", cpus=8.0, allowed=host.seen["v"].allowed)
+        host.cycles()
+    assert host.said == [("v", "cpu", "c")]
+
+
+def test_it_takes_no_more_memory_from_day_to_day() -> None:
+    host, chance = Host(), random.Random(7)
+    for _ in range(500):
+        host.set("v", **floating(16, chance))
+        host.cycles()
+    history = host.judge._lives["v"].tracks["cpi"].history
+    assert len(history.saved()) <= 8
+
+
+@pytest.mark.parametrize(
+    ("reach", "where"),
+    [((), "0,3"), (range(FEW), "0,3"), (range(FEW + 1), "2 of 5")],
+)
+def test_of_few_caches_each_set_is_told_apart(
+    reach: Sequence[int], where: str
+) -> None:
+    seen = usual(0, domains=frozenset({3, 0}), reach=frozenset(reach))
+    assert _key(seen) == (2, where)
+
+
+def test_loads_of_long_ago_are_forgotten() -> None:
+    history = History()
+    for load in range(2 * LOADS):
+        for value in (1.0, 2.0):
+            history.add((load, ""), value)
+        history.add((0, ""), 3.0)
+    saved = history.saved()
+    assert len(saved) == LOADS
+    assert saved["0@"] == [3.0] * KEPT
+    assert saved[f"{2 * LOADS - 1}@"] == [1.0, 2.0]
+    assert f"{LOADS}@" not in saved
+    assert history._added.keys() == history._values.keys()
+    history = History()
+    history.restore({f"{load}@": [1.0] for load in range(2 * LOADS)})
+    assert history.saved().keys() == {
+        f"{load}@" for load in range(LOADS, 2 * LOADS)
     }
