@@ -7,10 +7,11 @@ documentation) and /proc (proc(5)).
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ceilometer_perf import cpus, files
+from ceilometer_perf import files
+from ceilometer_perf.host import cpu_sets
 
 # Index in stat after the command's closing parenthesis; proc(5) counts from
 # 1, and the command is its field 2.
@@ -18,31 +19,44 @@ _PROCESSOR = 39 - 3
 
 
 class Topology:
-    """Of this host; read once, as it is while it runs."""
+    """Of this host. Not safe for threads.
+
+    A CPU that is off is in no file. Nova turns off those that no instance has
+    ([libvirt] cpu_power_management), so each is looked up when it is used.
+    """
 
     def __init__(
         self,
         sys: Path = Path("/sys/devices/system/cpu"),
         proc: Path = Path("/proc"),
     ) -> None:
+        self._sys = sys
         self._proc = str(proc)
-        found = [
-            (int(folder.name[3:]), folder) for folder in sys.glob("cpu[0-9]*")
-        ]
         #: The other threads of each CPU's core, where there are any.
-        self.siblings: Mapping[int, frozenset[int]] = {
-            cpu: others
-            for cpu, folder in found
-            if (others := _siblings(folder) - {cpu})
-        }
+        self.siblings: dict[int, frozenset[int]] = {}
         #: The L3 cache of each CPU, by the ids that resctrl uses.
-        self.l3: Mapping[int, int] = {
-            cpu: bank for cpu, folder in found for bank in _l3(folder)
-        }
+        self.l3: dict[int, int] = {}
+        #: CPUs that were on when these were read.
+        self._known: set[int] = set()
+        self._read()
 
-    def domains(self, ran_on: Iterable[int]) -> frozenset[int]:
+    def domains(self, ran_on: frozenset[int]) -> frozenset[int]:
         """The L3 caches of these CPUs."""
+        if not ran_on <= self._known:
+            self._read()
+            self._known |= ran_on  # or they would be looked for each time
         return frozenset(self.l3[cpu] for cpu in ran_on if cpu in self.l3)
+
+    def _read(self) -> None:
+        """Add what is on now; what was found before stays true."""
+        for folder in self._sys.glob("cpu[0-9]*"):
+            cpu = int(folder.name[3:])
+            if others := _siblings(folder) - {cpu}:
+                self.siblings[cpu] = self.siblings.get(cpu, others) | others
+            for bank in _l3(folder):
+                self.l3[cpu] = bank
+            if (folder / "topology").exists():
+                self._known.add(cpu)
 
     def ran_on(self, threads: Iterable[int]) -> frozenset[int]:
         """The CPU on which each of these threads runs, or ran last."""
@@ -67,7 +81,7 @@ class Topology:
 
 def _siblings(folder: Path) -> frozenset[int]:
     text = files.peek(f"{folder}/topology/thread_siblings_list") or b""
-    return cpus.parse(text.decode())
+    return cpu_sets.parse_list(text.decode())
 
 
 def _l3(folder: Path) -> Iterator[int]:

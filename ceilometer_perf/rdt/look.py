@@ -25,7 +25,7 @@ from ceilometer_perf.meters import ENERGY_KEYS, L3_CACHE_UTIL, RDT_KEYS
 from ceilometer_perf.rdt import tune
 from ceilometer_perf.rdt.choice import Answers, Choice
 from ceilometer_perf.rdt.rates import FEATURES, Figures, Rates, Sizes
-from ceilometer_perf.rdt.usage import Usage
+from ceilometer_perf.rdt.usage import OCCUPANCY, Usage
 from ceilometer_perf.reading import Guest, Moment, Published, utc_now
 
 _Identity = tuple[int, int] | None
@@ -64,9 +64,9 @@ class Rdt:
         :raises SourceUnavailableError: libvirt does not answer any more.
         """
         with self._lock:
-            l3 = self._caches.l3()
             answers = self._read(report)
             now = Moment(time.monotonic(), utc_now())
+            l3 = self._caches.l3(_banks(answers))
             told = dict(answers)
             published: dict[str, Published] = {}
             judged: dict[str, Mapping[str, Judgement]] = {}
@@ -142,6 +142,16 @@ def _of_process(
     if before != after:
         return verdicts.MEANWHILE
     return dataclasses.replace(answer, identity=(after, answer.identity))
+
+
+def _banks(answers: Answers) -> frozenset[int]:
+    """The L3 caches that instances use."""
+    return frozenset(
+        bank
+        for answer in answers.values()
+        if isinstance(answer, Usage) and answer.by_bank
+        for bank in answer.banks.get(OCCUPANCY, ())
+    )
 
 
 def _text(subject: str, why: Judgement) -> str:

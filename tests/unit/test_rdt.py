@@ -72,7 +72,8 @@ class Host:
         self.processes = more or self.processes
         return None if started is None else Process(42, started, 1, 0)
 
-    def l3(self) -> Mapping[int, int]:
+    def l3(self, seen: frozenset[int]) -> Mapping[int, int]:
+        self.seen = seen
         return self.sizes
 
     def look(self, monkeypatch: pytest.MonkeyPatch) -> RdtReport:
@@ -123,6 +124,7 @@ def test_values_metadata_and_verdicts(
     assert about["since"] == first.published["web"].metadata["since"]
     banks = published.about("memory.bandwidth.total")["banks"]
     assert banks == {"0": 10.0, "1": 20.0}
+    assert host.seen == {0, 1}
 
 
 def test_what_could_not_be_read_is_stale(
