@@ -182,6 +182,7 @@ def _parts(uri: str, settings: Settings, is_agent: bool) -> Parts:
             processes,
             _helper(settings) if is_agent else None,
         ),
+        processes,
         _only(settings.rdt_source),
     )
     return Parts(
@@ -195,7 +196,7 @@ def _parts(uri: str, settings: Settings, is_agent: bool) -> Parts:
             processes,
             policy,
         ),
-        Rdt(choice, Caches(connection), processes),
+        Rdt(choice, Caches(connection)),
         Waiting(Waits(), processes),
         Neighbours(
             Topology(),

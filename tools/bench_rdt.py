@@ -84,8 +84,8 @@ def _variants(uri: str, lab: Lab) -> Mapping[str, Variant]:
         # As root, without a helper.
         groups = Groups(Resctrl(root), processes, Watching(root, run_dir))
         monitors = Monitors(lambda: Connection(uri, TIMEOUT))
-        choice = Choice(monitors, groups, only)
-        return Rdt(choice, Caches(connection), processes)
+        choice = Choice(monitors, groups, processes, only)
+        return Rdt(choice, Caches(connection))
 
     by_groups = rdt("resctrl", lab.resctrl_path)
     by_groups.look(by_perf)

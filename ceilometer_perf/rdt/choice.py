@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 
 from ceilometer_perf.counters import verdicts
+from ceilometer_perf.counters.trust import Judged
 from ceilometer_perf.counters.verdicts import Judgement
 from ceilometer_perf.guest import errors
 from ceilometer_perf.host.monitors import Monitors
+from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.meters import RDT_EVENTS
 from ceilometer_perf.rdt import intel_cqm, libvirt_monitors, tune
 from ceilometer_perf.rdt.groups import Groups
@@ -27,8 +29,11 @@ Answers = Mapping[str, Usage | Judgement]
 
 Reader = Callable[[Mapping[str, Guest]], Answers]
 
-Judgements = Mapping[str, Mapping[str, Judgement]]
-"""The gate's, by instance UUID and by counter."""
+Judgements = Mapping[str, Judged]
+"""The gate's, by instance UUID."""
+
+_Identity = tuple[int, int] | None
+"""Of an instance's process, None where it can't be seen."""
 
 
 class Choice:
@@ -41,28 +46,49 @@ class Choice:
         self,
         libvirt: Monitors,
         groups: Groups,
+        processes: Processes,
         only: Origin | None = None,
     ) -> None:
         """``only``: the one source to read."""
         self._libvirt = libvirt
         self._groups = groups
+        self._processes = processes
         self._only = only
 
     def read(self, reading: Reading, judged: Judgements) -> Answers:
         """Of the instances that were judged; ``NOT_ENABLED`` without any."""
         left = {uuid: reading.guests[uuid] for uuid in judged}
         found: dict[str, Usage | Judgement] = {}
-        readers: dict[Origin, Reader] = {
-            "perf": functools.partial(_by_perf, reading, judged),
-            **self._by_resctrl(_missed(reading, judged)),
-        }
-        for origin, read in readers.items():
+        if self._only in (None, "perf"):
+            found.update(_by_perf(reading, judged, left))
+        left = {u: guest for u, guest in left.items() if u not in found}
+        # A resctrl group stays when its instance reboots, libvirt's ids come
+        # again when its daemon restarts, and a reading may be old by now. To
+        # what perf has counted, the gate has held its process.
+        before = self._identities(left)
+        for origin, read in self._by_resctrl(_missed(reading, judged)).items():
             if self._only in (None, origin):
-                found.update(read(left))
-                left = {
-                    u: guest for u, guest in left.items() if u not in found
-                }
+                answers = read(left)
+                after = self._identities({u: left[u] for u in answers})
+                found.update(
+                    (u, _of_process(each, before[u], after[u]))
+                    for u, each in answers.items()
+                )
+                left = {u: g for u, g in left.items() if u not in found}
         return found | dict.fromkeys(left, verdicts.NO_RDT_SOURCE)
+
+    def _identities(
+        self, guests: Mapping[str, Guest]
+    ) -> Mapping[str, _Identity]:
+        """Of their processes."""
+        found = {
+            uuid: self._processes.guest(guest.name, uuid)
+            for uuid, guest in guests.items()
+        }
+        return {
+            uuid: None if process is None else process.identity
+            for uuid, process in found.items()
+        }
 
     def _by_resctrl(self, missed: set[str]) -> Mapping[Origin, Reader]:
         """Those who read what the kernel's resctrl counts."""
@@ -90,6 +116,17 @@ class Choice:
             uuid: _read_at(moment, _monitored(guest, stats.get(uuid, {})))
             for uuid, guest in having.items()
         }
+
+
+def _of_process(
+    answer: Usage | Judgement, before: _Identity, after: _Identity
+) -> Usage | Judgement:
+    """The counters of another process are others, whatever counts them."""
+    if isinstance(answer, Judgement):
+        return answer
+    if before != after:
+        return verdicts.MEANWHILE
+    return dataclasses.replace(answer, identity=(after, answer.identity))
 
 
 def _read_at(moment: Moment, answer: Usage | Judgement) -> Usage | Judgement:
@@ -126,13 +163,14 @@ def _by_perf(
 ) -> Answers:
     found: dict[str, Usage | Judgement] = {}
     for uuid, guest in guests.items():
+        gated = judged[uuid]
         usage = intel_cqm.usage(
-            guest.id, reading.instances[uuid], reading.moment
+            (guest.id, gated.since), reading.instances[uuid], reading.moment
         )
         if usage is not None:
             wrong = (
                 judgement
-                for key, judgement in judged[uuid].items()
+                for key, judgement in gated.judgements.items()
                 if key in RDT_EVENTS and judgement is not verdicts.OK
             )
             found[uuid] = next(wrong, usage)

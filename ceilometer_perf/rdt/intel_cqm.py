@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The perf events of kernels before 4.14, as the bulk read has them."""
 
+from collections.abc import Hashable
+
 from ceilometer_perf.rdt.usage import LOCAL, OCCUPANCY, TOTAL, Usage
 from ceilometer_perf.reading import Counters, Moment
 
@@ -9,7 +11,9 @@ KEYS = {"perf.cmt": OCCUPANCY, "perf.mbmt": TOTAL, "perf.mbml": LOCAL}
 _ALL_BANKS = 0  # perf does not distinguish them
 
 
-def usage(boot: int, counters: Counters, moment: Moment) -> Usage | None:
+def usage(
+    identity: Hashable, counters: Counters, moment: Moment
+) -> Usage | None:
     """What an instance uses; None where none of the events is enabled."""
     banks = {
         feature: {_ALL_BANKS: counters[key]}
@@ -20,4 +24,4 @@ def usage(boot: int, counters: Counters, moment: Moment) -> Usage | None:
         return None
     # An agent held up by an absent broker gets here long after it has read the
     # perf counters.
-    return Usage("perf", boot, banks, moment=moment, by_bank=False)
+    return Usage("perf", identity, banks, moment=moment, by_bank=False)

@@ -7,7 +7,6 @@ only if one of its meters is polled, because it can take long and may create
 resctrl groups.
 """
 
-import dataclasses
 import threading
 import time
 from collections.abc import Mapping
@@ -20,16 +19,12 @@ from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.monitor import Report, about
 from ceilometer_perf.counters.verdicts import Judgement
 from ceilometer_perf.host.caches import Caches
-from ceilometer_perf.host.processes import Processes
 from ceilometer_perf.meters import ENERGY_KEYS, L3_CACHE_UTIL, RDT_KEYS
 from ceilometer_perf.rdt import tune
 from ceilometer_perf.rdt.choice import Answers, Choice
 from ceilometer_perf.rdt.rates import FEATURES, Figures, Rates, Sizes
 from ceilometer_perf.rdt.usage import OCCUPANCY, Usage
 from ceilometer_perf.reading import Guest, Moment, Published, utc_now
-
-_Identity = tuple[int, int] | None
-"""Of an instance's process, None where it can't be seen."""
 
 _EVERYBODY = "every instance"
 
@@ -48,12 +43,9 @@ class RdtReport:
 class Rdt:
     """The one of this process. Safe to call from several threads."""
 
-    def __init__(
-        self, choice: Choice, caches: Caches, processes: Processes
-    ) -> None:
+    def __init__(self, choice: Choice, caches: Caches) -> None:
         self._choice = choice
         self._caches = caches
-        self._processes = processes
         self._rates = Rates()
         self._changes = Changes(log.getLogger(__name__))
         self._lock = threading.Lock()
@@ -64,7 +56,7 @@ class Rdt:
         :raises SourceUnavailableError: libvirt does not answer any more.
         """
         with self._lock:
-            answers = self._read(report)
+            answers = self._choice.read(report.reading, report.judged)
             now = Moment(time.monotonic(), utc_now())
             l3 = self._caches.l3(_banks(answers))
             told = dict(answers)
@@ -88,31 +80,6 @@ class Rdt:
             self._rates.forget_all_but(report.guests)
             return RdtReport(published, judged)
 
-    def _read(self, report: Report) -> Answers:
-        # A resctrl group stays when its instance reboots, libvirt's ids come
-        # again when its daemon restarts, and a report may be old by now.
-        before = self._identities(report)
-        answers = self._choice.read(
-            report.reading,
-            {u: each.judgements for u, each in report.judged.items()},
-        )
-        after = self._identities(report)
-        return {
-            uuid: _of_process(each, before[uuid], after[uuid])
-            for uuid, each in answers.items()
-        }
-
-    def _identities(self, report: Report) -> Mapping[str, _Identity]:
-        """Of the processes of those that were judged."""
-        found = {
-            uuid: self._processes.guest(report.guests[uuid].name, uuid)
-            for uuid in report.judged
-        }
-        return {
-            uuid: None if process is None else process.identity
-            for uuid, process in found.items()
-        }
-
     def _tell(
         self, report: Report, answers: Mapping[str, Usage | Judgement]
     ) -> None:
@@ -131,17 +98,6 @@ class Rdt:
             elif not shared:
                 self._changes.fine(uuid, _text(subject, verdicts.OK))
         self._changes.forget_all_but({*report.guests, _EVERYBODY})
-
-
-def _of_process(
-    answer: Usage | Judgement, before: _Identity, after: _Identity
-) -> Usage | Judgement:
-    """The counters of another process are others, whatever counts them."""
-    if isinstance(answer, Judgement):
-        return answer
-    if before != after:
-        return verdicts.MEANWHILE
-    return dataclasses.replace(answer, identity=(after, answer.identity))
 
 
 def _banks(answers: Answers) -> frozenset[int]:

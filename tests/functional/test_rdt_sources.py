@@ -14,6 +14,7 @@ import libvirt
 import pytest
 import tenacity
 
+from ceilometer_perf.counters.trust import Judged
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host import probe
 from ceilometer_perf.host.connection import Connection, Session
@@ -100,9 +101,10 @@ def read(
     now = time.monotonic()
     reading = Reading(now, now, running(lab, *guests), counters)
     connection = Connection(lab.uri_ro, 10)
-    found = Choice(Monitors(lambda: connection), groups, only).read(
-        reading, {guest.uuid: {} for guest in guests}
-    )
+    processes = Processes(lab.run_dir / "qemu")
+    choice = Choice(Monitors(lambda: connection), groups, processes, only)
+    gated = Judged({}, None, reading.at)
+    found = choice.read(reading, {guest.uuid: gated for guest in guests})
     connection.close()
     assert all(isinstance(answer, Usage) for answer in found.values()), found
     return {u: a for u, a in found.items() if isinstance(a, Usage)}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is published of caches and memory, and what is said about it."""
 
+import dataclasses
 import logging
 import tracemalloc
 from collections.abc import Mapping
@@ -12,7 +13,6 @@ from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.monitor import Report
 from ceilometer_perf.counters.trust import Judged
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
-from ceilometer_perf.host.processes import Process
 from ceilometer_perf.meters import RDT_KEYS
 from ceilometer_perf.rdt import tune
 from ceilometer_perf.rdt.choice import Answers
@@ -59,18 +59,9 @@ class Host:
         self._rdt = Rdt(
             FakeChoice(*answers),  # type: ignore[arg-type]
             self,  # type: ignore[arg-type]
-            self,  # type: ignore[arg-type]
         )
         self._clock = 0.0
         self.sizes = {0: 3000, 1: 1000}
-        #: When the processes started that are seen one after the other; the
-        #: last one remains.
-        self.processes: list[int | None] = [500]
-
-    def guest(self, name: str, uuid: str) -> Process | None:
-        started, *more = self.processes
-        self.processes = more or self.processes
-        return None if started is None else Process(42, started, 1, 0)
 
     def l3(self, seen: frozenset[int]) -> Mapping[int, int]:
         self.seen = seen
@@ -181,33 +172,22 @@ def test_perf_events_are_as_old_as_their_reading(
     assert "banks" not in report.published["web"].about("cpu_l3_cache")
 
 
-@pytest.mark.parametrize("before", [500, None])
-def test_another_process_begins_again_whatever_it_is_counted_by(
-    monkeypatch: pytest.MonkeyPatch, before: int | None
+def test_another_counter_begins_again(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A group stays, and a restarted libvirtd gives the same id again."""
-    host = Host(*({"web": usage(n)} for n in (100, 200, 300)))
-    host.processes = [before]
+    host = Host(
+        *(
+            {"web": dataclasses.replace(usage(n), identity=identity)}
+            for n, identity in ((100, "one"), (200, "two"), (300, "two"))
+        )
+    )
     first = host.look(monkeypatch).published["web"]
-    host.processes = [900]
     after = host.look(monkeypatch).published["web"]
     assert "memory.bandwidth.total" not in after.values
     assert after.metadata["since"] != first.metadata["since"]
     again = host.look(monkeypatch).published["web"]
     assert again.values["memory.bandwidth.total"] == 30
     assert again.metadata["since"] == after.metadata["since"]
-
-
-@pytest.mark.parametrize("seen", [[500, 900], [500, None], [None, 900]])
-def test_what_is_read_while_the_process_changes_is_nobody_s(
-    monkeypatch: pytest.MonkeyPatch, seen: list[int | None]
-) -> None:
-    """As of a group with what the one before left in the caches."""
-    host = Host({"web": usage()})
-    host.processes = seen
-    report = host.look(monkeypatch)
-    assert report.published == {}
-    assert set(report.judged["web"].values()) == {verdicts.MEANWHILE}
 
 
 def test_no_cache_declared_is_no_share(

@@ -3,13 +3,16 @@
 
 import time
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from ceilometer_perf.counters import verdicts
+from ceilometer_perf.counters.trust import Judged
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.host.monitors import Monitors
+from ceilometer_perf.host.processes import Process, Processes
 from ceilometer_perf.rdt import groups, libvirt_monitors, tune
 from ceilometer_perf.rdt.choice import Choice
 from ceilometer_perf.rdt.usage import (
@@ -75,6 +78,37 @@ GUESTS: dict[str, Guest] = {
 COUNTERS: dict[str, Counters] = {"old": {"perf.cmt": 1}, "xml": {}, "new": {}}
 
 
+class Host(Processes):
+    """Its processes started then, one after the other; the last remains."""
+
+    def __init__(self, *processes: int | None) -> None:
+        self.processes = list(processes)
+        self.asked: list[str] = []
+
+    def guest(self, name: str, uuid: str) -> Process | None:
+        self.asked.append(uuid)
+        started = self.processes[0]
+        if self.processes[1:]:
+            del self.processes[0]
+        return None if started is None else Process(42, started, 1, 0)
+
+
+def choosing(
+    libvirt: Monitors, groups: Groups, only: Origin | None = None,
+    host: Host | None = None,
+) -> Choice:  # fmt: skip
+    return Choice(libvirt, groups, host or Host(500), only)
+
+
+SINCE = datetime(2026, 11, 27, tzinfo=UTC)
+
+
+def gated(
+    judgements: Mapping[str, Mapping[str, Judgement]], since: datetime = SINCE
+) -> Mapping[str, Judged]:
+    return {u: Judged(each, None, since) for u, each in judgements.items()}
+
+
 def read(choice: Choice, **counters: Counters) -> dict[str, str]:
     return read_guests(choice, GUESTS, counters or COUNTERS)
 
@@ -87,7 +121,7 @@ def read_guests(
     read = counters or {uuid: {} for uuid in guests}
     reading = Reading(0, 0, guests, read)
     judged = {u: dict.fromkeys(read[u], verdicts.OK) for u in read}
-    answers = choice.read(reading, judged)
+    answers = choice.read(reading, gated(judged))
     return {
         uuid: each.verdict.value
         if isinstance(each, Judgement)
@@ -98,7 +132,7 @@ def read_guests(
 
 def test_first_source_that_the_instance_has() -> None:
     groups = Groups()
-    assert read(Choice(Libvirt(xml=STATS), groups)) == {
+    assert read(choosing(Libvirt(xml=STATS), groups)) == {
         "old": "perf",
         "xml": "libvirt",
         "new": "resctrl",
@@ -122,7 +156,7 @@ def test_first_source_that_the_instance_has() -> None:
 )
 def test_only_one_source(only: Origin, read_from_it: dict[str, str]) -> None:
     libvirt = Libvirt(old=STATS, xml=STATS)
-    assert read(Choice(libvirt, Groups(), only)) == read_from_it
+    assert read(choosing(libvirt, Groups(), only)) == read_from_it
 
 
 def test_monitors_are_as_old_as_their_reading() -> None:
@@ -130,8 +164,8 @@ def test_monitors_are_as_old_as_their_reading() -> None:
     groups = Groups()
     before = time.monotonic()
     reading = Reading(0, 0, GUESTS, {"xml": {}, "new": {}})
-    answers = Choice(Libvirt(xml=STATS), groups).read(
-        reading, {"xml": {}, "new": {}}
+    answers = choosing(Libvirt(xml=STATS), groups).read(
+        reading, gated({"xml": {}, "new": {}})
     )
     monitored = answers["xml"]
     assert isinstance(monitored, Usage)
@@ -142,7 +176,7 @@ def test_monitors_are_as_old_as_their_reading() -> None:
 def test_libvirt_that_hangs_costs_its_own_only() -> None:
     libvirt = Libvirt()
     libvirt.fails = unavailable("no answer")
-    assert read(Choice(libvirt, Groups())) == {
+    assert read(choosing(libvirt, Groups())) == {
         "old": "perf",
         "xml": Verdict.STALE,
         "new": "resctrl",
@@ -156,7 +190,7 @@ def test_what_the_kernel_counts_wrong_nobody_reads_right(
     groups = Groups()
     groups.wrong = verdicts.SPLIT_UNSEEN
     libvirt = Libvirt(xml=STATS)
-    found = read(Choice(libvirt, groups, only))
+    found = read(choosing(libvirt, groups, only))
     lacks = dict.fromkeys(("xml", "new"), Verdict.HOST_LACKS.value)
     assert found == {
         "old": Verdict.HOST_LACKS.value if only else "perf", **lacks,
@@ -166,7 +200,7 @@ def test_what_the_kernel_counts_wrong_nobody_reads_right(
 
 
 def test_monitor_that_can_not_be_read() -> None:
-    assert read(Choice(Libvirt(), Groups()))["xml"] == Verdict.STALE
+    assert read(choosing(Libvirt(), Groups()))["xml"] == Verdict.STALE
 
 
 TWO = "<vcpu>2</vcpu>"
@@ -193,7 +227,7 @@ def test_a_part_of_the_vcpus_is_not_the_instance(
     )
     guests = {"xml": guest("instance-2", xml=xml)}
     stats = {**STATS, "memory.bandwidth.monitor.0.vcpus": monitored}
-    assert read_guests(Choice(Libvirt(xml=stats), Groups()), guests) == {
+    assert read_guests(choosing(Libvirt(xml=stats), Groups()), guests) == {
         "xml": answer
     }
 
@@ -211,7 +245,7 @@ def test_a_part_of_the_vcpus_is_not_the_instance(
 def test_monitor_that_is_not_libvirts_costs_its_own_only(
     wrong: Mapping[str, Any],
 ) -> None:
-    assert read(Choice(Libvirt(xml={**STATS, **wrong}), Groups())) == {
+    assert read(choosing(Libvirt(xml={**STATS, **wrong}), Groups())) == {
         "old": "perf",
         "xml": Verdict.STALE,
         "new": "resctrl",
@@ -245,7 +279,7 @@ def test_monitor_of_the_whole_process() -> None:
     stats = {**STATS}
     del stats["memory.bandwidth.monitor.0.vcpus"]
     guests = {"xml": guest("instance-2", xml=xml)}
-    assert read_guests(Choice(Libvirt(xml=stats), Groups()), guests) == {
+    assert read_guests(choosing(Libvirt(xml=stats), Groups()), guests) == {
         "xml": "libvirt"
     }
 
@@ -291,13 +325,15 @@ def test_monitor_that_libvirt_leaves_out(
     reading = Reading(
         0, 0, {"xml": guest("instance-2", xml=BOTH)}, {"xml": {}}
     )
-    choice = Choice(Libvirt(xml=stats), Groups())
-    usage = choice.read(reading, {"xml": {}})["xml"]
+    choice = choosing(Libvirt(xml=stats), Groups())
+    usage = choice.read(reading, gated({"xml": {}}))["xml"]
     assert isinstance(usage, Usage)
     assert usage.unread == unread
     known = {f for f in (OCCUPANCY, TOTAL) if usage.sum(f) is not None}
     assert known == {OCCUPANCY, TOTAL} - unread
-    nothing = Choice(Libvirt(xml={}), Groups()).read(reading, {"xml": {}})
+    nothing = choosing(Libvirt(xml={}), Groups()).read(
+        reading, gated({"xml": {}})
+    )
     assert nothing == {"xml": verdicts.MONITOR_UNREAD}
 
 
@@ -315,8 +351,8 @@ def test_monitor_of_energy_is_libvirts_too() -> None:
     }
     guests = {"xml": guest("instance-2", xml=xml)}
     told, mute = Libvirt(xml=stats), Libvirt(xml={})
-    assert read_guests(Choice(told, Groups()), guests) == {"xml": "libvirt"}
-    assert read_guests(Choice(mute, Groups()), guests) == {
+    assert read_guests(choosing(told, Groups()), guests) == {"xml": "libvirt"}
+    assert read_guests(choosing(mute, Groups()), guests) == {
         "xml": Verdict.STALE
     }
 
@@ -331,13 +367,13 @@ def test_as_many_monitors_as_there_are_entries_is_possible() -> None:
 
 def test_libvirt_is_not_asked_where_no_xml_has_a_monitor() -> None:
     libvirt, groups = Libvirt(), Groups()
-    assert read(Choice(libvirt, groups), new={}) == {"new": "resctrl"}
+    assert read(choosing(libvirt, groups), new={}) == {"new": "resctrl"}
     assert libvirt.asked == []
 
 
 def test_nobody_left_is_no_group_to_keep() -> None:
     groups = Groups()
-    read(Choice(Libvirt(), groups), old={"perf.cmt": 1})
+    read(choosing(Libvirt(), groups), old={"perf.cmt": 1})
     assert groups.asked == [set()]
     # They run: the bulk read has missed them.
     assert groups.kept == {"xml", "new"}
@@ -347,7 +383,7 @@ def test_what_the_gate_withholds_is_not_read_from_elsewhere() -> None:
     reading = Reading(0, 0, GUESTS, {"old": {"perf.cmt": 1}})
     judged = {"old": {"perf.cmt": verdicts.RESTARTED}}
     groups = Groups()
-    answers = Choice(Libvirt(), groups).read(reading, judged)
+    answers = choosing(Libvirt(), groups).read(reading, gated(judged))
     assert answers == {"old": verdicts.RESTARTED}
     assert groups.asked == [set()]
 
@@ -355,13 +391,13 @@ def test_what_the_gate_withholds_is_not_read_from_elsewhere() -> None:
 def test_who_was_not_judged_is_left_alone_and_its_group_kept() -> None:
     reading = Reading(0, 0, GUESTS, {"new": {}})
     groups = Groups()
-    assert Choice(Libvirt(), groups).read(reading, {}) == {}
+    assert choosing(Libvirt(), groups).read(reading, {}) == {}
     assert groups.kept == set(GUESTS)
 
 
 def test_libvirt_is_asked_for_those_alone_that_have_a_monitor() -> None:
     libvirt = Libvirt(xml=STATS)
-    read(Choice(libvirt, Groups()))
+    read(choosing(libvirt, Groups()))
     assert libvirt.asked == [{"xml"}]
 
 
@@ -369,7 +405,7 @@ def test_what_libvirt_said_is_why() -> None:
     libvirt = Libvirt()
     libvirt.fails = unavailable("no answer")
     reading = Reading(0, 0, GUESTS, {"xml": {}})
-    answers = Choice(libvirt, Groups()).read(reading, {"xml": {}})
+    answers = choosing(libvirt, Groups()).read(reading, gated({"xml": {}}))
     assert answers == {"xml": verdicts.stale("no answer")}
 
 
@@ -382,8 +418,8 @@ def test_another_boot_is_another_counter(counters: Counters) -> None:
         guests = {"u": guest("instance-1", id=boot, xml=MONITORED)}
         reading = Reading(0, 0, guests, {"u": counters})
         judged = {"u": dict.fromkeys(counters, verdicts.OK)}
-        choice = Choice(Libvirt(u=STATS), Groups())
-        (usage,) = choice.read(reading, judged).values()
+        choice = choosing(Libvirt(u=STATS), Groups())
+        (usage,) = choice.read(reading, gated(judged)).values()
         assert isinstance(usage, Usage)
         seen.append(usage.identity)
     assert seen[0] == seen[1] != seen[2]
@@ -397,5 +433,70 @@ def test_groups_of_those_that_run_and_may_have_one_are_kept() -> None:
         "realtime": guest("c", realtime=True),
     }
     groups = Groups()
-    Choice(Libvirt(), groups).read(Reading(0, 0, guests, {}), {})
+    choosing(Libvirt(), groups).read(Reading(0, 0, guests, {}), {})
     assert groups.kept == {"runs"}
+
+
+# The processes behind
+
+
+def identities(counters: Counters, *hosts: Host) -> list[object]:
+    """Of what is read by one source, with each of these hosts."""
+    found = []
+    for host in hosts:
+        choice = choosing(Libvirt(xml=STATS), Groups(), host=host)
+        answers = choice.read(
+            Reading(0, 0, GUESTS, {"xml": counters}),
+            gated({"xml": dict.fromkeys(counters, verdicts.OK)}),
+        )
+        usage = answers["xml"]
+        assert isinstance(usage, Usage)
+        found.append(usage.identity)
+    return found
+
+
+def test_another_process_is_another_counter() -> None:
+    """A group stays, and a restarted libvirtd gives the same id again."""
+    one, same, other, unseen = identities(
+        {}, Host(500), Host(500), Host(900), Host(None)
+    )
+    assert one == same
+    assert len({one, other, unseen}) == 3
+
+
+@pytest.mark.parametrize("uuid", ["xml", "new"])
+@pytest.mark.parametrize("seen", [[500, 900], [500, None], [None, 900]])
+def test_what_is_read_while_the_process_changes_is_nobody_s(
+    uuid: str, seen: list[int | None]
+) -> None:
+    """As of a group with what the one before left in the caches."""
+    choice = choosing(Libvirt(xml=STATS), Groups(), host=Host(*seen))
+    reading = Reading(0, 0, GUESTS, {uuid: {}})
+    answers = choice.read(reading, gated({uuid: {}}))
+    assert answers == {uuid: verdicts.MEANWHILE}
+
+
+def test_why_it_is_not_known_is_said_whatever_the_process_does() -> None:
+    choice = choosing(Libvirt(xml={}), Groups(), host=Host(500, 900))
+    reading = Reading(0, 0, GUESTS, {"xml": {}})
+    answers = choice.read(reading, gated({"xml": {}}))
+    assert answers == {"xml": verdicts.MONITOR_UNREAD}
+
+
+def test_perf_is_what_the_gate_has_held_to_a_process() -> None:
+    host = Host(500)
+    read(choosing(Libvirt(xml=STATS), Groups(), host=host))
+    assert sorted(host.asked) == ["new", "new", "xml", "xml"]
+    read(choosing(Libvirt(xml=STATS), Groups(), "resctrl", host))
+    assert "old" in host.asked
+
+
+def test_perf_counters_that_restart_are_others() -> None:
+    seen = []
+    for since in SINCE, SINCE, SINCE + timedelta(microseconds=1):
+        reading = Reading(0, 0, GUESTS, {"old": {"perf.cmt": 1}})
+        judged = gated({"old": {"perf.cmt": verdicts.OK}}, since)
+        usage = choosing(Libvirt(), Groups()).read(reading, judged)["old"]
+        assert isinstance(usage, Usage)
+        seen.append(usage.identity)
+    assert seen[0] == seen[1] != seen[2]
