@@ -52,12 +52,19 @@ class Gated:
         return reading, {
             uuid: self._answer(reading, uuid, each)
             for uuid, each in evidence.items()
-            if not (each.started_meanwhile or self._gate.ended(uuid, each))
+            if not (each.started_meanwhile or self._ended(uuid, each))
         }
 
     def forget_all_but(self, guests: Mapping[str, Guest]) -> None:
         """Forget instances that are gone from this host."""
         self._gate.forget_all_but(guests, self._processes.runs)
+
+    def _ended(self, uuid: str, evidence: Evidence) -> bool:
+        """Not if all of them are hidden now: nothing shows that it did."""
+        return (
+            self._gate.ended(uuid, evidence)
+            and not self._processes.are_hidden()
+        )
 
     def _tell(self, evidence: Mapping[str, Evidence]) -> None:
         unseen = [u for u, each in evidence.items() if each.process is None]

@@ -84,6 +84,13 @@ class Processes:
         now = read(self._proc, process.pid)
         return now is not None and now.identity == process.identity
 
+    def are_hidden(self) -> bool:
+        """Whether /proc doesn't show those of others (hidepid in proc(5)).
+
+        Any other shows process 1, which never ends.
+        """
+        return read(self._proc, 1) is None
+
     def stolen_ns(self) -> int:
         """What interrupts and the hypervisor have taken from the host's CPUs.
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a source's gate is told of an instance, its process and libvirtd."""
 
+import shutil
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -61,6 +62,25 @@ def test_another_boot_is_another_life(host: Host) -> None:
 def test_a_libvirtd_that_is_younger_is_seen(host: Host) -> None:
     host.start("driver", 4, started=1000)
     assert judged(host, reading({"web": 9})) == {"web": verdicts.RESTARTED}
+
+
+@pytest.mark.parametrize("init", [True, False])
+def test_a_qemu_that_is_not_seen_any_more(host: Host, init: bool) -> None:
+    """It has ended, unless /proc is mounted with hidepid now."""
+    source = gated(
+        FakeSource(*(reading({"web": n}) for n in (9, 10, 8))), host.processes
+    )
+    source.look()
+    shutil.rmtree(host.proc / "2")
+    if not init:
+        shutil.rmtree(host.proc / "1")
+    _, answers = source.look()
+    assert answers.keys() == (set() if init else {"web"})
+    if not init:
+        assert answers["web"].judged.coverage is None
+        _, answers = source.look()
+        fell = answers["web"].judged.judgements[CYCLES]
+        assert fell == verdicts.FELL
 
 
 def test_times_are_utc(tmp_path: Path) -> None:

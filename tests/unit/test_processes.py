@@ -108,6 +108,13 @@ def test_is_not_taken_in_by_a_pid_used_again(host: Host) -> None:
     assert process.identity == (43, 900)
 
 
+def test_processes_of_others_may_be_hidden(host: Host) -> None:
+    host.start("a", 42)
+    assert host.processes.are_hidden()
+    host.start("driver", 1)
+    assert not host.processes.are_hidden()
+
+
 def test_a_stranger_is_not_the_instance(host: Host) -> None:
     """As the number in the file is, in another PID namespace."""
     host.start("instance-web", 42)
