@@ -76,17 +76,25 @@ class Parts:
 
     def look_at_rdt(self, report: Report) -> RdtReport:
         """Read what is not a perf counter, of the same instances."""
-        return self.rdt.look(report)
+        return self.rdt.look(self._newest(report))
 
     def look_at_waiting(self, report: Report) -> WaitingReport:
         """Read for what these instances wait."""
-        return self.waiting.look(report)
+        return self.waiting.look(self._newest(report))
 
     def look_at_neighbours(
         self, report: Report, rdt: RdtReport, waiting: WaitingReport
     ) -> NeighbourReport:
         """Judge who slows whom down."""
-        return self.neighbours.look(report, rdt, waiting)
+        return self.neighbours.look(self._newest(report), rdt, waiting)
+
+    def _newest(self, report: Report) -> Report:
+        """The report, or that of another polling source's later cycle.
+
+        Who is not on an old one would be forgotten, and lose a resctrl group.
+        """
+        last = self.monitor.last
+        return last if last.taken_at > report.taken_at else report
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,8 @@ class Monitor:
         policy: Policy,
     ) -> None:
         """``own``: None to publish nothing but libvirt's counters."""
+        #: The last report.
+        self.last = EMPTY
         self._plausibility = Plausibility(policy.coverage_floor * 1e9)
         self._libvirt = libvirt
         self._own = own
@@ -114,6 +116,7 @@ class Monitor:
             )
             self._tell(report)
             self._forget_all_but(guests)
+            self.last = report
             return report
 
     def _publish(self, uuid: str, guest: Guest, answer: Answer) -> Published:

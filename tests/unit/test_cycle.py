@@ -16,6 +16,7 @@ from ceilometer_perf.meters import (
     SCHED_DELAY_RATIO,
     VICTIM,
 )
+from ceilometer_perf.wiring import Parts
 from tests.unit.fakes import FakeParts, report, unavailable
 
 REPORT = report(1.0, {"uuid": {"perf.cpu_clock": 1}})
@@ -138,3 +139,29 @@ def test_changes_forgets_who_is_gone(
     changes.trouble("a", "x")
     changes.trouble("b", "y")
     assert [r.getMessage() for r in caplog.records] == ["x", "y", "y"]
+
+
+class Looks:
+    """The monitor and all that looks at its reports; what these got."""
+
+    def __init__(self) -> None:
+        self.last = EMPTY
+        self.got: list[tuple[Any, ...]] = []
+
+    def look(self, *reports: Any) -> None:
+        self.got.append(reports)
+
+
+@pytest.mark.parametrize(("last", "newest"), [(2.0, 2.0), (0.5, 1.0)])
+def test_a_cycle_that_was_held_up_looks_at_the_host_as_it_is(
+    last: float, newest: float
+) -> None:
+    """Another polling source's has seen instances that it doesn't know."""
+    looks: Any = Looks()
+    nothing: Any = None
+    parts = Parts(nothing, nothing, nothing, nothing, *[looks] * 4)
+    looks.last = report(last, {})
+    parts.look_at_rdt(REPORT)
+    parts.look_at_waiting(REPORT)
+    parts.look_at_neighbours(REPORT, nothing, nothing)
+    assert [each[0].taken_at for each in looks.got] == [newest] * 3

@@ -25,6 +25,7 @@ from ceilometer_perf.reading import (
     Guest,
     Moment,
     Reading,
+    SourceUnavailableError,
 )
 from tests.unit.fakes import READ_AT, FakeSource, gated, guest, unavailable
 from tests.unit.test_processes import Host
@@ -396,3 +397,15 @@ def test_no_ratio_spans_two_sources(host: Host) -> None:
 def ipc(at: float, cycles: int) -> Reading:
     """Two instructions in each cycle."""
     return reading(at, {CYCLES: cycles, INSTRUCTIONS: 2 * cycles})
+
+
+def test_the_last_report(busy: Host) -> None:
+    watched = monitor(
+        busy, reading(0, {CLOCK: 1}), unavailable(), reading(60, {CLOCK: 2})
+    )
+    assert watched.last.guests == {}
+    first = watched.look()
+    with pytest.raises(SourceUnavailableError):
+        watched.look()
+    assert watched.last is first
+    assert watched.look() is watched.last
