@@ -211,7 +211,7 @@ def below(told: Said) -> Iterator[str]:
 def evidence(cause: str, numbers: Mapping[str, float]) -> Iterator[str]:
     """What moved, from what it was to what it is."""
     for name, what, times, unit in _NUMBERS:
-        if name in numbers:
+        if {name, f"{name}_before"} <= numbers.keys():
             before = numbers[f"{name}_before"] * times
             yield f"{what} {before:.3g} -> {numbers[name] * times:.3g}{unit}"
     times, unit = _TAKES[cause]

@@ -5,6 +5,7 @@ Median and median absolute deviation instead of mean and standard deviation,
 which the very outliers that are looked for would spoil.
 """
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -93,7 +94,10 @@ class History:
         """
         for text, values in saved.items():
             step, _, where = text.partition("@")
-            self._values[int(step), where] = deque(map(float, values), KEPT)
+            costs = deque(map(float, values), KEPT)
+            if not all(map(math.isfinite, costs)):
+                raise ValueError(f"a cost at {text} that can't be")
+            self._values[int(step), where] = costs
         self._forget_oldest()
         self._usual.clear()
 

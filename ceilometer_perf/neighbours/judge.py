@@ -132,6 +132,10 @@ SIGNALS = (
     Signal("stretch", _stretch, (CPU,)),
 )
 
+CAUSES = frozenset(cause.name for each in SIGNALS for cause in each.causes)
+#: What the culprit takes, in the evidence of each.
+TAKEN = frozenset(("culprit_before", "culprit"))
+
 
 @dataclass(slots=True)
 class _Track:
@@ -227,6 +231,13 @@ class _Life:
     )
 
 
+def _restored(told: Mapping[str, Any]) -> _Life:
+    life = _Life(tuple(told["process"]))
+    for name, track in life.tracks.items():
+        track.history.restore(told[name])
+    return life
+
+
 class Judge:
     """Remembers instances from cycle to cycle. Not safe for threads."""
 
@@ -261,14 +272,13 @@ class Judge:
         :raises ValueError: it is not what :meth:`saved` has given.
         """
         try:
-            self._most = {int(b): float(n) for b, n in saved["most"].items()}
-            for uuid, told in saved["lives"].items():
-                process = tuple(told["process"])
-                life = self._lives[uuid] = _Life(process)
-                for name, track in life.tracks.items():
-                    track.history.restore(told[name])
-        except (AttributeError, KeyError, TypeError) as exc:
+            most = {int(b): float(n) for b, n in saved["most"].items()}
+            lives = {u: _restored(told) for u, told in saved["lives"].items()}
+        except (
+            AttributeError, KeyError, OverflowError, TypeError, ValueError,
+        ) as exc:  # fmt: skip
             raise ValueError(OTHER) from exc
+        self._most, self._lives = most, lives
 
     def saved(self) -> Mapping[str, Any]:
         """What may outlive this process, as JSON has it."""

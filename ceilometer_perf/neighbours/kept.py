@@ -21,7 +21,9 @@ from oslo_log import log
 from ceilometer_perf import files
 from ceilometer_perf.changes import Changes
 from ceilometer_perf.neighbours.judge import (
+    CAUSES,
     OTHER,
+    TAKEN,
     Found,
     Interference,
     Judge,
@@ -32,6 +34,7 @@ from ceilometer_perf.reading import Moment
 #: times that they are written.
 SELDOM = 600.0
 MOST = 64 << 20  # bytes
+MANY = 1e30  # of anything that is found
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _KEPT = "what is usual of instances"
@@ -111,20 +114,49 @@ def said(path: Path) -> Said:
     told = _read(path)
     try:
         return Said(
-            datetime.fromisoformat(told["at"]),
-            told["names"],
+            _time(told["at"]),
+            _texts(told["names"]),
             Found(
-                [Interference(**each) for each in told["interferences"]],
+                [_interference(each) for each in told["interferences"]],
                 frozenset(told["judged"]),
-                told["untold"],
+                {u: _texts(each) for u, each in told["untold"].items()},
             ),
         )
-    except (KeyError, TypeError) as exc:
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise ValueError(OTHER) from exc
 
 
+def _time(told: Any) -> datetime:
+    at = datetime.fromisoformat(told)
+    if at.tzinfo is None:
+        raise ValueError("no time zone")
+    return at
+
+
+def _texts(told: Any) -> Mapping[str, str]:
+    if not all(isinstance(text, str) for text in told.values()):
+        raise TypeError("not a text")
+    return dict(told)
+
+
+def _interference(told: Any) -> Interference:
+    found = Interference(**told)
+    _texts({"victim": found.victim, "culprit": found.culprit})
+    numbers = found.loss, found.correlation, found.cycles
+    for number in (*numbers, *found.evidence.values()):
+        # Nor a truth value, NaN, or more than a float has.
+        if type(number) not in (int, float) or not abs(number) < MANY:
+            raise TypeError("not a number")
+    if found.cause not in CAUSES or not found.evidence.keys() >= TAKEN:
+        raise ValueError("another agent's")
+    return found
+
+
 def _read(path: Path) -> Any:
-    told = json.loads(files.read(path, MOST))
+    try:
+        told = json.loads(files.read(path, MOST))
+    except RecursionError:
+        raise ValueError(OTHER) from None
     if not isinstance(told, dict):
         raise ValueError("must be a JSON object")
     return told

@@ -278,8 +278,13 @@ def test_another_boot_of_the_host_begins_again(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", "nonsense", '{"boot": "this boot", "usual": 1}']
-)
+    "text",
+    [
+        "", "[]", "{}", "nonsense", '{"boot": "this boot", "usual": 1}',
+        '{"boot": ' + "[" * 100_000,
+    ],
+    ids=range(6),
+)  # fmt: skip
 def test_a_file_that_is_none_is_overwritten(
     host: Host, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:

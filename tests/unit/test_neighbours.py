@@ -4,6 +4,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,6 +26,7 @@ from ceilometer_perf.neighbours.judge import (
     LONG_PATIENCE,
     LONGEST,
     OLDEST,
+    OTHER,
     PATIENCE,
     SIGNALS,
     UNKNOWN,
@@ -635,11 +637,26 @@ def test_another_process_begins_without(host: Host) -> None:
             "most": {},
             "lives": {"v": {"process": [1, 2], "cpi": {"": []}}},
         },
+        *(
+            {
+                "most": {"0": 1},
+                "lives": {
+                    "v": {
+                        "process": [1, 2],
+                        "cpi": {},
+                        "stretch": {"1@0": [1.0, cost]},
+                    }
+                },
+            }
+            for cost in (10**400, math.nan, math.inf, "x", None)
+        ),
     ],
 )
 def test_what_was_not_saved_is_refused(wrong: Any) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011
-        Judge(SIBLINGS).restore(wrong)
+    judge = Judge(SIBLINGS)
+    with pytest.raises(ValueError, match=f"^{OTHER}$"):
+        judge.restore(wrong)
+    assert judge.saved() == {"most": {}, "lives": {}}
 
 
 # The fence

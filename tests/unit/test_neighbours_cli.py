@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """neighbours: who, whom, through what and why, from the agent's file."""
 
+import copy
+import functools
 import json
+import math
 import re
 import textwrap
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ceilometer_perf.cli import neighbours
+from ceilometer_perf.cli import errors, neighbours
 from tests.unit.shell import Ran, run
 
 COMMANDS = Path(__file__).parents[2] / "doc/source/commands.rst"
@@ -54,7 +60,7 @@ class Kept:
             },
             "judged": [WEB, BATCH],
             "untold": {NEW: {"cpu": "12 of 30 cycles of history"}},
-            "interferences": [HARM],
+            "interferences": [copy.deepcopy(HARM)],
             "usual": None,
         }
 
@@ -160,6 +166,7 @@ def test_no_file(kept: Kept) -> None:
         ("[]", "must be a JSON object"),
         ("{}", "must be as this version of the agent writes it"),
         ('{"at": 7}', "must be as this version of the agent writes it"),
+        ("[" * 100_000, "must be as this version of the agent writes it"),
     ],
 )
 def test_another_file(kept: Kept, text: str, why: str) -> None:
@@ -201,3 +208,91 @@ def test_watching(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_names_are_safe_for_a_terminal(kept: Kept) -> None:
     kept.told["names"][BATCH] = "\x1b[2J"
     assert "\x1b" not in kept.run().out
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+def places(told: Any, *above: Any) -> Iterator[tuple[Any, ...]]:
+    """Each place in a document, as its keys from the top."""
+    if above:
+        yield above
+    if isinstance(told, dict):
+        for key, inside in told.items():
+            yield from places(inside, *above, key)
+    if isinstance(told, list):
+        for number, inside in enumerate(told):
+            yield from places(inside, *above, number)
+
+
+@given(st.data())
+def test_what_another_writes_is_refused_or_shown(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """In place of any part of what the agent writes."""
+    kept = Kept(tmp_path_factory.mktemp("kept"))
+    told = copy.deepcopy(kept.told)
+    *above, last = data.draw(st.sampled_from(sorted(places(told), key=str)))
+    inside = functools.reduce(lambda part, key: part[key], above, told)
+    if data.draw(st.booleans()):
+        inside[last] = data.draw(JSON)
+    else:
+        del inside[last]
+    kept.path.write_text(json.dumps(told))
+    try:
+        said = neighbours._read(kept.path)
+    except errors.InputError:
+        return
+    assert neighbours.headline(said)
+    assert json.dumps([*neighbours.rows(said)], allow_nan=False)
+    assert [neighbours._shown(row) for row in neighbours.rows(said)]
+    assert [*neighbours.below(said)]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"names": {WEB: 7}},
+        {"at": "2026-11-27T12:00:00"},
+        {"untold": {NEW: {"cpu": None}}},
+        {"untold": {NEW: "cpu"}},
+        {"judged": None},
+        *(
+            {"interferences": [{**HARM, **wrong}]}
+            for wrong in (
+                {"cause": "another agent's"},
+                {"victim": None},
+                {"culprit": 7},
+                {"loss": "0.3"},
+                {"loss": True},
+                {"correlation": math.nan},
+                {"cycles": math.inf},
+                {"evidence": {"culprit": 1.0}},
+                {"evidence": {**HARM["evidence"], "mpki": None}},
+            )
+        ),
+    ],
+    ids=str,
+)
+def test_what_this_agent_does_not_write(
+    kept: Kept, wrong: dict[str, Any]
+) -> None:
+    kept.told |= wrong
+    ran = kept.run()
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == (
+        f"ceilometer-perf: error: {kept.path}: must be as this version of "
+        "the agent writes it\n"
+    )
+
+
+def test_what_has_no_before_is_left_out(kept: Kept) -> None:
+    kept.told["interferences"][0]["evidence"].pop("mpki_before")
+    assert "holds 8.2 -> 4.1 MB" in " ".join(kept.run().out.split())
