@@ -30,8 +30,8 @@ for _metric, _meter in _METERS.items():
         _metric, f"ceilometer_{_meter.name.replace('.', '_')}"
     )
 
-# A scrape may miss a meter that the agent is about to read.
-_FRESH = "2m"
+# Seconds. A scrape may miss a meter that the agent is about to read.
+_FRESH = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def lowest(
 ) -> Mapping[str, float]:
     """The lowest score of each instance in the window, by UUID.
 
-    Who has none, or none of late, is missing.
+    Who has none of late, or none since the window began, is missing.
 
     :raises DataSourceNotAvailable: Prometheus doesn't answer.
     """
@@ -63,7 +63,8 @@ def _from_gnocchi(
     now = timeutils.utcnow(with_timezone=True)
     start = now - timedelta(seconds=window.period)
     # A measure has the time at which its span began: this span, or the last.
-    fresh = now - timedelta(seconds=2 * window.granularity)
+    span = timedelta(seconds=window.granularity)
+    fresh = now - 2 * span
     found = {}
     for instance in instances:
         series = source.statistic_series(
@@ -73,7 +74,7 @@ def _from_gnocchi(
             start_time=start,
             granularity=window.granularity,
         )
-        if series and max(series) > fresh:
+        if series and max(series) > fresh and min(series) <= start + span:
             found[instance.uuid] = min(series.values())
     return found
 
@@ -103,7 +104,9 @@ def query(name: str, label: str, period: int) -> str:
     After a migration there are series of both hosts' agents for a while:
     hence the lowest.
     """
+    began = max(0, period - _FRESH)
     return (
         f"min by ({label}) (min_over_time({name}[{period}s]))"
-        f" and on ({label}) last_over_time({name}[{_FRESH}])"
+        f" and on ({label}) last_over_time({name}[{_FRESH}s])"
+        f" and on ({label}) last_over_time({name}[{_FRESH}s] offset {began}s)"
     )

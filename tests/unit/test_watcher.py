@@ -159,6 +159,18 @@ def test_harm_must_last(audit: Any) -> None:
     assert audit(guests(web={"victim": (0.0, *HARMED)})) == of(NOISY)
 
 
+@pytest.mark.parametrize("known", [1, 2, 3])
+def test_who_has_no_scores_of_before_is_not_known_to_last(
+    audit: Any, known: int
+) -> None:
+    """As after a start of its host's agent; the first span may be missing."""
+    lasting = known > 1
+    for role, who in (("culprit", "noisy"), ("victim", "web")):
+        scores = {"noisy": SURE, "web": HARMED}[who][:known]
+        world = guests(**{who: {role: scores}, "loud": {"culprit": ()}})
+        assert audit(world) == (of(NOISY) if lasting else NOBODY)
+
+
 def test_measures_are_of_the_granularity_asked_for(audit: Any) -> None:
     """There are none of a minute."""
     assert audit(WORLD, Asked({"granularity": 60})) == NOBODY
@@ -300,6 +312,9 @@ SERIES = {
     'resource="lowest",instance="a"': ("0 0.5 0.8x8", 0.5),
     'resource="no longer",instance="a"': ("0.8x7", None),
     'resource="missed once",instance="a"': ("0.8x9 _", 0.8),
+    'resource="missed first",instance="a"': ("_ _ 0.8x8", 0.8),
+    'resource="missed in between",instance="a"': ("0.8x4 _ _ 0.8x4", 0.8),
+    'resource="new",instance="a"': ("_ _ _ 0.8x7", None),
     'resource="moved",instance="a"': ("0.8x10", 0.0),
     'resource="moved",instance="b"': ("_x8 0 0", None),
 }
