@@ -43,7 +43,8 @@ class Waits:
         self._proc = str(proc)
         self._cgroups = _cgroup2(proc)
         #: Whether each thread is a vCPU's, by the identity of its process.
-        self._threads: dict[tuple[int, int], Mapping[int, bool]] = {}
+        #: None if it is new: a vCPU's gives itself its name.
+        self._threads: dict[tuple[int, int], Mapping[int, bool | None]] = {}
         self._machines: dict[tuple[int, int], str | None] = {}
 
     def accounts(self, process: Process) -> Mapping[int, Account]:
@@ -58,10 +59,14 @@ class Waits:
             tids = [int(name) for name in os.listdir(folder)]  # noqa: PTH208
         except OSError:
             return {}
-        threads = self._threads[process.identity] = {
-            tid: before[tid] if tid in before else _is_vcpu(folder, tid)
-            for tid in tids
-        }
+        threads: dict[int, bool | None] = {}
+        for tid in tids:
+            known = before.get(tid)
+            if known is None:
+                named = _is_vcpu(folder, tid)
+                known = named if named or tid in before else None
+            threads[tid] = known
+        self._threads[process.identity] = threads
         vcpus = [tid for tid, is_vcpu in threads.items() if is_vcpu]
         return dict(_accounts(folder, vcpus))
 

@@ -154,6 +154,20 @@ def test_only_vcpus_seen_twice_are_in_the_share(host: Waiter) -> None:
     assert host.ratio() is None
 
 
+def test_a_vcpu_s_thread_that_has_just_begun(host: Waiter) -> None:
+    """It has its parent's name until it gives itself its own."""
+    host.thread(43, 100)
+    host.thread(44, 10, name="qemu-system-x86")
+    host.thread(45, 10, name="qemu-system-x86")
+    assert host.delay() == 100
+    host.thread(44, 10)
+    assert host.delay() == 110
+    # Of what has another name for longer nobody asks again.
+    assert host.waiting._waits._threads == {
+        (42, 500): {43: True, 44: True, 45: False}
+    }
+
+
 def test_a_look_that_failed_counts_nothing_twice(host: Waiter) -> None:
     host.thread(43, 100)
     assert host.delay() == 100
