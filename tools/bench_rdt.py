@@ -81,8 +81,9 @@ def _variants(uri: str, lab: Lab) -> Mapping[str, Variant]:
     by_libvirt = _part(report, lambda counters: "perf.cmt" not in counters)
 
     def rdt(only: Origin, root: Path) -> Rdt:
-        # As root, without a helper.
-        groups = Groups(Resctrl(root), processes, Watching(root, run_dir))
+        # As root, without a helper; the others would remove the groups.
+        watching = Watching(root, run_dir) if only == "resctrl" else None
+        groups = Groups(Resctrl(root), processes, watching)
         monitors = Monitors(lambda: Connection(uri, TIMEOUT))
         choice = Choice(monitors, groups, processes, only)
         return Rdt(choice, Caches(connection))

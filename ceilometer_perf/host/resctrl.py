@@ -7,6 +7,7 @@ itself being the default one; *monitoring groups* are below each one's
 ``mon_groups``. Ours are named after the instance that they are for.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -138,6 +139,7 @@ class Resctrl:
         return found
 
 
+@functools.cache  # in older kernels reading cpuinfo interrupts every CPU
 def cpus_can_monitor(proc: Path = Path("/proc")) -> bool:
     """Whether there may be monitoring; false if known not to be.
 
@@ -147,6 +149,7 @@ def cpus_can_monitor(proc: Path = Path("/proc")) -> bool:
     return flags is None or "cqm" in flags[1].split()
 
 
+@functools.cache
 def how_to_enable(proc: Path = Path("/proc")) -> str:
     """What has the kernel monitor, if the CPUs can."""
     if "CPU implementer" in (kernel_files.text(proc / "cpuinfo") or ""):  # Arm

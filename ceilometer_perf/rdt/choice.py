@@ -93,11 +93,13 @@ class Choice:
     def _by_resctrl(self, missed: set[str]) -> Mapping[Origin, Reader]:
         """Those who read what the kernel's resctrl counts."""
         wrong = self._groups.why_wrong()
+        if wrong is not None or self._only in ("perf", "libvirt"):
+            # Those of an earlier agent, which may have had another source.
+            self._groups.read({})
         if wrong is None:
             # Even if there are none: then no group is kept.
             groups = functools.partial(self._groups.read, keep=missed)
             return {"libvirt": self._by_monitors, "resctrl": groups}
-        self._groups.read({})  # those of an earlier agent
         return dict.fromkeys(
             ("libvirt", "resctrl"), lambda guests: dict.fromkeys(guests, wrong)
         )

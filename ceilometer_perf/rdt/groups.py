@@ -65,7 +65,7 @@ class Groups:
         of an agent that was killed too.
         """
         if not self._resctrl.monitors:
-            return dict.fromkeys(guests, self._why_none())
+            return dict.fromkeys(guests, self._why_none()) if guests else {}
         before = self._resctrl.ours()
         self._release(before.keys() - {*guests, *keep})
         refused = self._watch(guests, before)

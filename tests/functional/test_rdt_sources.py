@@ -102,6 +102,8 @@ def read(
     reading = Reading(now, now, running(lab, *guests), counters)
     connection = Connection(lab.uri_ro, 10)
     processes = Processes(lab.run_dir / "qemu")
+    if only != "resctrl":  # with a helper, it would remove them
+        groups = Groups(Resctrl(lab.resctrl_path), processes, None)
     choice = Choice(Monitors(lambda: connection), groups, processes, only)
     gated = Judged({}, None, reading.at)
     found = choice.read(reading, {guest.uuid: gated for guest in guests})

@@ -155,8 +155,11 @@ def test_first_source_that_the_instance_has() -> None:
     ],
 )
 def test_only_one_source(only: Origin, read_from_it: dict[str, str]) -> None:
-    libvirt = Libvirt(old=STATS, xml=STATS)
-    assert read(choosing(libvirt, Groups(), only)) == read_from_it
+    libvirt, groups = Libvirt(old=STATS, xml=STATS), Groups()
+    assert read(choosing(libvirt, groups, only)) == read_from_it
+    # What an agent with another source has left is removed.
+    assert groups.asked == [set(GUESTS) if only == "resctrl" else set()]
+    assert groups.kept == set()
 
 
 def test_monitors_are_as_old_as_their_reading() -> None:
