@@ -6,6 +6,7 @@ documentation) and /proc (proc(5)).
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -68,7 +69,7 @@ class Topology:
         for tid in threads:
             with contextlib.suppress(OSError):  # it has ended
                 found |= os.sched_getaffinity(tid)
-        return frozenset(found)
+        return _same(frozenset(found))
 
     def _processors(self, threads: Iterable[int]) -> Iterator[int]:
         for tid in threads:
@@ -77,6 +78,15 @@ class Topology:
             fields = stat[stat.rfind(b")") + 2 :].split()
             if len(fields) > _PROCESSOR:
                 yield int(fields[_PROCESSOR])
+
+
+@functools.lru_cache(256)
+def _same(found: frozenset[int]) -> frozenset[int]:
+    """One object for those that are equal: each takes 16 KiB on a large host.
+
+    They are remembered for some cycles, of all instances.
+    """
+    return found
 
 
 def _siblings(folder: Path) -> frozenset[int]:

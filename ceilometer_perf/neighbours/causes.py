@@ -7,9 +7,11 @@ is shared, and the culprit must take more of that than before, in step with
 the victim's excess. What nobody else explains is the instance's own.
 """
 
+import functools
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ceilometer_perf.neighbours.observation import Frame, Observation
 
@@ -53,6 +55,13 @@ class Contrast:
     excess: Sequence[float]
     most: Mapping[int, float] = field(default_factory=dict)
     siblings: Topology = field(default_factory=dict)
+    #: What other victims of this cycle have found out of the same frames.
+    memo: dict[object, Any] = field(default_factory=dict)
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """Which these are: one number each, of those before and since."""
+        return (*map(id, self.before), 0, *map(id, self.since))
 
     @property
     def now(self) -> Observation:
@@ -125,23 +134,44 @@ class Explanation:
         return self.evidence.get("explains", 1.0) >= GOOD_PART
 
 
+CPUs = frozenset[int]
+"""CPUs, or L3 caches by their ids."""
+
+Pressure = Callable[[Observation, CPUs], float | None]
+"""How much a suspect takes there; None if that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """How much a suspect takes."""
+
+    suspect: str
+    before: float
+    since: float
+
+    @property
+    def rise(self) -> float:
+        """As of :class:`Guilt`."""
+        return max(0.0, self.since - self.before)
+
+
 @dataclass(frozen=True, slots=True)
 class Cause:
     """One way to be slowed down.
 
     ``symptoms`` are what the victim shows, with numbers for people; None if
-    it does not. ``pressure`` is how much a suspect takes of what is short,
-    None if that is not known; ``least`` is how much more than before it must
-    be.
+    it does not. ``where`` is what it shares with suspects, ``pressure`` is how
+    much of that they take, and ``least`` how much more than before it must be.
     """
 
     name: str
     needs: tuple[str, ...]
     symptoms: Callable[[Contrast], Mapping[str, float] | None]
-    pressure: Callable[[Observation, Contrast], float | None]
+    where: Callable[[Contrast], CPUs]
+    pressure: Pressure
     least: Callable[[Contrast], float]
-    #: What must have risen as well; None if that is not known.
-    effort: Callable[[Observation, Contrast], float | None] | None = None
+    #: What must have risen as well.
+    effort: Pressure | None = None
 
     def explain(
         self, contrast: Contrast
@@ -160,48 +190,70 @@ class Cause:
 
     def _guilt(self, contrast: Contrast) -> tuple[Guilt | None, str | None]:
         """Whoever rose most, if it moves with the excess."""
-        suspects = {
-            uuid for frame in contrast.since for uuid in frame.seen
-        } - {contrast.victim}
-        guilts = {uuid: self._suspect(uuid, contrast) for uuid in suspects}
-        risen = [each for each in guilts.values() if each is not None]
+        changes = {
+            uuid: change
+            for uuid, change in self._changes(contrast).items()
+            if uuid != contrast.victim
+        }
+        known = [each for each in changes.values() if each is not None]
         worst = max(
-            risen, key=lambda each: (each.rise, each.culprit), default=None
+            known, key=lambda each: (each.rise, each.suspect), default=None
         )
+        most = None if worst is None else _rise(worst.suspect, contrast)
         unknown = [
             uuid
-            for uuid, guilt in guilts.items()
-            if guilt is None and _may_matter(uuid, worst, contrast)
+            for uuid, change in changes.items()
+            if change is None and _may_matter(uuid, most, contrast)
         ]
         if unknown:
             # It may be the culprit, whoever else looks like one.
             names = "neighbour" if len(unknown) == 1 else "neighbours"
             return None, f"{len(unknown)} {names} without {self.needs[-1]}"
-        if worst is None or worst.correlation < CORRELATION:
+        if worst is None:
             return None, None
         least = max(
-            self.least(contrast), MAIN * sum(each.rise for each in risen)
+            self.least(contrast), MAIN * sum(each.rise for each in known)
         )
-        return (worst if worst.rise >= least > 0 else None), None
+        where = self.where(contrast)
+        series = _series(worst.suspect, self.pressure, where, contrast)
+        correlation = _correlation(series or (), contrast.excess)
+        if correlation < CORRELATION or not worst.rise >= least > 0:
+            return None, None
+        guilt = Guilt(worst.suspect, correlation, worst.before, worst.since)
+        return guilt, None
 
-    def _suspect(self, uuid: str, contrast: Contrast) -> Guilt | None:
-        """How it has changed; None if that is not known."""
-        series = _series(uuid, self.pressure, contrast)
-        effort = _series(uuid, self.effort or self.pressure, contrast)
-        if series is None or effort is None:
+    def _changes(self, contrast: Contrast) -> Mapping[str, _Change | None]:
+        """Of all instances. Victims of one cycle often have the same."""
+        where = self.where(contrast)
+        key = (self.name, where, contrast.frames)
+        if key not in contrast.memo:
+            suspects = {
+                uuid for frame in contrast.since for uuid in frame.seen
+            }
+            contrast.memo[key] = {
+                uuid: self._change(uuid, where, contrast) for uuid in suspects
+            }
+        found: Mapping[str, _Change | None] = contrast.memo[key]
+        return found
+
+    def _change(
+        self, uuid: str, where: CPUs, contrast: Contrast
+    ) -> _Change | None:
+        """How a suspect has changed; None if that is not known."""
+        series = efforts = _series(uuid, self.pressure, where, contrast)
+        if self.effort is not None:
+            efforts = _series(uuid, self.effort, where, contrast)
+        if series is None or efforts is None:
             return None
         number = len(contrast.before)
         before, since = _halves(series, number)
-        if not _rises(_halves(effort, number)):
+        if not _rises(_halves(efforts, number)):
             since = min(before, since)  # it got what others left
-        correlation = _correlation(series, contrast.excess)
-        return Guilt(uuid, correlation, before, since)
+        return _Change(uuid, before, since)
 
 
 def _series(
-    uuid: str,
-    pressure: Callable[[Observation, Contrast], float | None],
-    contrast: Contrast,
+    uuid: str, pressure: Pressure, where: CPUs, contrast: Contrast
 ) -> list[float] | None:
     """A suspect's pressure in each frame; None if it is not known."""
     found: list[float] = []
@@ -209,7 +261,7 @@ def _series(
     for number, frame in enumerate((*contrast.before, *contrast.since)):
         seen = frame.seen.get(uuid)
         # Who was not there took nothing.
-        taken = 0.0 if seen is None else pressure(seen, contrast)
+        taken = 0.0 if seen is None else pressure(seen, where)
         before, process = process, None if seen is None else seen.process
         if taken is None and number and process != before:
             # Its first cycle: rates need two, and it was there for a part.
@@ -225,34 +277,34 @@ def _halves(series: Sequence[float], number: int) -> tuple[float, float]:
     return statistics.median(before), statistics.median(since)
 
 
-def _may_matter(uuid: str, worst: Guilt | None, contrast: Contrast) -> bool:
+def _may_matter(uuid: str, most: float | None, contrast: Contrast) -> bool:
     """Whether a suspect of which too little is known could be the one.
 
     Not if it hardly runs or runs elsewhere; nor if its misses, which are
-    counted all the same, rose by far less than the worst one's.
+    counted all the same, rose by far less than ``most``, the worst one's.
     """
+    domains = contrast.now.domains
     seen = [f.seen[uuid] for f in contrast.since if uuid in f.seen]
     if not any(
-        (not each.domains or each.domains & contrast.now.domains)
+        (not each.domains or each.domains & domains)
         and (each.cpus is None or each.cpus >= LEAST_CPUS)
         for each in seen
     ):
         return False
     rise = _rise(uuid, contrast)
-    most = None if worst is None else _rise(worst.culprit, contrast)
     return rise is None or most is None or rise > GOOD_PART * most
 
 
 def _rise(uuid: str, contrast: Contrast) -> float | None:
     """Of an instance's misses per time."""
-    series = _series(uuid, _missed, contrast)
+    series = _series(uuid, _missed, frozenset(), contrast)
     if series is None:
         return None
     before, since = _halves(series, len(contrast.before))
     return since - before
 
 
-def _missed(seen: Observation, _contrast: Contrast) -> float | None:
+def _missed(seen: Observation, _where: CPUs) -> float | None:
     """In proportion to the misses per second."""
     if seen.mpki is None or seen.cpi is None or seen.cpus is None:
         return None
@@ -277,8 +329,20 @@ def _sum(
     )
 
 
-def _taken(name: str) -> Callable[[Observation, Contrast], float | None]:
-    return lambda o, contrast: _sum(getattr(o, name), contrast.now.domains)
+def _taken(name: str) -> Pressure:
+    return lambda seen, where: _sum(getattr(seen, name), where)
+
+
+def _part(used: float | None, where: CPUs, wanted: CPUs) -> float | None:
+    """Of the CPUs that are used somewhere, those of the wanted ones."""
+    if used is None:
+        return None
+    return used * _shared(where, wanted) / len(where) if where else 0.0
+
+
+@functools.lru_cache(4096)  # most may run on the same ones, for long
+def _shared(where: CPUs, wanted: CPUs) -> int:
+    return len(where & wanted)
 
 
 def _rises(pair: tuple[float, float] | None) -> bool:
@@ -292,11 +356,15 @@ def _falls(pair: tuple[float, float] | None) -> bool:
 # llc
 
 
-def _fetched(seen: Observation, contrast: Contrast) -> float | None:
+def _caches(contrast: Contrast) -> CPUs:
+    return contrast.now.domains
+
+
+def _fetched(seen: Observation, where: CPUs) -> float | None:
     """Bytes per second, or a number that is proportional to the misses."""
     if seen.bandwidth is not None:
-        return _sum(seen.bandwidth, contrast.now.domains)
-    return _missed(seen, contrast)
+        return _sum(seen.bandwidth, where)
+    return _missed(seen, where)
 
 
 def _evicted(contrast: Contrast) -> Mapping[str, float] | None:
@@ -342,13 +410,21 @@ def total(frame: Frame, domains: Iterable[int]) -> float:
     )
 
 
+def _total(frame: Frame, contrast: Contrast) -> float:
+    domains = contrast.now.domains
+    key = (id(frame), domains)
+    if key not in contrast.memo:
+        contrast.memo[key] = total(frame, domains)
+    found: float = contrast.memo[key]
+    return found
+
+
 def _throttled(contrast: Contrast) -> Mapping[str, float] | None:
     """Memory is near its most, and not because the victim takes more."""
     misses, own = contrast.moved("mpki"), contrast.own("bandwidth")
-    domains = contrast.now.domains
     most = _most(contrast)
     before, since = (
-        statistics.median(total(frame, domains) for frame in frames)
+        statistics.median(_total(frame, contrast) for frame in frames)
         for frames in (contrast.before, contrast.since)
     )
     if own is None or since < NEAR_MOST * most:
@@ -374,18 +450,18 @@ def _tenth_of_most(contrast: Contrast) -> float:
 # smt
 
 
-def _beside(seen: Observation, contrast: Contrast) -> float | None:
-    """CPUs that it uses on the other threads of the victim's cores."""
-    others = {
+def _other_threads(contrast: Contrast) -> CPUs:
+    """Of the victim's cores."""
+    return frozenset(
         other
         for cpu in contrast.now.ran_on
         for other in contrast.siblings.get(cpu, frozenset())
-    }
-    if seen.cpus is None:
-        return None
-    if not seen.ran_on:
-        return 0.0
-    return seen.cpus * len(seen.ran_on & others) / len(seen.ran_on)
+    )
+
+
+def _beside(seen: Observation, where: CPUs) -> float | None:
+    """CPUs that it uses there."""
+    return _part(seen.cpus, seen.ran_on, where)
 
 
 def _no_misses(contrast: Contrast) -> Mapping[str, float] | None:
@@ -405,14 +481,14 @@ def _enough_beside(contrast: Contrast) -> float:
 # cpu
 
 
-def _on_its_cpus(seen: Observation, contrast: Contrast) -> float | None:
-    """CPUs that it uses of those where the victim may run."""
-    if seen.cpus is None:
-        return None
-    if not seen.allowed:
-        return 0.0
-    shared = seen.allowed & contrast.now.allowed
-    return seen.cpus * len(shared) / len(seen.allowed)
+def _allowed(contrast: Contrast) -> CPUs:
+    """Where the victim may run."""
+    return contrast.now.allowed
+
+
+def _on_its_cpus(seen: Observation, where: CPUs) -> float | None:
+    """CPUs that it uses there, if it uses all alike on which it may run."""
+    return _part(seen.cpus, seen.allowed, where)
 
 
 def _waits(contrast: Contrast) -> Mapping[str, float] | None:
@@ -431,12 +507,17 @@ def _part_of_waiting(contrast: Contrast) -> float:
 
 
 LLC = Cause(
-    "llc", ("mpki", "occupancy"), _evicted, _taken("occupancy"),
+    "llc", ("mpki", "occupancy"), _evicted, _caches, _taken("occupancy"),
     _part_of_loss, _fetched,
 )  # fmt: skip
 BANDWIDTH = Cause(
-    "bandwidth", ("mpki", "bandwidth"), _throttled, _taken("bandwidth"),
-    _tenth_of_most,
+    "bandwidth", ("mpki", "bandwidth"), _throttled, _caches,
+    _taken("bandwidth"), _tenth_of_most,
 )  # fmt: skip
-SMT = Cause("smt", ("cpus",), _no_misses, _beside, _enough_beside)
-CPU = Cause("cpu", ("waited", "cpus"), _waits, _on_its_cpus, _part_of_waiting)
+SMT = Cause(
+    "smt", ("cpus",), _no_misses, _other_threads, _beside, _enough_beside
+)
+CPU = Cause(
+    "cpu", ("waited", "cpus"), _waits, _allowed, _on_its_cpus,
+    _part_of_waiting,
+)  # fmt: skip

@@ -247,6 +247,7 @@ class Judge:
         self._most: dict[int, float] = {}
         self._totals: deque[Mapping[int, float]] = deque(maxlen=CYCLES)
         self._at: float | None = None
+        self._memo: dict[object, Any] = {}
 
     def look(self, frame: Frame) -> Found:
         """Judge every instance of this frame."""
@@ -264,6 +265,7 @@ class Judge:
                 untold[uuid] = why
             if is_judged:
                 judged.add(uuid)
+        self._memo.clear()
         return Found(interferences, frozenset(judged), untold)
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -370,6 +372,7 @@ class Judge:
             [excess for _, excess in (*track.before, *track.since)],
             self._most,
             self._siblings,
+            self._memo,
         )
         untold: dict[str, str] = {}
         weak: Explanation | None = None

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ceilometer_perf.neighbours import causes
 from ceilometer_perf.neighbours.history import (
     KEPT,
     LOADS,
@@ -804,6 +805,51 @@ def test_no_more_is_kept_than_is_used() -> None:
     assert history.saved() == {
         "0@": [float(value) for value in range(2 * KEPT, 3 * KEPT)]
     }
+
+
+def test_many_victims_at_once_cost_no_more_than_they_must(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What suspects did is the same for all who share the same with them."""
+    looked: list[str] = []
+    real = causes._series
+
+    def series(uuid: str, *more: Any) -> Any:
+        looked.append(uuid)
+        return real(uuid, *more)
+
+    monkeypatch.setattr(causes, "_series", series)
+    host = Host()
+    everywhere = frozenset(range(16))
+    host.seen = {
+        f"v{n}": usual(n % 8, allowed=everywhere) for n in range(20)
+    } | {"c": usual(9, allowed=everywhere)}
+    host.cycles(NEEDED + 20)
+    for n in range(20):
+        host.set(f"v{n}", cpus=0.5, waited=0.5)
+    host.set("c", cpus=2.0)
+    host.cycles(CYCLES)
+    assert sorted(host.said) == sorted(
+        (f"v{n}", "cpu", "c") for n in range(20)
+    )
+    # Each once, and the worst one for each victim; not 20 times 20.
+    assert len(looked) < 100
+    assert host.judge._memo == {}
+
+
+def test_what_one_victim_shares_is_not_what_another_does(host: Host) -> None:
+    """At the same time, on other CPUs."""
+    host.set("c", allowed=frozenset({0, 2}))
+    host.set("x", allowed=frozenset({8, 10}))
+    host.seen["w"] = usual(8)
+    host.seen["d"] = usual(12)
+    host.cycles(NEEDED + 20)
+    for victim in "vw":
+        host.set(victim, cpus=0.5, waited=0.5)
+    host.set("c", cpus=2.0)
+    host.set("x", cpus=2.0)
+    host.cycles(CYCLES)
+    assert sorted(host.said) == [("v", "cpu", "c"), ("w", "cpu", "x")]
 
 
 # Instances that float over many L3 caches

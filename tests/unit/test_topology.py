@@ -106,6 +106,13 @@ def test_where_threads_are() -> None:
     assert topology.allowed([tid]) == os.sched_getaffinity(0)
 
 
+def test_equal_sets_of_cpus_are_one_object() -> None:
+    """Of hundreds of instances and dozens of cycles, 16 KiB each."""
+    tid = threading.get_native_id()
+    topology = Topology()
+    assert topology.allowed([tid]) is topology.allowed([tid, tid])
+
+
 def test_threads_that_have_ended(tmp_path: Path) -> None:
     topology = Topology(proc=tmp_path)
     assert topology.ran_on([1, 2]) == frozenset()
