@@ -114,11 +114,6 @@ class Guilt:
     before: float
     since: float
 
-    @property
-    def rise(self) -> float:
-        """How much more it takes than before, 0 if it takes less."""
-        return max(0.0, self.since - self.before)
-
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
@@ -151,7 +146,7 @@ class _Change:
 
     @property
     def rise(self) -> float:
-        """As of :class:`Guilt`."""
+        """How much more it takes than before, 0 if it takes less."""
         return max(0.0, self.since - self.before)
 
 
