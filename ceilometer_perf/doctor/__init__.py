@@ -15,6 +15,7 @@ from ceilometer_perf.doctor.patient import Patient
 
 __all__ = ["LINKS", "Finding", "Link", "Patient", "State", "examine"]
 
+POLLING = Link("polling.yaml", agent.polling)
 #: In the order in which a number passes them.
 LINKS = (
     Link("nova.conf", host.nova_conf, perf=True),
@@ -25,7 +26,7 @@ LINKS = (
     Link("XML", host.xml, perf=True),
     Link("PMU", host.pmu, perf=True),
     Link("entry points", agent.entry_points),
-    Link("polling.yaml", agent.polling),
+    POLLING,
     Link("gate", host.gate, perf=True),
     Link("cache", cache.cache),
     Link("pipeline.yaml", publishing.pipeline, compute=False),
@@ -36,7 +37,11 @@ LINKS = (
 def examine(patient: Patient) -> Iterator[tuple[Link, Finding]]:
     """Each link in turn, up to the first broken one."""
     broken: Link | None = None
-    elsewhere = agent.why_no_compute_host(patient)
+    try:
+        elsewhere = agent.why_no_compute_host(patient)
+    except BrokenError:
+        yield from _only(POLLING, patient)
+        return
     for link in LINKS:
         if elsewhere and link.compute:
             yield link, Finding(State.SKIPPED, elsewhere)
@@ -49,6 +54,13 @@ def examine(patient: Patient) -> Iterator[tuple[Link, Finding]]:
         if finding.state is State.BROKEN:
             broken = link
         yield link, finding
+
+
+def _only(broken: Link, patient: Patient) -> Iterator[tuple[Link, Finding]]:
+    """All links, of which none but a broken one is looked at."""
+    skipped = Finding(State.SKIPPED, f"{broken.name} is broken")
+    for link in LINKS:
+        yield link, _examined(link, patient) if link is broken else skipped
 
 
 def _examined(link: Link, patient: Patient) -> Finding:

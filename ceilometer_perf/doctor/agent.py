@@ -26,7 +26,8 @@ from ceilometer_perf.meters import (
     BANDWIDTH_TOTAL,
     L3_CACHE,
     METERS,
-    RDT_NAMES,
+    RDT,
+    WAITING,
 )
 from ceilometer_perf.plural import number_of
 from ceilometer_perf.reading import SourceUnavailableError
@@ -34,6 +35,8 @@ from ceilometer_perf.reading import SourceUnavailableError
 POLLSTERS = "ceilometer.poll.compute"
 DISCOVERY = "ceilometer.discover.compute"
 NO_COMPUTE_HOST = "not a compute host"
+#: What is read without any perf counter.
+_WITHOUT_PERF = frozenset(m.name for m in (*RDT, *WAITING))
 #: What core's own polling.yaml asked for until its meters were removed.
 _STOCK = frozenset(
     m.name for m in (L3_CACHE, BANDWIDTH_TOTAL, BANDWIDTH_LOCAL)
@@ -182,11 +185,15 @@ def polled(patient: Patient) -> list[str]:
 def polls_perf(patient: Patient) -> bool:
     """Whether anything needs perf counters; true if unknown."""
     asked = _polled(patient)
-    return not asked or not RDT_NAMES.issuperset(asked)
+    return not asked or not _WITHOUT_PERF.issuperset(asked)
 
 
 def why_no_compute_host(patient: Patient) -> str:
-    """Why nothing can be polled here, and nobody wants it; else empty."""
+    """Why nothing can be polled here, and nobody wants it; else empty.
+
+    :raises BrokenError: whether anybody does is unknown: polling.yaml is
+        there and can't be used, on whatever kind of host this is.
+    """
     if _polled(patient):
         return ""
     try:
@@ -196,11 +203,24 @@ def why_no_compute_host(patient: Patient) -> str:
     try:
         _ = patient.status
     except SourceUnavailableError:
+        if _means_ours(patient):
+            return ""
         return (
             f"{NO_COMPUTE_HOST}: libvirt at {uri} does not answer, and "
             "polling.yaml asks for none of ceilometer-perf's meters"
         )
     return ""
+
+
+def _means_ours(patient: Patient) -> bool:
+    """Whether a polling.yaml that is there names meters like ours."""
+    try:
+        sources = _sources(patient)
+    except BrokenError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return False
+        raise
+    return any(p.startswith("perf.") for s in sources for p in s.included)
 
 
 def _polled(patient: Patient) -> list[str]:

@@ -19,7 +19,8 @@ _GOOD = (Verdict.OK, Verdict.NEW)
 
 def cache(patient: Patient) -> Finding:
     """What is polled of it can be read, of every instance."""
-    asked = RDT_NAMES.intersection(agent.polled(patient))
+    polled = set(agent.polled(patient))
+    asked, others = polled & RDT_NAMES, polled - RDT_NAMES
     if not asked:
         return fine("not polled")
     missing = [
@@ -35,13 +36,11 @@ def cache(patient: Patient) -> Finding:
     if patient.left_alone == patient.running:
         return warning(*commonest(missing))
     lacks = {judgement for _, judgement in missing}
-    if agent.polls_perf(patient) and all(
+    if others and all(
         each.verdict is Verdict.HOST_LACKS and not each.remedy
         for each in lacks
     ):
         return fine(f"nothing to read: {commonest(missing)[0]}")
-    if not agent.polls_perf(patient) and len(missing) == len(asked) * len(
-        patient.running
-    ):
+    if not others and len(missing) == len(asked) * len(patient.running):
         raise BrokenError(*commonest(missing))
     return warning(*commonest(missing))

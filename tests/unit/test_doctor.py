@@ -312,7 +312,7 @@ def test_each_link(
 
 
 @pytest.mark.parametrize(
-    "polling", [POLLING.replace("perf.", "image."), "sources: [", None]
+    "polling", [POLLING.replace("perf.", "image."), "sources: []", None]
 )
 def test_a_controller_has_the_links_of_the_notification_agent(
     host: ComputeHost, polling: str | None
@@ -331,6 +331,39 @@ def test_a_controller_has_the_links_of_the_notification_agent(
     assert "perf.hw.cpu_cycles" in row["reason"]
     no_pipeline(host)
     assert walk(host)["pipeline.yaml"]["state"] == "broken"
+
+
+@pytest.mark.parametrize(
+    ("polling", "link"),
+    [
+        ("sources: [", "polling.yaml"),
+        (POLLING.replace("interval: 60", ""), "polling.yaml"),
+        ("sources: [{name: p, interval: 60, meters: [perf.nope]}]", "libvirt"),
+        (POLLING, "libvirt"),
+    ],
+)
+def test_a_compute_host_without_libvirt_is_one_all_the_same(
+    host: ComputeHost, polling: str, link: str
+) -> None:
+    host.stop_libvirt()
+    host.write("polling.yaml", polling)
+    row = walk(host)[link]
+    assert row["state"] == "broken"
+    assert row["reason"]
+
+
+@pytest.mark.parametrize("beside", ["", ", cpu_l3_cache"])
+def test_waiting_alone_needs_no_perf_events(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch, beside: str
+) -> None:
+    healthy.write("polling.yaml", WAITING.replace("]}", f"{beside}]}}"))
+    healthy.nova_conf("")
+    healthy.has(domain("web", ()))
+    monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda *_: True)
+    rows = walk(healthy)
+    assert rows["nova.conf"]["reason"] == "no perf counter is polled"
+    assert rows["cache"]["state"] == ("warning" if beside else "ok")
+    assert rows["Gnocchi"]["state"] == "ok"
 
 
 def test_only_realtime_instances_are_no_broken_link(
@@ -493,6 +526,7 @@ def test_a_helper_that_counts_nothing(
 # Caches and memory
 
 CACHE = "sources: [{name: c, interval: 60, meters: [cpu_l3_cache*]}]\n"
+WAITING = "sources: [{name: w, interval: 60, meters: [perf.sched.*]}]\n"
 
 
 def test_caches_that_nobody_polls(healthy: ComputeHost) -> None:
