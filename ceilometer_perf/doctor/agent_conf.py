@@ -4,7 +4,9 @@
 For commands, which run outside the agent. Names and defaults are core's.
 """
 
+import errno
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,6 +31,10 @@ POLLING_OPTS = [cfg.StrOpt("cfg_file", default="polling.yaml")]
 
 ETC = Path("/etc/ceilometer")
 PROJECT, PROG = "ceilometer", "ceilometer-polling"
+AS_AGENT = (
+    "run this as the agent's user or as root, or name copies with "
+    "--config-file"
+)
 
 
 def read(named: Sequence[str] = (), uri: str | None = None) -> cfg.ConfigOpts:
@@ -36,7 +42,8 @@ def read(named: Sequence[str] = (), uri: str | None = None) -> cfg.ConfigOpts:
 
     ``uri`` takes the place of the ``libvirt_uri`` in them.
 
-    :raises cfg.Error: a file is missing or can't be parsed by oslo.config.
+    :raises cfg.Error: a file is missing, may not be read, or can't be parsed
+        by oslo.config.
     """
     conf = cfg.ConfigOpts()
     conf.register_opts(LIBVIRT_OPTS)
@@ -48,7 +55,11 @@ def read(named: Sequence[str] = (), uri: str | None = None) -> cfg.ConfigOpts:
             files.read(file)  # oslo.config would wait, or take all memory
         except (ValueError, OSError) as error:
             option = "--config-file " if named else ""
-            raise cfg.Error(f"{option}{file}: {files.why(error)}") from error
+            is_closed = not named and isinstance(error, PermissionError)
+            remedy = f"; {AS_AGENT}" if is_closed else ""
+            raise cfg.Error(
+                f"{option}{file}: {files.why(error)}{remedy}"
+            ) from error
     words = [word for file in named for word in ("--config-file", file)]
     conf(words, project=PROJECT, prog=PROG)
     if uri is not None:
@@ -58,6 +69,9 @@ def read(named: Sequence[str] = (), uri: str | None = None) -> cfg.ConfigOpts:
 
 def _defaults() -> Iterator[str]:
     """What oslo.config reads if no file is named."""
+    # To oslo.config there would be none, and every option has its default.
+    if ETC.is_dir() and not os.access(ETC, os.X_OK):
+        raise cfg.Error(f"{ETC}: {os.strerror(errno.EACCES)}; {AS_AGENT}")
     yield from cfg.find_config_files(PROJECT, PROG)
     for folder in cfg.find_config_dirs(PROJECT, PROG):
         yield from map(str, Path(folder).glob("*.conf"))

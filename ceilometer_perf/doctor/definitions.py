@@ -69,7 +69,7 @@ def load(path: Path) -> Mapping[str, Any]:
         found = yaml.load(files.read(path), _Lines)  # noqa: S506
     except OSError as error:
         raise BrokenError(
-            f"{path}: {error.strerror}", f"create {path} or name another file"
+            f"{path}: {error.strerror}", _opening(path, error)
         ) from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -79,6 +79,17 @@ def load(path: Path) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise BrokenError(f"{path}:1: it must be a mapping", REMEDY)
     return found
+
+
+def _opening(path: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"create {path} or name another file"
+    if isinstance(error, PermissionError):
+        return (
+            "run this as the agent's user; if that may not read it either, "
+            "let it: until then the agent does not start"
+        )
+    return REMEDY
 
 
 def items(path: Path, found: Mapping[str, Any], key: str) -> list[Any]:

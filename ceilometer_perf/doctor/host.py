@@ -43,7 +43,10 @@ def nova_conf(patient: Patient) -> Finding:
     """Nova enables events that this host can count, and no others."""
     where = patient.nova_conf
     if where is None:
-        return warning("no nova.conf found", "give its path with --nova-conf")
+        return warning(
+            "no nova.conf that this user can see",
+            "give its path with --nova-conf, or run this as root",
+        )
     try:
         names = nova.read(where).perf_events
     except errors.GuestError as error:

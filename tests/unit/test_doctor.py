@@ -187,11 +187,13 @@ def test_a_nova_conf_that_only_nova_compute_can_read(
     assert f"warning  nova.conf       {found}: " in ran.out
 
 
-def denied(read: Callable[[Path], bytes]) -> Callable[[Path], bytes]:
-    """Another user's files are those of Nova."""
+def denied(
+    read: Callable[[Path], bytes], name: str = "nova.conf"
+) -> Callable[[Path], bytes]:
+    """Another user's file is that with this name."""
 
     def reads(path: Path) -> bytes:
-        if Path(path).name == "nova.conf":
+        if Path(path).name == name:
             raise PermissionError(13, "Permission denied", str(path))
         return read(path)
 
@@ -886,6 +888,29 @@ def test_core_agrees_on_where_libvirt_is() -> None:
     assert agent_conf.URIS == utils.LIBVIRT_PER_TYPE_URIS
     for ours, theirs in zip(agent_conf.LIBVIRT_OPTS, utils.OPTS, strict=True):
         assert (ours.name, ours.default) == (theirs.name, theirs.default)
+
+
+def test_a_polling_yaml_that_this_user_may_not_read(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = denied(files.read, "polling.yaml")
+    monkeypatch.setattr(files, "read", read)
+    row = walk(healthy)["polling.yaml"]
+    assert row["state"] == "broken"
+    assert row["reason"].endswith("polling.yaml: Permission denied")
+    assert "create" not in row["remedy"]
+    assert "run this as the agent's user" in row["remedy"]
+
+
+@pytest.mark.parametrize("command", ["doctor", "status", "top", "neighbours"])
+def test_configuration_that_this_user_may_not_see_is_no_default(
+    host: ComputeHost, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(agent_conf, "ETC", host.folder)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    ran = run(command)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"{host.folder}: Permission denied; run this as the" in ran.err
 
 
 def test_bad_input(host: ComputeHost) -> None:
