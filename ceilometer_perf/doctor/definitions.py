@@ -128,8 +128,8 @@ def _source(
             raise BrokenError(f"{place}: a source without {key}", REMEDY)
     source = Source(
         name=str(item["name"]),
-        meters=_texts(place, item, "meters"),
-        sinks=_texts(place, item, "sinks"),
+        meters=texts(path, item, "meters"),
+        sinks=texts(path, item, "sinks"),
         place=place,
         interval=_interval(place, item["interval"])
         if "interval" in needs
@@ -158,10 +158,29 @@ def _interval(place: str, given: Any) -> int:
     return interval
 
 
-def _texts(place: str, item: Mapping[str, Any], key: str) -> tuple[str, ...]:
+def texts(path: Path, item: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """A list of texts in a mapping, empty where there is none.
+
+    :raises BrokenError: it is something else.
+    """
     found = item.get(key, [])
     if not isinstance(found, list) or not all(
         isinstance(text, str) and text for text in found
     ):
-        raise BrokenError(f"{place}: {key} must be a list of names", REMEDY)
+        raise BrokenError(
+            f"{path}:{item[_LINE]}: {key} must be a list of names", REMEDY
+        )
     return tuple(found)
+
+
+def names(path: Path, item: Mapping[str, Any], key: str) -> list[str]:
+    """What a list has, or a mapping has for keys, in a mapping.
+
+    :raises BrokenError: it is something else.
+    """
+    found = item.get(key) or []
+    if not isinstance(found, list | dict):
+        raise BrokenError(
+            f"{path}:{item[_LINE]}: {key} must be a list or a mapping", REMEDY
+        )
+    return [str(name) for name in found if name != _LINE]

@@ -5,7 +5,7 @@ The notification agent reads them, which may run on another host: copies of
 its files, named by this host's ceilometer.conf, are looked at then.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -97,11 +97,11 @@ def _path(patient: Patient) -> Path:
     return agent_conf.find(patient.conf, name, f"pipeline/data/{name}")
 
 
-def _read(path: Path) -> tuple[list[Source], Mapping[str, list[str]]]:
+def _read(path: Path) -> tuple[list[Source], Mapping[str, Sequence[str]]]:
     """Sources, and publishers by sink."""
     found = definitions.load(path)
     sinks = {
-        str(sink.get("name")): list(map(str, sink.get("publishers") or []))
+        str(sink.get("name")): definitions.texts(path, sink, "publishers")
         for sink in definitions.items(path, found, "sinks")
     }
     mute = [name for name, publishers in sinks.items() if not publishers]
@@ -149,7 +149,7 @@ def _metrics(path: Path) -> set[str]:
     """The meters that a mapping has, as a list or a mapping."""
     found: Any = definitions.load(path)
     return {
-        str(name)
+        name
         for resource in definitions.items(path, found, "resources")
-        for name in resource.get("metrics") or ()
+        for name in definitions.names(path, resource, "metrics")
     }

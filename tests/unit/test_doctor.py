@@ -280,6 +280,16 @@ def no_publisher(host: ComputeHost) -> None:
     host.write("pipeline.yaml", PIPELINE.replace('"gnocchi://"', ""))
 
 
+def publishers_without_a_list(host: ComputeHost) -> None:
+    host.write(
+        "pipeline.yaml", PIPELINE.replace('["gnocchi://"]', "gnocchi://")
+    )
+
+
+def metrics_without_a_list(host: ComputeHost) -> None:
+    host.write("gnocchi_resources.yaml", "resources: [{metrics: cpu}]\n")
+
+
 def no_mapping(host: ComputeHost) -> None:
     host.write("gnocchi_resources.yaml", "resources: [\n")
 
@@ -300,6 +310,16 @@ def no_mapping(host: ComputeHost) -> None:
         (no_pipeline, "pipeline.yaml", "none of our meters"),
         (dangling, "pipeline.yaml", "nowhere"),
         (no_publisher, "pipeline.yaml", "no publishers in sink gnocchi"),
+        (
+            publishers_without_a_list,
+            "pipeline.yaml",
+            "pipeline.yaml:6: publishers must be a list of names",
+        ),
+        (
+            metrics_without_a_list,
+            "Gnocchi",
+            "gnocchi_resources.yaml:1: metrics must be a list or a mapping",
+        ),
         (no_mapping, "Gnocchi", "gnocchi_resources.yaml:2: "),
     ],
 )
