@@ -5,13 +5,13 @@ import json
 import math
 import os
 import urllib.parse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, get_args
 
 from ceilometer_perf import files
-from ceilometer_perf.panels.panel import Database
+from ceilometer_perf.panels.panel import Database, Kind
 
 Labels = Mapping[str, str]
 Point = tuple[float, float]
@@ -20,6 +20,7 @@ Chosen = Mapping[str, str]
 
 MOST = 256 << 20  # bytes that are saved
 POINTS = 240  # of a line, about
+LINES = 15  # that a chart has room for
 
 
 class ReportError(Exception):
@@ -40,6 +41,7 @@ class Answers:
 
     ``start``, ``end`` and ``step`` are in seconds; points are ``step`` apart
     and missing where there was no value. ``source`` says who answered.
+    ``left_out`` counts the series that no chart has room for.
     """
 
     source: str
@@ -48,6 +50,7 @@ class Answers:
     end: float
     step: float
     series: Mapping[str, Sequence[Series]]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Keep them as JSON, series as Prometheus' API has them."""
@@ -57,6 +60,7 @@ class Answers:
             "start": self.start,
             "end": self.end,
             "step": self.step,
+            "left_out": dict(self.left_out),
             "answers": {
                 key: [
                     {
@@ -86,6 +90,10 @@ class Answers:
                     str(key): parse(result)
                     for key, result in kept["answers"].items()
                 },
+                left_out={
+                    str(key): int(number)
+                    for key, number in kept.get("left_out", {}).items()
+                },
             )
         except OSError as error:
             raise ReportError(f"{path}: {error.strerror}") from error
@@ -99,6 +107,37 @@ class Answers:
                 f"{path}: start, end and step are not a time range"
             )
         return answers
+
+
+class Collected:
+    """Answers that come one by one, each cut down to what can be drawn.
+
+    All of a large cloud's would not fit into memory.
+    """
+
+    def __init__(self) -> None:
+        self.series: dict[str, list[Series]] = {}
+        self.left_out: dict[str, int] = {}
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.series
+
+    def add(self, key: str, kind: Kind, found: Iterable[Series]) -> None:
+        """Keep the series with the highest values, as charts show them."""
+        of = _last if kind == "top" else _mean
+        known = [each for each in found if each.points]
+        known.sort(key=of, reverse=True)
+        self.series[key] = known[:LINES]
+        if known[LINES:]:
+            self.left_out[key] = len(known) - LINES
+
+
+def _last(series: Series) -> float:
+    return series.points[-1][1]
+
+
+def _mean(series: Series) -> float:
+    return sum(value for _, value in series.points) / len(series.points)
 
 
 def parse(result: Any) -> list[Series]:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from ceilometer_perf.panels.panel import Dashboard, Measures, Panel, Query
 from ceilometer_perf.panels.table import TOP
-from ceilometer_perf.report.answers import Answers, Series
+from ceilometer_perf.report.answers import LINES, Answers, Series
 
-MOST = 15  # lines that a chart has room for
 LONGEST = 60  # letters of a name
 #: In the legends of Prometheus' queries, and of Gnocchi's.
 LABEL = re.compile(r"{{([a-z_]+)}}|\$([a-z_]+)")
@@ -69,10 +68,15 @@ def _chart(page: Dashboard, panel: Panel, answers: Answers) -> Chart:
     ]
     lines.sort(key=lambda line: (line.limit, -_mean(line)))
     limits = [line for line in lines if line.limit]
-    room = TOP if panel.kind == "top" else MOST
+    room = TOP if panel.kind == "top" else LINES
     shown = lines[: len(lines) - len(limits)][:room]
     left_out = len(lines) - len(limits) - len(shown)
-    return Chart(panel, times, (*shown, *limits[:MOST]), left_out)
+    left_out += sum(
+        answers.left_out.get(query.key(page, panel.kind), 0)
+        for query in panel.queries(answers.database)
+        if not query.limit
+    )
+    return Chart(panel, times, (*shown, *limits[:LINES]), left_out)
 
 
 def _times(answers: Answers) -> tuple[float, ...]:

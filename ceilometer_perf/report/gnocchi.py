@@ -19,6 +19,7 @@ from ceilometer_perf.report.answers import (
     POINTS,
     Answers,
     Chosen,
+    Collected,
     Point,
     ReportError,
     Series,
@@ -103,14 +104,15 @@ def ask(
         for step in _steps(_kept(api), window, interval, granularity):
             span = _span(window, step)
             try:
-                series = _all(api, pages, values, span)
+                found = _all(api, pages, values, span)
             except _NotKeptError as error:
                 missing.append(f"{error} with granularity {step:g} s")
                 continue
             return Answers(
                 source=_endpoint(api),
                 database="gnocchi",
-                series=series,
+                series=found.series,
+                left_out=found.left_out,
                 **span,
             )
     except openstack.ServiceError as error:
@@ -195,17 +197,21 @@ def _all(
     pages: Iterable[Dashboard],
     values: Mapping[str, str],
     span: Mapping[str, float],
-) -> dict[str, list[Series]]:
-    return {
-        measures.key(page, panel.kind): _series(
-            api,
-            _body(page, measures, values, span),
-            _parameters(panel, measures, span),
-        )
-        for page in pages
-        for panel in page.panels
-        for measures in panel.gnocchi
-    }
+) -> Collected:
+    collected = Collected()
+    for page in pages:
+        for panel in page.panels:
+            for measures in panel.gnocchi:
+                key = measures.key(page, panel.kind)
+                if key in collected:
+                    continue
+                found = _series(
+                    api,
+                    _body(page, measures, values, span),
+                    _parameters(panel, measures, span),
+                )
+                collected.add(key, panel.kind, found)
+    return collected
 
 
 def _body(

@@ -14,6 +14,7 @@ from ceilometer_perf.report.answers import (
     POINTS,
     Answers,
     Chosen,
+    Collected,
     ReportError,
     Series,
     parse,
@@ -43,17 +44,23 @@ def ask(
     end = time.time()
     step = max(1.0, round(window / POINTS))
     span = {"start": end - window, "end": end, "step": step}
-    series: dict[str, list[Series]] = {}
+    collected = Collected()
     with requests.Session() as session:
         for page in pages:
             for panel in page.panels:
                 for query in panel.prometheus:
+                    key = query.key(page, panel.kind)
+                    if key in collected:
+                        continue
                     text = promql(query, chosen)
-                    series[query.key(page, panel.kind)] = _series(
-                        session, url, text, panel, span
-                    )
+                    found = _series(session, url, text, panel, span)
+                    collected.add(key, panel.kind, found)
     return Answers(
-        source=shown(url), database="prometheus", series=series, **span
+        source=shown(url),
+        database="prometheus",
+        series=collected.series,
+        left_out=collected.left_out,
+        **span,
     )
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reports: what is drawn, what a page must not do, and bad input."""
 
+import dataclasses
 import math
 import re
 import sys
@@ -8,10 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ceilometer_perf.panels.table import DASHBOARDS
 from ceilometer_perf.report import charts, prometheus
-from ceilometer_perf.report.answers import Answers, Series, shown
+from ceilometer_perf.report.answers import (
+    LINES,
+    Answers,
+    Collected,
+    Series,
+    shown,
+)
 from tests.unit import serving
 from tests.unit.shell import run
 
@@ -70,10 +79,10 @@ def chart(title: str, kept: Answers) -> charts.Chart:
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
-    kept = answers("a", "b")
+    kept = dataclasses.replace(answers("a", "b"), left_out={"up": 3})
     kept.save(tmp_path / "kept.json")
     loaded = Answers.load(tmp_path / "kept.json")
-    assert loaded.series == kept.series
+    assert (loaded.series, loaded.left_out) == (kept.series, {"up": 3})
     assert (loaded.start, loaded.end, loaded.step) == (1000, 1100, 10)
 
 
@@ -90,10 +99,51 @@ def test_what_is_missing_is_a_gap() -> None:
 def test_more_lines_than_there_is_room_for() -> None:
     kept = answers(*(f"vm-{n:02}" for n in range(40)))
     drawn = chart("L3 share by instance", kept)
-    assert len(drawn.lines) == charts.MOST
-    assert drawn.left_out == 40 - charts.MOST
+    assert len(drawn.lines) == LINES
+    assert drawn.left_out == 40 - LINES
     # Those with most of it.
     assert drawn.lines[0].name == "vm-39"
+
+
+@given(
+    st.lists(
+        st.lists(st.one_of(st.none(), st.floats(0, 1e18)), min_size=11,
+                 max_size=11),
+        max_size=40,
+    )
+)  # fmt: skip
+def test_what_is_not_kept_would_not_be_drawn(
+    values: list[list[float | None]],
+) -> None:
+    every = answers()
+    every = dataclasses.replace(
+        every,
+        series={
+            promql: [
+                Series(
+                    LABELS | {"resource_name": f"vm-{number}"},
+                    [
+                        (1000 + 10 * at, value)
+                        for at, value in enumerate(of_one)
+                        if value is not None
+                    ],
+                )
+                for number, of_one in enumerate(values)
+            ]
+            for promql in every.series
+        },
+    )
+    collected = Collected()
+    for key, series in every.series.items():
+        collected.add(key, QUERIES[key].kind, series)
+        assert len(collected.series[key]) <= LINES
+    kept = dataclasses.replace(
+        every, series=collected.series, left_out=collected.left_out
+    )
+    # repr: a gap is no number, and equals none.
+    assert repr(charts.pages(DASHBOARDS, kept)) == repr(
+        charts.pages(DASHBOARDS, every)
+    )
 
 
 def test_limits_stay_when_there_is_no_room() -> None:
