@@ -102,6 +102,9 @@ def test_every_verdict_and_option_is_explained() -> None:
 
 def test_every_link_and_column_is_explained() -> None:
     named = words("commands.rst")
+    (walk,) = [output for line, output in shown() if line == "doctor"]
+    told = re.findall(r"^[a-z]{2,8} +(entry points|\S+)", walk, re.M)
+    assert [link.name for link in LINKS] == told
     assert {link.name for link in LINKS} <= named
     assert set(COLUMNS) <= named
 
