@@ -79,16 +79,24 @@ def enable(
         domain.
     """
     wanted = list(events)
+    outcomes: list[Outcome] = []
     with Connection(uri, read_only=dry_run) as connection:
-        return [
-            connection.call(
-                functools.partial(
+        for domain in connection.call(lambda s: _chosen(s, uuid)):
+            for event in wanted:
+                change = functools.partial(
                     _enable, domain, event, live=live, dry_run=dry_run
                 )
-            )
-            for domain in connection.call(lambda s: _chosen(s, uuid))
-            for event in wanted
-        ]
+                try:
+                    outcomes.append(connection.call(change))
+                except SourceUnavailableError as error:
+                    if not outcomes:
+                        raise
+                    # What has been changed must be told.
+                    outcome = _outcome(domain, event)
+                    outcomes.append(
+                        dataclasses.replace(outcome, refused=str(error))
+                    )
+    return outcomes
 
 
 def _chosen(session: Session, uuid: str | None) -> list[libvirt.virDomain]:
@@ -111,14 +119,14 @@ def _enable(
     dry_run: bool,
 ) -> Outcome:
     """Set one event, or only report that it would be set."""
-    outcome = Outcome(domain.UUIDString(), domain.name(), event)
+    outcome = _outcome(domain, event)
     if event not in EVENTS:
         return dataclasses.replace(outcome, refused=UNKNOWN)
-    if not domain.isPersistent():
-        return dataclasses.replace(outcome, refused=TRANSIENT)
-    if dry_run:
-        return outcome
     try:
+        if not domain.isPersistent():
+            return dataclasses.replace(outcome, refused=TRANSIENT)
+        if dry_run:
+            return outcome
         _set(domain, event, live)
     # An older binding has fewer names in the table where it looks first.
     except LookupError:
@@ -128,6 +136,11 @@ def _enable(
             raise SourceUnavailableError(READ_ONLY) from error
         return dataclasses.replace(outcome, refused=str(error))
     return outcome
+
+
+def _outcome(domain: libvirt.virDomain, event: str) -> Outcome:
+    """libvirt is not asked: the handle has its names."""
+    return Outcome(domain.UUIDString(), domain.name(), event)
 
 
 def _set(domain: libvirt.virDomain, event: str, live: bool) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import sys
+import threading
 import time
 from typing import Any
 
@@ -460,6 +461,39 @@ def test_enable_tells_of_domains_without_a_definition(
         assert outcomes[0].startswith("refused: a transient domain")
         assert "enabled" in outcomes[1]
         assert guests[0].calls == []
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_enable_goes_on_after_a_domain_that_is_gone(
+    guests: list[FakeDomain],
+    monkeypatch: pytest.MonkeyPatch,
+    dry: tuple[str, ...],
+) -> None:
+    def gone() -> bool:
+        raise libvirt.libvirtError("Domain not found")
+
+    monkeypatch.setattr(guests[0], "isPersistent", gone)
+    ran = run("enable", "cpu_clock", "--all", *dry, "-f", "json")
+    assert ran.code == 1
+    outcomes = [row["outcome"] for row in json.loads(ran.out)]
+    assert outcomes[0] == "refused: Domain not found"
+    assert "enabled" in outcomes[1]
+
+
+def test_enable_tells_what_it_did_until_libvirt_hung(
+    guests: list[FakeDomain], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = threading.Event()
+    monkeypatch.setattr(guests[1], "isPersistent", hangs.wait)
+    monkeypatch.setattr(Connection.__init__, "__defaults__", (0.3,))
+    words = ("enable", "cpu_clock", "task_clock", "--all", "-f", "json")
+    ran = run(*words)
+    hangs.set()
+    assert ran.code == 1
+    outcomes = [row["outcome"] for row in json.loads(ran.out)]
+    assert outcomes[:2] == ["enabled", "enabled"]
+    assert "no answer within 0.3 s" in outcomes[2]
+    assert "still no answer to an earlier call" in outcomes[3]
 
 
 def test_enable_through_the_read_only_socket(
