@@ -84,11 +84,17 @@ def host_facts(sys_dir: pathlib.Path, uri: str | None) -> guest.HostFacts:
     if not sys_dir.is_dir():
         raise errors.InputError(f"--sys {sys_dir}: no such directory")
     online = sys_dir / "devices/system/cpu/online"
+    knows = uri is not None and not _is_anothers(sys_dir, uri)
     return guest.HostFacts(
         libvirt=domains.version(uri),
         intel_cqm=machine.cqm_type(sys_dir) is not None,
-        online=None if uri is None else cpu_sets.cpu_list(online),
+        online=cpu_sets.cpu_list(online) if knows else None,
     )
+
+
+def _is_anothers(sys_dir: pathlib.Path, uri: str) -> bool:
+    """Whether this host's sysfs says nothing about that of a libvirt."""
+    return sys_dir == options.SYS and virt.is_remote(uri)
 
 
 def _requirements(
@@ -211,7 +217,8 @@ class Check(base.Lister):
     ) -> tuple[tuple[str, ...], list[Row]]:
         """A row for each finding."""
         document, asked = _domain(parsed_args)
-        _warn_of_mediated(document, asked, parsed_args.sys)
+        if not _is_anothers(parsed_args.sys, parsed_args.uri):
+            _warn_of_mediated(document, asked, parsed_args.sys)
         found = guest.check(document, asked)
         if parsed_args.instance is not None and asked.realtime:
             found += _running(parsed_args, asked)

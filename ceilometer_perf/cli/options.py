@@ -14,6 +14,7 @@ from ceilometer_perf.guest.domain import UNITS
 from ceilometer_perf.guest.nova_files import NovaFiles
 
 LOCAL = "qemu:///system"
+SYS = pathlib.Path("/sys")
 
 
 def name(word: str) -> str:
@@ -106,10 +107,11 @@ def add_sys(parser: argparse._ActionsContainer) -> None:
     """Where sysfs is."""
     parser.add_argument(
         "--sys",
-        default=pathlib.Path("/sys"),
+        default=SYS,
         type=path,
         metavar="DIR",
-        help="sysfs of the compute host (default: /sys)",
+        help=f"sysfs of the compute host (default: {SYS}, if that is this "
+        "host)",
     )
 
 

@@ -113,6 +113,33 @@ def test_what_hardware_events_do_where_guests_take_the_pmu(
     assert "task_clock" not in ran.err
 
 
+SHARED = (
+    "--flavor", "hw:cpu_policy=dedicated", "hw:cpu_realtime=1",
+    "hw:emulator_threads_policy=share",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("uri", "knows"),
+    [
+        ("qemu:///system", True),
+        ("qemu+ssh://compute-1/system", False),
+    ],
+)
+def test_the_cpus_of_this_host_are_not_those_of_another(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, uri: str,
+    knows: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(domains, "domain_xml", lambda *_, **__: NOTED)
+    monkeypatch.setattr(domains, "version", lambda _uri: (9, 0, 0))
+    (tmp_path / "nova.conf").write_text("[compute]\ncpu_shared_set = 8000\n")
+    ran = run(
+        "apply", "--instance", UUID, "--uri", uri, *SHARED,
+        "--nova-conf", str(tmp_path / "nova.conf"),
+    )  # fmt: skip
+    assert ("contains no online CPU" in ran.err) is knows
+
+
 @pytest.mark.parametrize(
     ("words", "name"),
     [
