@@ -5,8 +5,10 @@ import argparse
 import re
 from pathlib import Path
 
+from oslo_config import cfg
+
 from ceilometer_perf.cli import base, errors, options
-from ceilometer_perf.doctor import agent_conf
+from ceilometer_perf.doctor import agent, agent_conf
 from ceilometer_perf.panels.panel import Dashboard
 from ceilometer_perf.panels.table import DASHBOARDS
 from ceilometer_perf.report.answers import Answers, write
@@ -79,7 +81,8 @@ class Report(base.Command):
             type=span,
             metavar="SPAN",
             help="with --from gnocchi: the polling interval, to turn "
-            f"growth into a rate (default: {INTERVAL})",
+            "growth into a rate (default: that of this host's polling.yaml, "
+            f"or {INTERVAL})",
         )
         parser.add_argument(
             "--granularity",
@@ -199,7 +202,7 @@ def _answers(args: argparse.Namespace, shown: list[Dashboard]) -> Answers:
             shown,
             _chosen(args),
             window=window,
-            interval=args.interval or span(INTERVAL),
+            interval=args.interval or _interval(conf),
             granularity=args.granularity,
         )
     from ceilometer_perf.report import prometheus
@@ -207,6 +210,18 @@ def _answers(args: argparse.Namespace, shown: list[Dashboard]) -> Answers:
     return prometheus.ask(
         URL if args.url is None else args.url, window, shown, _chosen(args)
     )
+
+
+def _interval(conf: cfg.ConfigOpts) -> float:
+    """That of the agents, as far as this host tells."""
+    found = agent.intervals(conf)
+    if len(found) > 1:
+        told = ", ".join(f"{seconds} s" for seconds in sorted(found))
+        raise errors.InputError(
+            f"polling.yaml has counters polled every {told}: give the "
+            "--interval of those that the report is to be right for"
+        )
+    return float(found.pop()) if found else span(INTERVAL)
 
 
 def _summary(path: Path, panels: int, empty: list[str]) -> str:

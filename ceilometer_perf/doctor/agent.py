@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from oslo_config import cfg
 from stevedore import NamedExtensionManager
 
 from ceilometer_perf.doctor import agent_conf, definitions
@@ -114,8 +115,8 @@ def _load(group: str, names: list[str]) -> None:
 
 def polling(patient: Patient) -> Finding:
     """polling.yaml asks for our meters, each by its right name."""
-    path = _path(patient)
-    sources = _sources(patient)
+    path = _path(patient.conf)
+    sources = _sources(patient.conf)
     known = set(installed(POLLSTERS))
     unknown = [
         (source, pattern)
@@ -179,7 +180,7 @@ def polled(patient: Patient) -> list[str]:
 
     :raises BrokenError: as :func:`polling`.
     """
-    return list(dict.fromkeys(_asked(_sources(patient))))
+    return list(dict.fromkeys(_asked(_sources(patient.conf))))
 
 
 def polls_perf(patient: Patient) -> bool:
@@ -215,7 +216,7 @@ def why_no_compute_host(patient: Patient) -> str:
 def _means_ours(patient: Patient) -> bool:
     """Whether a polling.yaml that is there names meters like ours."""
     try:
-        sources = _sources(patient)
+        sources = _sources(patient.conf)
     except BrokenError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return False
@@ -231,17 +232,31 @@ def _polled(patient: Patient) -> list[str]:
         return []
 
 
-def _path(patient: Patient) -> Path:
+def intervals(conf: cfg.ConfigOpts) -> set[int]:
+    """How often this host's polling.yaml has growing counters polled.
+
+    Empty where it asks for none, or can't be used.
+    """
+    try:
+        sources = _sources(conf)
+    except BrokenError:
+        return set()
+    growing = [m.name for m in METERS if m.type == "cumulative"]
+    return {
+        source.interval
+        for source in sources
+        if source.interval is not None and any(map(source.chooses, growing))
+    }
+
+
+def _path(conf: cfg.ConfigOpts) -> Path:
     # Core falls back to a file that it does not ship.
-    return agent_conf.find(
-        patient.conf,
-        patient.conf.polling.cfg_file,
-        f"pipeline/data/{patient.conf.polling.cfg_file}",
-    )
+    name = conf.polling.cfg_file
+    return agent_conf.find(conf, name, f"pipeline/data/{name}")
 
 
-def _sources(patient: Patient) -> list[Source]:
-    path = _path(patient)
+def _sources(conf: cfg.ConfigOpts) -> list[Source]:
+    path = _path(conf)
     return definitions.sources(path, definitions.load(path), "interval")
 
 

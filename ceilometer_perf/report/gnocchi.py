@@ -109,7 +109,7 @@ def ask(
                 missing.append(f"{error} with granularity {step:g} s")
                 continue
             return Answers(
-                source=_endpoint(api),
+                source=f"{_endpoint(api)}, for samples every {interval:g} s",
                 database="gnocchi",
                 series=found.series,
                 left_out=found.left_out,

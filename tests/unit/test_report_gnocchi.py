@@ -85,7 +85,7 @@ def test_every_panel_that_has_a_query_is_drawn(tmp_path: Path) -> None:
     assert "web-1 cycles" in text
     # Who has no name has an id.
     assert DB in text
-    assert f"Asked of {url}." in text
+    assert f"Asked of {url}, for samples every 60 s." in text
     for dashboard in DASHBOARDS:
         for panel in dashboard.panels:
             drawn = f"<h3>{panel.title}</h3>" in text
@@ -101,7 +101,7 @@ def test_what_is_saved_is_drawn_again(tmp_path: Path) -> None:
               str(again))  # fmt: skip
     assert ran.out == f"{again}: 2 panels\n"
     text = again.read_text()
-    assert f"Asked of {url}." in text
+    assert f"Asked of {url}, for samples every 60 s." in text
     # One has no query to Gnocchi.
     assert "<h3>Coverage</h3>" in text
     assert "<h3>Agents</h3>" not in text
@@ -222,6 +222,47 @@ def test_a_choice_is_for_the_pages_that_can_tell(
                     assert next(searches) == expected
                 keys.add(key)
     assert list(searches) == []
+
+
+SOURCE = "- {{name: a{0}, interval: {0}, meters: [{1}]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("polling", "words", "interval"),
+    [
+        ("", (), 60),
+        ("sources: [", (), 60),
+        (SOURCE.format(7, "image.size"), (), 60),
+        (SOURCE.format(300, "perf.hw.*"), (), 300),
+        (
+            SOURCE.format(300, "perf.hw.*")
+            + SOURCE.format(30, "perf.coverage"),
+            (),
+            300,
+        ),
+        (SOURCE.format(300, "perf.hw.*"), ("--interval", "30s"), 30),
+    ],
+)
+def test_the_interval_of_this_host(
+    tmp_path: Path, polling: str, words: tuple[str, ...], interval: int
+) -> None:
+    had = Had(NAMES)
+    (tmp_path / "polling.yaml").write_text(f"sources:\n{polling}")
+    with having(had) as url:
+        ran = report(tmp_path, url, *words)
+    assert (ran.code, ran.err) == (0, "")
+    operations = {body["operations"] for body, _ in had.asked}
+    cycles = f"(/ (metric perf.hw.cpu_cycles rate:mean) {interval})"
+    assert cycles in operations
+    assert f"every {interval} s" in (tmp_path / "report.html").read_text()
+
+
+def test_two_intervals_of_this_host(tmp_path: Path) -> None:
+    two = SOURCE.format(300, "perf.hw.*") + SOURCE.format(60, "perf.sw.*")
+    (tmp_path / "polling.yaml").write_text(f"sources:\n{two}")
+    with having(Had(NAMES)) as url:
+        refused(report(tmp_path, url), "every 60 s, 300 s", "--interval")
+        assert report(tmp_path, url, "--interval", "60s").code == 0
 
 
 @pytest.mark.parametrize("interval", [60, 300])
