@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from ceilometer_perf.counters import verdicts
 from ceilometer_perf.counters.monitor import Report
 from ceilometer_perf.counters.trust import Judged
+from ceilometer_perf.counters.verdicts import Judgement
 from ceilometer_perf.host.topology import Topology
 from ceilometer_perf.meters import (
     BANDWIDTH_TOTAL,
@@ -22,15 +24,26 @@ from ceilometer_perf.meters import (
     L3_CACHE,
     VICTIM,
 )
+from ceilometer_perf.neighbours import look
 from ceilometer_perf.neighbours.history import NEEDED
-from ceilometer_perf.neighbours.judge import CYCLES
+from ceilometer_perf.neighbours.judge import CYCLES, Found, Interference
 from ceilometer_perf.neighbours.kept import SELDOM, Kept, said
 from ceilometer_perf.neighbours.look import Neighbours
+from ceilometer_perf.neighbours.observation import Observation
 from ceilometer_perf.neighbours.waiting import Vcpus, WaitingReport
 from ceilometer_perf.rdt.look import RdtReport
 from ceilometer_perf.reading import Moment, Published, Reading
 from tests.unit.fakes import READ_AT, guest
 
+#: All that is computed has its events.
+OK = Judged(
+    dict.fromkeys(
+        ("perf.cpu_cycles", "perf.instructions", "perf.cache_misses"),
+        verdicts.OK,
+    ),
+    None,
+    READ_AT,
+)
 CPUS = {"v": 0, "c": 2}
 MIB = 1 << 20
 
@@ -114,6 +127,13 @@ class Host:
                 WaitingReport({}, self.vcpus),
             )
         return found.published
+
+    def report(
+        self, judged: Mapping[str, Judged],
+        unread: Mapping[str, Judgement] = MappingProxyType({}),
+    ) -> Report:  # fmt: skip
+        reading = Reading(1, 1, self.guests, {}, READ_AT)
+        return Report(reading, {}, judged, unread)
 
     def harm(self) -> None:
         self.counted["v"] = {IPC.key: 0.5, CACHE_MPKI.key: 12.0}
@@ -241,6 +261,177 @@ def test_numbers_of_the_only_cache(host: Host) -> None:
     assert host.neighbours._banks(published, L3_CACHE) == {0: 5.0}
     host.neighbours._topology.l3 = {0: 0, 1: 1}
     assert host.neighbours._banks(published, L3_CACHE) is None
+
+
+# What each part comes from
+
+
+class Placed(FakeTopology):
+    """Threads are called as their CPUs, and may run on the next one, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.l3 = {0: 7, 1: 8, 2: 9}
+
+    def allowed(self, threads: Any) -> frozenset[int]:
+        return frozenset(threads) | {max(threads) + 1}
+
+
+def observed(
+    host: Host, counted: Published | None = None,
+    used: Published | None = None,
+) -> Observation:  # fmt: skip
+    reading = Reading(1, 1, host.guests, {}, READ_AT)
+    report = Report(reading, {"v": counted} if counted else {}, {}, {})
+    host.neighbours = Neighbours(Placed(), None)
+    return host.neighbours._observe(
+        "v",
+        report,
+        RdtReport({"v": used} if used else {}),
+        Vcpus((42, 7), frozenset({0, 1}), 0.75, 0.25),
+    )
+
+
+def published(since: str, **values: float) -> Published:
+    metadata = {"source": "own", "since": since, "more": 1}
+    return Published(values, Moment(1, READ_AT), metadata)
+
+
+def test_an_observation_is_put_together(host: Host) -> None:
+    counted = published("x", **{IPC.key: 0.8, CACHE_MPKI.key: 2.5})
+    used = Published(
+        {L3_CACHE.key: 3.0, BANDWIDTH_TOTAL.key: 7.0},
+        Moment(1, READ_AT),
+        {"source": "resctrl", "since": "y"},
+        {
+            L3_CACHE.key: {"banks": {"7": 1.0, "8": 2.0}},
+            BANDWIDTH_TOTAL.key: {"banks": {"7": 3.0, "8": 4.0}},
+        },
+    )
+    found = observed(host, counted, used)
+    assert dataclasses.replace(found, missing={}) == Observation(
+        process=(42, 7),
+        counting=(("own", "x"), ("resctrl", "y")),
+        vcpus=2,
+        cpus=0.75,
+        waited=0.25,
+        cpi=1.25,
+        mpki=2.5,
+        occupancy={7: 1.0, 8: 2.0},
+        bandwidth={7: 3.0, 8: 4.0},
+        ran_on=frozenset({0, 1}),
+        allowed=frozenset({0, 1, 2}),
+        domains=frozenset({7, 8}),
+        reach=frozenset({7, 8, 9}),
+    )
+
+
+def test_of_what_there_is_nothing(host: Host) -> None:
+    found = observed(host)
+    assert found.counting == (None, None)
+    nothing = {
+        name: (getattr(found, name), found.why_not(name))
+        for name in ("cpi", "mpki", "occupancy", "bandwidth")
+    }
+    assert nothing == {
+        "cpi": (None, "cpu_cycles is not counted"),
+        "mpki": (None, "cache_misses is not counted"),
+        "occupancy": (None, "it is not known by L3 cache"),
+        "bandwidth": (None, "it is not known by L3 cache"),
+    }
+    idle = published("x", **{IPC.key: 0.0})
+    assert observed(host, idle).cpi is None
+
+
+def test_what_has_one_reading_only(host: Host) -> None:
+    host.vcpus["v"] = Vcpus((0, 1), frozenset({0}))
+    assert untold(host)["cpu"] == "there is no second reading yet"
+    found = host.neighbours._observe(
+        "v", host.report({"v": OK}), RdtReport({}), host.vcpus["v"]
+    )
+    for name in ("cpus", "waited", "cpi", "mpki"):
+        assert found.why_not(name) == "there is no second reading yet"
+
+
+def test_who_is_not_read_is_why(host: Host) -> None:
+    report = host.report({}, unread={"v": verdicts.REALTIME})
+    found = host.neighbours._observe(
+        "v", report, RdtReport({}), host.vcpus["v"]
+    )
+    assert str(found.why_not("cpi")).startswith("realtime: ")
+    assert str(found.why_not("mpki")).startswith("realtime: ")
+
+
+def test_meters_of_caches_have_reasons_of_their_own(host: Host) -> None:
+    whys = {
+        L3_CACHE.key: verdicts.MONITOR_UNREAD,
+        BANDWIDTH_TOTAL.key: verdicts.NO_NUMBER,
+    }
+    found = host.neighbours._observe(
+        "v", host.report({}), RdtReport({}, {"v": whys}), host.vcpus["v"]
+    )
+    for name, why in (
+        ("occupancy", verdicts.MONITOR_UNREAD),
+        ("bandwidth", verdicts.NO_NUMBER),
+    ):
+        assert found.why_not(name) == f"{why.verdict.value}: {why.reason}"
+
+
+def test_of_several_the_worst_and_the_surest_are_published(
+    host: Host,
+) -> None:
+    def harm(victim: str, culprit: str, loss: float, sure: float) -> Any:
+        cause = f"{victim}{culprit}{loss}"
+        return Interference(victim, culprit, cause, loss, sure, 3, {"x": 1.5})
+
+    found = Found(
+        [
+            harm("v", "c", 0.212345, 0.9),
+            harm("v", "d", 0.5, 0.4),
+            harm("w", "c", 0.3, 0.912345),
+            harm("d", "v", 0.3, 0.5),
+        ],
+        frozenset("vw"),
+        {"v": {"llc": "why"}},
+    )
+    host.guests["v"] = guest("i-v", slice="half")
+    report = host.report({})
+    moment = Moment(7.0, READ_AT)
+    victim = look._publish("v", report, found, moment)
+    assert victim.values == {CULPRIT.key: 0.5, VICTIM.key: 0.5}
+    assert victim.moment is moment
+    assert victim.metadata == {"source": "neighbours", "slice": "half"}
+    assert victim.details == {
+        VICTIM.key: {
+            "cause": "vd0.5",
+            "partner": "d",
+            "evidence": found.interferences[1].numbers(),
+            "untold": {"llc": "why"},
+        },
+        CULPRIT.key: {
+            "cause": "dv0.3",
+            "partner": "d",
+            "evidence": found.interferences[3].numbers(),
+        },
+    }
+    culprit = look._publish("c", report, found, moment)
+    assert culprit.values == {CULPRIT.key: 0.9123}
+    assert culprit.details[CULPRIT.key]["partner"] == "w"
+    assert culprit.details[VICTIM.key] == {}
+
+
+@pytest.mark.parametrize(("after", "again"), [(0.49, True), (0.5, False)])
+def test_how_near_two_looks_are_one(
+    host: Host, after: float, *, again: bool
+) -> None:
+    first = host.look()["v"]
+    assert (host.look(after=after)["v"] is first) is again
+
+
+def test_without_a_file_nothing_is_kept(host: Host) -> None:
+    host.neighbours = Neighbours(FakeTopology(), None)
+    assert host.look().keys() == {"v", "c"}
+    assert not host.path.exists()
 
 
 # The file
