@@ -24,9 +24,14 @@ def parse_list(listed: str) -> CPUs:
 
 
 def cpu_mask(path: Path) -> CPUs | None:
-    """CPUs as bits: ``ff,fffffffe``."""
+    """CPUs as bits, as in ``parse_mask``."""
+    return parse_mask(text(path) or "")
+
+
+def parse_mask(bitmap: str) -> CPUs | None:
+    """CPUs as bits: ``ff,fffffffe``; None if it isn't that."""
     try:
-        bits = int((text(path) or "").replace(",", ""), 16)
+        bits = int(bitmap.replace(",", ""), 16)
     except ValueError:
         return None
     return frozenset(n for n in range(bits.bit_length()) if bits >> n & 1)

@@ -144,6 +144,7 @@ HALF_TUNED: Files = {
     f"{SYS}/node/node1/hugepages/hugepages-1048576kB/nr_hugepages": "0",
     "sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never",
     **thread(905, "irqbalance", 5, "0-1,4-5"),
+    "proc/905/environ": "LANG=C\0",
     **thread(2000, "rsyslogd", 7, "0-1,4-7"),
 }  # fmt: skip
 

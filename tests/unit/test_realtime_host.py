@@ -261,13 +261,24 @@ def test_rcu(tmp_path: Path, words: str, nohz_full: str, state: State) -> None:
         ("A=1\0IRQBALANCE_BANNED_CPULIST=2-3,6-7\0", OK),
         ("IRQBALANCE_BANNED_CPULIST=2\0", WRONG),
         ("A=1\0", OK),  # it finds the isolated ones itself
+        ("IRQBALANCE_BANNED_CPUS=00000000,000000cc\0", OK),
+        ("IRQBALANCE_BANNED_CPUS=c\0", WRONG),
+        (
+            "IRQBALANCE_BANNED_CPUS=c\0IRQBALANCE_BANNED_CPULIST=2-3,6-7\0",
+            WRONG,
+        ),
+        (
+            "IRQBALANCE_BANNED_CPUS=\0IRQBALANCE_BANNED_CPULIST=2-3,6-7\0",
+            OK,
+        ),
+        ("IRQBALANCE_BANNED_CPUS=2-3\0", WRONG),
+        (None, UNKNOWN),  # for root alone
     ],
 )
-def test_irqbalance(tmp_path: Path, environ: str, state: State) -> None:
-    files = {
-        **thread(905, "irqbalance", 5, "0-1,4-5"),
-        "proc/905/environ": environ,
-    }
+def test_irqbalance(tmp_path: Path, environ: str | None, state: State) -> None:
+    files = thread(905, "irqbalance", 5, "0-1,4-5")
+    if environ is not None:
+        files = {**files, "proc/905/environ": environ}
     assert one(tmp_path, "irqbalance", files)[0] is state
 
 

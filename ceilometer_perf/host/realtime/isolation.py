@@ -2,7 +2,7 @@
 """Which CPUs guests get, and whether everything else keeps off them."""
 
 from ceilometer_perf import cpus
-from ceilometer_perf.host import threads
+from ceilometer_perf.host import cpu_sets, threads
 from ceilometer_perf.host.cpu_sets import CPUs
 from ceilometer_perf.host.realtime.condition import (
     Condition,
@@ -104,14 +104,21 @@ def _irqbalance(host: Host) -> Found:
     process = host.process("irqbalance")
     if process is None:
         return Found(True, "not running")
-    banned = _banned(host, process.name)
+    environ = host.text(f"proc/{process.name}/environ")
+    if environ is None:
+        return Found(
+            None, "running; only root sees which CPUs it leaves alone"
+        )
+    banned = _banned(host, environ)
     return covers(banned, host, "irqbalance leaves alone")
 
 
-def _banned(host: Host, pid: str) -> CPUs:
+def _banned(host: Host, environ: str) -> CPUs:
     """What irqbalance is told to leave alone, or finds isolated itself."""
-    words = (host.text(f"proc/{pid}/environ") or "").split("\0")
-    told = dict(word.partition("=")[::2] for word in words)
+    told = dict(word.partition("=")[::2] for word in environ.split("\0"))
+    # Of old, but it counts where there are both.
+    if mask := told.get("IRQBALANCE_BANNED_CPUS"):
+        return cpu_sets.parse_mask(mask) or frozenset()
     if named := told.get("IRQBALANCE_BANNED_CPULIST"):
         return host.listed_at_boot(named)
     return host.isolated | (host.nohz_full or frozenset())
