@@ -299,7 +299,8 @@ class Judge:
     def _live(self, uuid: str, frame: Frame, *, gap: bool) -> _Life:
         seen = frame.seen[uuid]
         life = self._lives.get(uuid)
-        if life is None or life.process != seen.process:
+        # One that can't be seen for a while is the same still.
+        if life is None or seen.process not in (None, life.process):
             return _Life(seen.process, seen.counting)
         for track in life.tracks.values():
             if life.counting != seen.counting:

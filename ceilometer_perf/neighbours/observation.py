@@ -14,7 +14,8 @@ class Observation:
     second, by the id of the L3 cache.
     """
 
-    #: Of its QEMU; another one is another life, of which nothing is known.
+    #: Of its QEMU, None if it can't be seen; another one is another life, of
+    #: which nothing is known.
     process: Hashable
     #: Another one means that a counter has restarted since.
     counting: Hashable = None

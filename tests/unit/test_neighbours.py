@@ -543,6 +543,24 @@ def test_another_process_is_another_instance(host: Host, cause: str) -> None:
     assert "v" not in host.found.judged
 
 
+@pytest.mark.parametrize("process", [(0, 1), (9, 9)])
+def test_a_process_that_is_not_seen_once(
+    host: Host, process: tuple[int, int]
+) -> None:
+    """What was usual still is, unless it is another one by then."""
+    seen = host.seen["v"]
+    nothing = dict.fromkeys(("cpi", "cpus", "waited"))
+    host.set("v", process=None, counting=None, **nothing)
+    assert host.cycles(2).judged == frozenset("cx")
+    host.seen["v"] = dataclasses.replace(seen, process=process)
+    same = process == seen.process
+    assert ("v" in host.cycles().judged) is same
+    host.cycles(LEAST_BEFORE)
+    llc(host)
+    host.cycles(CYCLES)
+    assert host.said == [("v", "llc", "c")] * same
+
+
 @pytest.mark.parametrize("missing", ["cpi", "cpus"])
 def test_a_cycle_without_counters_starts_over(
     host: Host, missing: str
