@@ -16,10 +16,12 @@ from ceilometer_perf.host.topology import Topology
 from ceilometer_perf.meters import (
     BANDWIDTH_TOTAL,
     CACHE_MPKI,
+    COVERAGE,
     CULPRIT,
     IPC,
     L3_CACHE,
     VICTIM,
+    WITHHELD,
     Meter,
 )
 from ceilometer_perf.neighbours.judge import Found, Interference, Judge
@@ -28,6 +30,9 @@ from ceilometer_perf.neighbours.observation import Frame, Observation
 from ceilometer_perf.neighbours.waiting import Vcpus, WaitingReport
 from ceilometer_perf.rdt.look import RdtReport
 from ceilometer_perf.reading import SHORTEST, Moment, Published
+
+#: What is published where no counter is.
+_ABOUT_COUNTERS = {WITHHELD.key, COVERAGE.key}
 
 _UNSEEN = "its process can't be seen"
 _NEW = "there is no second reading yet"
@@ -92,6 +97,8 @@ class Neighbours:
             missing = dict.fromkeys(Observation.__slots__, _UNSEEN)
             return Observation(process=None, missing=missing)
         counted, used = report.published.get(uuid), rdt.published.get(uuid)
+        if counted is not None and counted.values.keys() <= _ABOUT_COUNTERS:
+            counted = None  # what can't be opened begins in each cycle
         values = counted.values if counted else {}
         ran_on = self._topology.ran_on(vcpus.threads)
         allowed = self._topology.allowed(vcpus.threads)

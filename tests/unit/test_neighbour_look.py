@@ -3,7 +3,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +23,7 @@ from ceilometer_perf.meters import (
     IPC,
     L3_CACHE,
     VICTIM,
+    WITHHELD,
 )
 from ceilometer_perf.neighbours import look
 from ceilometer_perf.neighbours.history import NEEDED
@@ -75,6 +76,7 @@ class Host:
         }
         self.used = {name: {0: 8.0 * MIB} for name in CPUS}
         self.moved = dict.fromkeys(CPUS, 1e9)
+        self.since: Callable[[], str] = lambda: "x"
         self.judged: dict[str, Judged] = {}
         self.whys: dict[str, Any] = {}
         self.vcpus = {
@@ -98,7 +100,7 @@ class Host:
             reading = Reading(self.now, self.now, self.guests, {}, READ_AT)
             published = {
                 name: Published(
-                    values, moment, {"source": "own", "since": "x"}
+                    values, moment, {"source": "own", "since": self.since()}
                 )
                 for name, values in self.counted.items()
             }
@@ -208,6 +210,17 @@ def test_counters_that_are_withheld(host: Host) -> None:
     told = untold(host)["llc/bandwidth/smt"]
     assert told.startswith("cpu_cycles: detached: ")
     assert "reboot" not in told
+
+
+def test_counters_that_can_not_be_opened_begin_nothing(host: Host) -> None:
+    """Each cycle they would begin then; who waits for a CPU shows anyhow."""
+    host.since = lambda: str(host.now)
+    host.counted = {name: {WITHHELD.key: 3.0} for name in CPUS}
+    host.look(NEEDED + 10)
+    cpu = frozenset({0})
+    host.vcpus["v"] = Vcpus((0, 1), cpu, 0.5, 0.5)
+    host.vcpus["c"] = Vcpus((2, 1), cpu, 1.0, 0.0)
+    assert host.look(CYCLES)["v"].values[VICTIM.key] == 0.5
 
 
 def test_events_that_are_not_counted(host: Host) -> None:
