@@ -190,6 +190,7 @@ def test_a_judgement_is_as_old_as_its_counters(host: Host) -> None:
 
 def test_who_does_not_run_is_left_out(host: Host) -> None:
     host.guests["v"] = guest("i-v", id=-1)
+    host.guests["c"] = guest("i-c", id=0)
     assert host.look().keys() == {"c"}
 
 
@@ -366,6 +367,27 @@ def test_what_has_one_reading_only(host: Host) -> None:
         assert found.why_not(name) == "there is no second reading yet"
 
 
+def test_each_event_of_a_ratio_may_be_the_reason(host: Host) -> None:
+    judgements = {**OK.judgements, "perf.instructions": verdicts.FELL}
+    judged = {"v": dataclasses.replace(OK, judgements=judgements)}
+    found = host.neighbours._observe(
+        "v", host.report(judged), RdtReport({}), host.vcpus["v"]
+    )
+    for name in ("cpi", "mpki"):
+        assert str(found.why_not(name)).startswith("instructions: ")
+
+
+def test_the_judge_knows_which_threads_share_a_core(host: Host) -> None:
+    topology = FakeTopology()
+    topology.siblings = {0: frozenset({1}), 1: frozenset({0})}
+    host.neighbours = Neighbours(topology, None)
+    host.look(NEEDED + 10)
+    host.counted["v"] = {IPC.key: 0.6, CACHE_MPKI.key: 2.0}
+    host.vcpus["c"] = Vcpus((2, 1), frozenset({1}), 1.0, 0.0)
+    found = host.look(CYCLES)["v"].about(VICTIM.key)
+    assert (found["cause"], found["partner"]) == ("smt", "c")
+
+
 def test_who_is_not_read_is_why(host: Host) -> None:
     report = host.report({}, unread={"v": verdicts.REALTIME})
     found = host.neighbours._observe(
@@ -400,7 +422,7 @@ def test_of_several_the_worst_and_the_surest_are_published(
     found = Found(
         [
             harm("v", "c", 0.212345, 0.9),
-            harm("v", "d", 0.5, 0.4),
+            harm("v", "d", 0.512345, 0.4),
             harm("w", "c", 0.3, 0.912345),
             harm("d", "v", 0.3, 0.5),
         ],
@@ -411,12 +433,12 @@ def test_of_several_the_worst_and_the_surest_are_published(
     report = host.report({})
     moment = Moment(7.0, READ_AT)
     victim = look._publish("v", report, found, moment)
-    assert victim.values == {CULPRIT.key: 0.5, VICTIM.key: 0.5}
+    assert victim.values == {CULPRIT.key: 0.5, VICTIM.key: 0.5123}
     assert victim.moment is moment
     assert victim.metadata == {"source": "neighbours", "slice": "half"}
     assert victim.details == {
         VICTIM.key: {
-            "cause": "vd0.5",
+            "cause": "vd0.512345",
             "partner": "d",
             "evidence": found.interferences[1].numbers(),
             "untold": {"llc": "why"},
