@@ -17,8 +17,9 @@ from ceilometer_perf.cli import base, errors, options
 from ceilometer_perf.cli.table import Table
 from ceilometer_perf.cli.values import printable
 from ceilometer_perf.doctor import agent_conf
+from ceilometer_perf.doctor.finding import listed
 from ceilometer_perf.neighbours import kept
-from ceilometer_perf.neighbours.judge import LONGEST
+from ceilometer_perf.neighbours.judge import LONGEST, OTHER
 from ceilometer_perf.neighbours.kept import Said
 from ceilometer_perf.plural import number_of
 from ceilometer_perf.reading import SHORTEST, utc_now
@@ -122,7 +123,7 @@ class Show(base.Lister):
 
 def _read(path: Path) -> Said:
     try:
-        return kept.said(path)
+        return _shows(kept.said(path))
     except FileNotFoundError:
         raise errors.InputError(
             f"{path}: does not exist; the agent writes it in each "
@@ -131,6 +132,18 @@ def _read(path: Path) -> Said:
         ) from None
     except (OSError, ValueError) as exc:
         raise errors.InputError(f"{path}: {files.why(exc)}") from exc
+
+
+def _shows(told: Said) -> Said:
+    """The same, if it can be shown: another version's may be different.
+
+    :raises ValueError: it can't.
+    """
+    try:
+        _ = headline(told), [_shown(row) for row in rows(told)], [*below(told)]
+    except (TypeError, LookupError, AttributeError) as exc:
+        raise ValueError(OTHER) from exc
+    return told
 
 
 def headline(told: Said) -> str:
@@ -205,7 +218,7 @@ def below(told: Said) -> Iterator[str]:
         for cause, why in of["untold"].items():
             reasons[f"{cause}: {why}"].append(name)
     for reason, names in reasons.items():
-        yield f"Not known: {printable(reason)} ({', '.join(names)})"
+        yield f"Not known: {printable(reason)} ({listed(names)})"
 
 
 def evidence(cause: str, numbers: Mapping[str, float]) -> Iterator[str]:

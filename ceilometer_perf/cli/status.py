@@ -5,7 +5,7 @@ import argparse
 import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from cliff.formatters.commaseparated import CSVLister
@@ -14,13 +14,13 @@ from ceilometer_perf.cli import base, looking, options
 from ceilometer_perf.cli.table import Table
 from ceilometer_perf.cli.values import Value, printable
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
+from ceilometer_perf.doctor.finding import listed
 from ceilometer_perf.doctor.status import Instance, Lacks, Status, host_lacks
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.plural import number_of
 from ceilometer_perf.wiring import Parts
 
 WITHHELD = 1  # the exit code if a counter is withheld; 2 is bad input
-NAMED = 5  # instances, before the others are only counted
 
 #: One for each instance, for programs; people get two of them as one.
 COLUMNS = ("id", "name", "state", "source", "coverage", "counters", "cache")
@@ -200,20 +200,15 @@ def _below(status: Status) -> Iterator[str]:
     for instance in status.instances:
         for judgement in instance.judgements:
             if judgement.reason:
-                remedies[judgement.remedy][judgement].append(instance.name)
+                name = printable(instance.name)
+                remedies[judgement.remedy][judgement].append(name)
     for remedy in sorted(remedies, key=lambda text: not text):
         yield ""
         yield f"To do: {remedy}" if remedy else "Nothing to do:"
         for judgement, names in remedies[remedy].items():
             text = f"{judgement.verdict.value}: {judgement.reason}"
-            yield f"  {text} ({_names(names)})"
-    foreign = [i.name for i in status.instances if not i.is_nova]
+            yield f"  {text} ({listed(names)})"
+    foreign = [printable(i.name) for i in status.instances if not i.is_nova]
     if foreign:
         yield ""
-        yield f"Not created by Nova, so not published: {_names(foreign)}"
-
-
-def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(map(printable, names[:NAMED]))
-    others = len(names) - NAMED
-    return f"{shown} and {number_of(others, 'other')}" if others > 0 else shown
+        yield f"Not created by Nova, so not published: {listed(foreign)}"

@@ -177,6 +177,37 @@ def test_another_file(kept: Kept, text: str, why: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "other",
+    [
+        {"interferences": [{**HARM, "cause": "disks"}]},
+        {"interferences": [{**HARM, "loss": "much"}]},
+        {"interferences": [{**HARM, "evidence": {}}]},
+        {"names": []},
+        {"untold": {NEW: None}},
+        {"at": "2026-01-01T00:00:00"},
+    ],
+)
+def test_a_file_of_another_version(kept: Kept, other: dict[str, Any]) -> None:
+    kept.told.update(other)
+    for words in (), ("-f", "json"):
+        ran = kept.run(*words)
+        assert (ran.code, ran.out) == (2, "")
+        assert f"{kept.path}: must be as this version" in ran.err
+
+
+def test_many_of_whom_nothing_is_known(kept: Kept) -> None:
+    kept.told.update(
+        names={f"u{n}": f"instance-{n:08x}" for n in range(300)},
+        judged=[],
+        interferences=[],
+        untold={f"u{n}": {"cpu": "2 of 30 cycles"} for n in range(300)},
+    )
+    last = kept.run().out.splitlines()[-1]
+    assert last.startswith("Not known: cpu: 2 of 30 cycles (instance-0")
+    assert last.endswith(" and 295 others)")
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (("--watch", "0.1"), "--watch 0.1: must be at least 0.5 s"),
