@@ -82,7 +82,8 @@ def find(conf: cfg.ConfigOpts, name: str, fallback: str) -> Path:
 
     If there is neither, the path where the file should be.
     """
-    if Path(name).exists():
+    # Path.exists raises where this user may not look.
+    if os.path.exists(name):  # noqa: PTH110
         return Path(name)
     found = conf.find_file(name)
     if found:

@@ -922,6 +922,22 @@ def test_a_polling_yaml_that_this_user_may_not_read(
     assert "run this as the agent's user" in row["remedy"]
 
 
+def test_a_polling_yaml_in_a_closed_folder(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = healthy.folder / "closed/polling.yaml"
+    exists = Path.exists
+
+    def may_not(path: Path) -> bool:
+        if path == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", may_not)
+    healthy.conf(default=f"[polling]\ncfg_file = {closed}")
+    assert str(closed) in broken(healthy, "polling.yaml")
+
+
 @pytest.mark.parametrize("command", ["doctor", "status", "top", "neighbours"])
 def test_configuration_that_this_user_may_not_see_is_no_default(
     host: ComputeHost, monkeypatch: pytest.MonkeyPatch, command: str
