@@ -223,7 +223,7 @@ def pmu(patient: Patient) -> Finding:
         if each.since is not None and each.source != "own"
     ]
     mute = [i.name for i in read if i.events and not counted(i)]
-    if read and len(mute) == sum(bool(each.events) for each in read):
+    if mute and len(mute) == sum(bool(each.events) for each in read):
         raise BrokenError(
             f"libvirt counts no event of {listed(mute)}, though the XML "
             "enables some: it could not reopen them",
@@ -294,7 +294,15 @@ def gate(patient: Patient) -> Finding:
     if patient.left_alone == patient.running:
         return warning(*commonest(withheld))
     if not passing:
-        raise BrokenError(*commonest(withheld))
+        alone = {each.id for each in patient.left_alone}
+        why = [(i, j) for i, _, j in verdicts if i.id not in alone]
+        raise BrokenError(
+            *commonest(
+                [(i, j) for i, j in why if j.verdict.withholds]
+                or [(i, j) for i, j in why if j.remedy]
+                or why
+            )
+        )
     counters = {meter.name for meter in COUNTERS}
     if asked <= counters and not asked.intersection(passing):
         raise BrokenError(

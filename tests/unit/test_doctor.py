@@ -400,6 +400,17 @@ def test_only_realtime_instances_are_no_broken_link(
     assert walk(host)["cache"]["state"] == "warning"
 
 
+def test_an_instance_without_events_beside_one_that_is_not_read(
+    host: ComputeHost,
+) -> None:
+    host.has(domain("rt", SOFTWARE, extra=REALTIME), domain("web", ()))
+    rows = walk(host)
+    assert rows["XML"]["state"] == "warning"
+    assert rows["PMU"]["state"] == "ok"
+    assert rows["gate"]["state"] == "broken"
+    assert "not_enabled" in rows["gate"]["reason"]
+
+
 def test_names_forge_no_row(host: ComputeHost) -> None:
     bad = domain("web", SOFTWARE, nova=None)
     bad.domain_name = "web\nok       gate            \x1b[32mfine"
