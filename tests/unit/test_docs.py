@@ -39,6 +39,35 @@ def shown() -> Iterator[tuple[str, str]]:
             yield line.removeprefix("$ ceilometer-perf "), output.strip()
 
 
+#: Code that operators type or copy.
+CODE = re.compile(
+    r"^ *\.\. code-block:: (?:shell|console|text)\n\n((?:(?: {3,}.*)?\n)+)",
+    re.MULTILINE,
+)
+TYPED = re.compile(r"(?:^|[ /])ceilometer-perf ([a-z].*)")
+
+
+def typed() -> Iterator[tuple[str, str]]:
+    """Each command of code blocks, with its page; none of a synopsis."""
+    for path in sorted(SOURCE.glob("*.rst")):
+        for block in CODE.findall(path.read_text()):
+            for line in re.sub(r"\\\n *", "", block).splitlines():
+                found = TYPED.search(line)
+                if found and not re.search(r"[\[(]|\.\.\.", line):
+                    yield path.name, re.split(" *[#>|]", found[1])[0]
+
+
+@pytest.mark.parametrize(("page", "line"), typed())
+def test_what_is_typed_is_understood(page: str, line: str) -> None:
+    words = shlex.split(line)
+    names = {each.name.replace("_", " "): each for each in COMMANDS}
+    name = next(
+        name for name in (" ".join(words[:2]), words[0]) if name in names
+    )
+    parser = names[name].load()(None, None).get_parser(name)
+    parser.parse_args(words[len(name.split()) :])
+
+
 #: These ask neither the host nor libvirt.
 RESOLVED = [s for s in shown() if s[0].startswith("guest resolve")]
 
