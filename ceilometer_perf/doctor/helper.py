@@ -44,4 +44,7 @@ def _why(exc: Exception) -> Judgement:
     number = exc.errno if isinstance(exc, OSError) else None
     if number in (errno.EACCES, errno.EPERM, errno.ENOSYS):
         return verdicts.not_counted(number)  # the kernel's word, not sudo's
-    return verdicts.helper_failed(f"{type(exc).__name__}: {exc}")
+    notes: list[str] = getattr(exc, "__notes__", [])
+    # What its command said, rather than that it failed.
+    why = notes[-1] if notes else f"{type(exc).__name__}: {exc}"
+    return verdicts.helper_failed(why)

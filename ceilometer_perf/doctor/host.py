@@ -33,6 +33,10 @@ from ceilometer_perf.reading import SourceUnavailableError
 #: The share of them that libvirt's daemon may have in use without a warning.
 MOST_DESCRIPTORS = 0.8
 
+REBOOT = (
+    "hard reboot them (openstack server reboot --hard): Nova writes the "
+    "events of nova.conf when it starts an instance"
+)
 SAFE = (
     "use the output of 'ceilometer-perf host probe --nova-conf', restart "
     "nova-compute and hard reboot the instances"
@@ -196,23 +200,45 @@ def xml(patient: Patient) -> Finding:
         for each in patient.running
         if not each.events and each.source != "own"
     ]
-    remedy = (
-        "hard reboot them (openstack server reboot --hard): Nova writes the "
-        "events of nova.conf when it starts an instance"
-    )
     if without and len(without) == len(patient.running):
         raise BrokenError(
             "no running instance has events in its XML: it was started "
             f"without, or {daemon.name()} was restarted and turned off what "
             "it could not reopen",
-            remedy,
+            _give_events(patient),
         )
     if without:
-        return warning(f"{listed(without)}: no events in the XML", remedy)
+        return warning(
+            f"{listed(without)}: no events in the XML", _give_events(patient)
+        )
     own = sum(each.source == "own" for each in patient.running)
     if own:
         return fine(f"the agent itself counts {number_of(own, 'instance')}")
     return fine("the running instances have events in their XML")
+
+
+def _give_events(patient: Patient) -> str:
+    """What has instances counted that have no events.
+
+    A reboot alone gives them none if nova.conf has none.
+    """
+    by_nova = REBOOT if _nova_enables(patient) else SAFE
+    if not patient.counts_itself:
+        return by_nova
+    return (
+        "let the agent count them, which it does if it sees their QEMU and "
+        f"may start its helper (see the links above); or {by_nova}"
+    )
+
+
+def _nova_enables(patient: Patient) -> bool:
+    """Whether nova.conf has events; true if unknown."""
+    if patient.nova_conf is None:
+        return True
+    try:
+        return bool(nova.read(patient.nova_conf).perf_events)
+    except errors.GuestError:
+        return True
 
 
 def pmu(patient: Patient) -> Finding:

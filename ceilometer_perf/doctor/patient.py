@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What doctor examines; each part is read once for all links."""
 
+import contextlib
 import logging
+import threading
 import warnings
+from collections.abc import Iterator
 from functools import cached_property
 
 from oslo_config import cfg
@@ -141,13 +144,53 @@ def counted(instance: Instance) -> set[str]:
 
 
 def trial(settings: Settings) -> list[int]:
-    """Have the helper try the events, started as the agent would start it."""
+    """Have the helper try the events, started as the agent would start it.
+
+    What its command says of a failure is a note of the exception.
+    """
     with warnings.catch_warnings():
         # oslo.privsep imports eventlet, which warns of itself.
         warnings.simplefilter("ignore")
         from ceilometer_perf.privsep import Helper
-    # What it logs of a failure is in the exception, too.
-    logging.getLogger("oslo_privsep").setLevel(logging.CRITICAL + 1)
     # In a session without a terminal, where sudo asks for no password.
     command = f"setsid --wait {settings.privsep_helper}"
-    return Helper(command).try_events(settings.own_events)
+    with _told() as told:
+        try:
+            return Helper(command).try_events(settings.own_events)
+        except Exception as exc:
+            for thread in threading.enumerate():
+                if thread.name == "fd_logger":  # oslo.privsep's
+                    thread.join(_END)
+            if told:
+                exc.add_note(told[-1])
+            raise
+
+
+_END = 0.5  # seconds, until a command that failed has said why
+
+
+class _Told(logging.Handler):
+    """The lines that a helper's command has written to stderr."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it, if it is one."""
+        origin, _, line = record.getMessage().partition(": ")
+        if origin == "privsep log" and line.strip():
+            self.lines.append(line.strip())
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[list[str]]:
+    """What oslo.privsep logs of commands, and keeps off the screen."""
+    told = _Told()
+    log = logging.getLogger("oslo.privsep")  # as oslo.log names it
+    log.addHandler(told)
+    log.propagate = False
+    try:
+        yield told.lines
+    finally:
+        log.removeHandler(told)

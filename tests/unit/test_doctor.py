@@ -545,6 +545,49 @@ def test_a_helper_that_can_not_count(
     assert remedy in row["remedy"]
 
 
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo first >&2; echo sudo: no tty >&2; exit 1", "(sudo: no tty)"),
+        ("exit 3", "exited non-zero (3)"),
+    ],
+)
+def test_why_a_helper_does_not_start(
+    healthy: ComputeHost, script: str, reason: str
+) -> None:
+    healthy.conf(f"counters = auto\nprivsep_helper = sh -c '{script}'")
+    ran = ask(healthy, "-f", "json")
+    assert ran.err == ""
+    rows = {row["link"]: row for row in json.loads(ran.out)}
+    assert reason in rows["helper"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("events", "counters", "says", "says_not"),
+    [
+        ("", "auto", "let the agent count them", "Nova writes the events"),
+        ("task_clock", "auto", "Nova writes the events", "host probe"),
+        ("task_clock", "libvirt", "Nova writes the events", "let the agent"),
+    ],
+)
+def test_a_reboot_helps_only_where_nova_has_events(
+    host: ComputeHost,
+    monkeypatch: pytest.MonkeyPatch,
+    events: str,
+    counters: str,
+    says: str,
+    says_not: str,
+) -> None:
+    host.has(domain("web", ()))
+    own(host, monkeypatch, RuntimeError("no"))
+    host.conf(f"counters = {counters}")
+    host.nova_conf(events)
+    row = walk(host)["XML"]
+    assert row["state"] == "broken"
+    assert says in row["remedy"]
+    assert says_not not in row["remedy"]
+
+
 def test_a_helper_that_counts_nothing(
     healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
