@@ -195,10 +195,16 @@ def instances(patient: Patient) -> Finding:
 
 def xml(patient: Patient) -> Finding:
     """The instances were started with events."""
+    # Who may not count is shown as if the agent could.
+    own = {
+        each.id
+        for each in patient.running
+        if each.source == "own" and patient.helper_counts
+    }
     without = [
         each.name
         for each in patient.running
-        if not each.events and each.source != "own"
+        if not each.events and each.id not in own
     ]
     if without and len(without) == len(patient.running):
         raise BrokenError(
@@ -211,9 +217,10 @@ def xml(patient: Patient) -> Finding:
         return warning(
             f"{listed(without)}: no events in the XML", _give_events(patient)
         )
-    own = sum(each.source == "own" for each in patient.running)
     if own:
-        return fine(f"the agent itself counts {number_of(own, 'instance')}")
+        return fine(
+            f"the agent itself counts {number_of(len(own), 'instance')}"
+        )
     return fine("the running instances have events in their XML")
 
 
@@ -292,7 +299,14 @@ def _descriptors(patient: Patient) -> Finding | None:
 
 def _room(patient: Patient) -> Finding:
     hardware = {e.name for e in EVENTS.values() if e.kind == "hardware"}
-    if patient.counted & hardware and not (
+    # Of the agent's own counters the kernel says how long each has counted.
+    by_libvirt = {
+        event
+        for each in patient.status.instances
+        if each.source != "own"
+        for event in counted(each)
+    }
+    if by_libvirt & hardware and not (
         patient.parts.settings.hardware_counters
     ):
         return warning(
@@ -301,7 +315,7 @@ def _room(patient: Patient) -> Finding:
             "set it to what 'ceilometer-perf host probe' reports: with "
             "more events than that, all are counted too low",
         )
-    return fine(f"libvirt counts {number_of(len(patient.counted), 'event')}")
+    return fine(f"libvirt counts {number_of(len(by_libvirt), 'event')}")
 
 
 def gate(patient: Patient) -> Finding:
@@ -313,7 +327,7 @@ def gate(patient: Patient) -> Finding:
         for name, judgement in instance.verdicts.items()
     ]
     good = {Verdict.OK, Verdict.NEW}
-    if patient.counts_itself and not isinstance(patient.helper, Exception):
+    if patient.helper_counts:
         good.add(Verdict.UNSEEN)  # by this user; the agent sees it
     passing = [n for _, n, j in verdicts if j.verdict in good]
     withheld = [(i, j) for i, _, j in verdicts if j.verdict.withholds]
@@ -321,13 +335,8 @@ def gate(patient: Patient) -> Finding:
         return warning(*commonest(withheld))
     if not passing:
         alone = {each.id for each in patient.left_alone}
-        why = [(i, j) for i, _, j in verdicts if i.id not in alone]
-        raise BrokenError(
-            *commonest(
-                [(i, j) for i, j in why if j.verdict.withholds]
-                or [(i, j) for i, j in why if j.remedy]
-                or why
-            )
+        raise _why_nothing(
+            [(i, j) for i, _, j in verdicts if i.id not in alone]
         )
     counters = {meter.name for meter in COUNTERS}
     if asked <= counters and not asked.intersection(passing):
@@ -341,6 +350,21 @@ def gate(patient: Patient) -> Finding:
     return fine(f"{number_of(len(passing), 'counter')} published")
 
 
+def _why_nothing(found: list[tuple[Instance, Judgement]]) -> BrokenError:
+    """The best reason of those for which no counter is published."""
+    withheld = [(i, j) for i, j in found if j.verdict.withholds]
+    if withheld:
+        return BrokenError(*commonest(withheld))
+    own = [i.name for i, j in found if j.verdict is Verdict.UNSEEN]
+    if own:
+        names = listed(dict.fromkeys(own))
+        return BrokenError(
+            f"the agent has to count {names} itself, and its helper can't",
+            "see the link helper",
+        )
+    return BrokenError(*commonest([x for x in found if x[1].remedy] or found))
+
+
 def commonest(found: list[tuple[Instance, Judgement]]) -> tuple[str, str]:
     """Why something is withheld, of which instances, and the remedy.
 
@@ -351,7 +375,11 @@ def commonest(found: list[tuple[Instance, Judgement]]) -> tuple[str, str]:
     reasons = Counter(judgement for _, judgement in found)
     (common, _), *others = reasons.most_common()
     names = dict.fromkeys(i.name for i, j in found if j == common)
-    remedy = common.remedy or "wait and run this again"
+    remedy = common.remedy or (
+        "nothing on this host: take these meters out of its polling.yaml"
+        if common.verdict is Verdict.HOST_LACKS
+        else "wait and run this again"
+    )
     if others:
         more = number_of(len(others), "more reason")
         remedy += f"; 'ceilometer-perf status' shows {more}"

@@ -70,6 +70,15 @@ class Patient:
         except Exception as exc:  # whatever privsep makes of a failure
             return exc
 
+    @property
+    def helper_counts(self) -> bool:
+        """Whether the agent can count anything itself."""
+        return (
+            self.counts_itself
+            and not isinstance(self.helper, Exception)
+            and not all(self.helper)
+        )
+
     @cached_property
     def notifies(self) -> bool:
         """Whether samples are published from this host."""

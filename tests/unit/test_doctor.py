@@ -514,6 +514,44 @@ def test_an_instance_that_the_agent_counts(
     assert rows["gate"]["state"] == "ok"
 
 
+@pytest.mark.parametrize(
+    ("counters", "events", "link", "says"),
+    [
+        ("auto", (), "XML", "let the agent count them"),
+        ("own", SOFTWARE, "gate", "see the link helper"),
+    ],
+)
+@pytest.mark.parametrize("numbers", [RuntimeError("sudo"), [2, 2]])
+def test_an_instance_that_the_agent_can_not_count(
+    host: ComputeHost,
+    monkeypatch: pytest.MonkeyPatch,
+    numbers: list[int] | Exception,
+    counters: str,
+    events: Sequence[str],
+    link: str,
+    says: str,
+) -> None:
+    """This user may not, and nor may its helper."""
+    own(host, monkeypatch, numbers)
+    host.conf(f"counters = {counters}\nown_events = task_clock, cpu_cycles")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    host.runs("web")
+    host.has(domain("web", events))
+    broken(host, link)
+    assert says in walk(host)[link]["remedy"]
+
+
+def test_own_counters_need_no_number_of_the_cpus(
+    host: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own(host, monkeypatch, [0, 0])
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(wiring, "Counting", FakeCounting)
+    host.runs("web")
+    host.has(domain("web", ()))
+    assert walk(host)["PMU"]["state"] == "ok"
+
+
 class FakeCounting:
     """Has just begun."""
 
@@ -634,6 +672,10 @@ def test_caches_alone_need_no_perf_events(
     monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda *_: True)
     assert "resctrl is not mounted" in broken(healthy, "cache")
     assert walk(healthy)["nova.conf"]["reason"] == "no perf counter is polled"
+    monkeypatch.setattr(resctrl, "cpus_can_monitor", lambda *_: False)
+    assert "no cqm" in broken(healthy, "cache")
+    remedy = walk(healthy)["cache"]["remedy"]
+    assert "take these meters out of its polling.yaml" in remedy
 
 
 def test_caches_that_can_be_read(healthy: ComputeHost) -> None:
