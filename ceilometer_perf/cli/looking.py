@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from ceilometer_perf import wiring
 from ceilometer_perf.counters.verdicts import Judgement
 from ceilometer_perf.doctor import agent_conf
-from ceilometer_perf.doctor.status import Lacks, Watch, host_lacks
 from ceilometer_perf.wiring import Parts
 
 
@@ -18,13 +17,6 @@ def parts(args: argparse.Namespace) -> Parts:
     """The agent's own parts, made from the agent's options."""
     conf = agent_conf.read(args.config_file, args.uri)
     return wiring.parts(conf, agent_conf.URIS)
-
-
-def watch(parts: Parts, lacks: Lacks | None = None) -> Watch:
-    """What looks at the instances."""
-    if lacks is None:
-        lacks = host_lacks(parts.connection.uri)
-    return Watch(parts, lacks)
 
 
 #: The lowest level that is shown. The table itself shows what these warn of.

@@ -15,7 +15,13 @@ from ceilometer_perf.cli.table import Table
 from ceilometer_perf.cli.values import Value, printable
 from ceilometer_perf.counters.verdicts import Judgement, Verdict
 from ceilometer_perf.doctor.finding import listed
-from ceilometer_perf.doctor.status import Instance, Lacks, Status, host_lacks
+from ceilometer_perf.doctor.status import (
+    Instance,
+    Lacks,
+    Status,
+    Watch,
+    host_lacks,
+)
 from ceilometer_perf.host.resctrl import Resctrl
 from ceilometer_perf.plural import number_of
 from ceilometer_perf.wiring import Parts
@@ -52,7 +58,7 @@ class Show(base.ShowOne):
         """The host and its instances, under the names that programs read."""
         parts = looking.parts(parsed_args)
         lacks = host_lacks(parts.connection.uri)
-        watch = looking.watch(parts, lacks)
+        watch = Watch(parts, lacks)
         with looking.quiet():
             self.status = watch.look()
             self.host = _host(parts, lacks)

@@ -145,7 +145,7 @@ class Top(base.Lister):
             raise errors.InputError(
                 f"-f {parsed_args.formatter} needs --once: it would never end"
             )
-        watch = looking.watch(looking.parts(parsed_args), lacks={})
+        watch = Watch(looking.parts(parsed_args), lacks={})
         self.shots = shots(watch, parsed_args.interval)
         return ("id", *COLUMNS), self._rows(parsed_args)
 

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from ceilometer_perf import wiring
-from ceilometer_perf.cli import looking, top
+from ceilometer_perf.cli import top
 from ceilometer_perf.counters.verdicts import (
     NOT_ENABLED,
     NOT_RUNNING,
@@ -21,7 +21,7 @@ from ceilometer_perf.counters.verdicts import (
     REALTIME,
 )
 from ceilometer_perf.doctor import agent_conf
-from ceilometer_perf.doctor.status import Instance, Status
+from ceilometer_perf.doctor.status import Instance, Status, Watch
 from ceilometer_perf.meters import IPC, SCHED_DELAY_RATIO
 from tests.unit.compute_host import ComputeHost, domain, host
 from tests.unit.shell import Ran, run
@@ -173,7 +173,7 @@ def test_something_shows_at_once(
     conf = agent_conf.read([f"{host.folder}/ceilometer.conf"])
     parts = wiring.parts(conf, agent_conf.URIS)
     monkeypatch.setattr(time, "sleep", lambda _seconds: pytest.fail("waits"))
-    first = next(top.shots(looking.watch(parts, {}), 2.0))
+    first = next(top.shots(Watch(parts, {}), 2.0))
     text = drawn(first, 80)
     assert "web" in text
     assert "running" in text
