@@ -160,13 +160,15 @@ def trial(settings: Settings) -> list[int]:
     with warnings.catch_warnings():
         # oslo.privsep imports eventlet, which warns of itself.
         warnings.simplefilter("ignore")
+        from oslo_privsep.daemon import FailedToDropPrivileges
+
         from ceilometer_perf.privsep import Helper
     # In a session without a terminal, where sudo asks for no password.
     command = f"setsid --wait {settings.privsep_helper}"
     with _told() as told:
         try:
             return Helper(command).try_events(settings.own_events)
-        except Exception as exc:
+        except FailedToDropPrivileges as exc:
             for thread in threading.enumerate():
                 if thread.name == "fd_logger":  # oslo.privsep's
                     thread.join(_END)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import libvirt
 import pytest
+from oslo_log import log
 
-from ceilometer_perf import doctor, files, wiring
+from ceilometer_perf import doctor, files, privsep, wiring
 from ceilometer_perf.counters.verdicts import Verdict
 from ceilometer_perf.doctor import agent, agent_conf, definitions, patient
 from ceilometer_perf.doctor.finding import BrokenError
@@ -598,6 +599,21 @@ def test_why_a_helper_does_not_start(
     assert ran.err == ""
     rows = {row["link"]: row for row in json.loads(ran.out)}
     assert reason in rows["helper"]["reason"]
+
+
+def test_what_a_helper_that_runs_says_is_no_reason(
+    healthy: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> list[int]:
+        log.getLogger("oslo_privsep.daemon").warning(
+            "privsep log: %s", "privsep daemon running as pid 7"
+        )
+        raise RuntimeError("no such function")
+
+    monkeypatch.setattr(privsep.Helper, "try_events", fails)
+    healthy.conf("counters = auto")
+    row = walk(healthy)["helper"]
+    assert "(RuntimeError: no such function)" in row["reason"]
 
 
 @pytest.mark.parametrize(
