@@ -27,6 +27,7 @@ from ceilometer_perf.meters import (
     BANDWIDTH_TOTAL,
     L3_CACHE,
     METERS,
+    PERF_KEYS,
     RDT,
     WAITING,
 )
@@ -233,7 +234,7 @@ def _polled(patient: Patient) -> list[str]:
 
 
 def intervals(conf: cfg.ConfigOpts) -> set[int]:
-    """How often this host's polling.yaml has growing counters polled.
+    """How often this host's polling.yaml has perf counters polled.
 
     Empty where it asks for none, or can't be used.
     """
@@ -241,7 +242,7 @@ def intervals(conf: cfg.ConfigOpts) -> set[int]:
         sources = _sources(conf)
     except BrokenError:
         return set()
-    growing = [m.name for m in METERS if m.type == "cumulative"]
+    growing = [m.name for m in METERS if m.key in PERF_KEYS]
     return {
         source.interval
         for source in sources

@@ -236,7 +236,7 @@ SOURCE = "- {{name: a{0}, interval: {0}, meters: [{1}]}}\n"
         (SOURCE.format(300, "perf.hw.*"), (), 300),
         (
             SOURCE.format(300, "perf.hw.*")
-            + SOURCE.format(30, "perf.coverage"),
+            + SOURCE.format(30, "perf.coverage, perf.sched.*"),
             (),
             300,
         ),
