@@ -69,10 +69,11 @@ def read(named: Sequence[str] = (), uri: str | None = None) -> cfg.ConfigOpts:
 
 def _defaults() -> Iterator[str]:
     """What oslo.config reads if no file is named."""
+    found = cfg.find_config_files(PROJECT, PROG)
     # To oslo.config there would be none, and every option has its default.
-    if ETC.is_dir() and not os.access(ETC, os.X_OK):
+    if not found and ETC.is_dir() and not os.access(ETC, os.X_OK):
         raise cfg.Error(f"{ETC}: {os.strerror(errno.EACCES)}; {AS_AGENT}")
-    yield from cfg.find_config_files(PROJECT, PROG)
+    yield from found
     for folder in cfg.find_config_dirs(PROJECT, PROG):
         yield from map(str, Path(folder).glob("*.conf"))
 
