@@ -324,10 +324,6 @@ def _sum(
     )
 
 
-def _taken(name: str) -> Pressure:
-    return lambda seen, where: _sum(getattr(seen, name), where)
-
-
 def _part(used: float | None, where: CPUs, wanted: CPUs) -> float | None:
     """Of the CPUs that are used somewhere, those of the wanted ones."""
     if used is None:
@@ -353,6 +349,11 @@ def _falls(pair: tuple[float, float] | None) -> bool:
 
 def _caches(contrast: Contrast) -> CPUs:
     return contrast.now.domains
+
+
+def _held(seen: Observation, where: CPUs) -> float | None:
+    """Bytes of these caches."""
+    return _sum(seen.occupancy, where)
 
 
 def _fetched(seen: Observation, where: CPUs) -> float | None:
@@ -403,6 +404,11 @@ def total(frame: Frame, domains: Iterable[int]) -> float:
     return sum(
         _sum(each.bandwidth, wanted) or 0.0 for each in frame.seen.values()
     )
+
+
+def _transferred(seen: Observation, where: CPUs) -> float | None:
+    """Bytes per second with these memories."""
+    return _sum(seen.bandwidth, where)
 
 
 def _total(frame: Frame, contrast: Contrast) -> float:
@@ -502,12 +508,12 @@ def _part_of_waiting(contrast: Contrast) -> float:
 
 
 LLC = Cause(
-    "llc", ("mpki", "occupancy"), _evicted, _caches, _taken("occupancy"),
+    "llc", ("mpki", "occupancy"), _evicted, _caches, _held,
     _part_of_loss, _fetched,
 )  # fmt: skip
 BANDWIDTH = Cause(
     "bandwidth", ("mpki", "bandwidth"), _throttled, _caches,
-    _taken("bandwidth"), _tenth_of_most,
+    _transferred, _tenth_of_most,
 )  # fmt: skip
 SMT = Cause(
     "smt", ("cpus",), _no_misses, _other_threads, _beside, _enough_beside
