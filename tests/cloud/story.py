@@ -15,7 +15,7 @@ from tests.cloud.identity import Identity
 from tests.cloud.servers import Servers
 from tests.cloud.witness import TASK_CLOCK, Life, Samples, Seen, Witness
 
-PATIENCE = 120.0  # seconds; Nova waits for a minute here and there
+PATIENCE = 240.0  # seconds; Nova waits for a minute here and there
 CYCLES = 2
 QUIET = 6.0  # seconds, in which an agent with samples would send them
 STARTED = 5.0  # seconds between a QEMU's start and `since`, at most
