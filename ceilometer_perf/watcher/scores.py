@@ -104,9 +104,14 @@ def query(name: str, label: str, period: int) -> str:
     After a migration there are series of both hosts' agents for a while:
     hence the lowest.
     """
-    began = max(0, period - _FRESH)
-    return (
+    began = period - _FRESH
+    asked = (
         f"min by ({label}) (min_over_time({name}[{period}s]))"
         f" and on ({label}) last_over_time({name}[{_FRESH}s])"
-        f" and on ({label}) last_over_time({name}[{_FRESH}s] offset {began}s)"
+    )
+    if began <= 0:  # Prometheus refuses an offset of 0
+        return asked
+    return (
+        f"{asked} and on ({label})"
+        f" last_over_time({name}[{_FRESH}s] offset {began}s)"
     )

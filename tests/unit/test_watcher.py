@@ -4,6 +4,7 @@
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +321,14 @@ SERIES = {
 }
 
 
+def answered(period: int, watcher: Watcher) -> dict[str, Any]:
+    """Prometheus takes the query of an audit with this period."""
+    query = watcher.call("query", period)
+    known = {"labels": "{}", "value": 1}
+    expr = f"count({query}) >= bool 1"
+    return {"expr": expr, "eval_time": "10m", "exp_samples": [known]}
+
+
 def test_what_prometheus_says(watcher: Watcher, tmp_path: Path) -> None:
     expected = [
         {"labels": f"{{{labels.partition(',')[0]}}}", "value": value}
@@ -336,7 +345,8 @@ def test_what_prometheus_says(watcher: Watcher, tmp_path: Path) -> None:
             for labels, (values, _) in SERIES.items()
         ],
         "promql_expr_test": [
-            {"expr": query, "eval_time": "10m", "exp_samples": expected}
+            {"expr": query, "eval_time": "10m", "exp_samples": expected},
+            *map(answered, (1, 10, 119, 120, 121, 600), repeat(watcher)),
         ],
     }
     path = tmp_path / "test.yml"
