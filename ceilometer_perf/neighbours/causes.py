@@ -78,18 +78,18 @@ class Contrast:
 
     def moved(self, name: str) -> tuple[float, float] | None:
         """A field of the victim's, before and since; None if not known."""
-        return self._medians(lambda o, _: _sum(getattr(o, name), None))
+        return self._medians(lambda seen: _sum(getattr(seen, name), None))
 
     def own(self, name: str) -> tuple[float, float] | None:
         """The same of what it has in those L3 caches in which it runs."""
         domains = self.now.domains
-        return self._medians(lambda o, _: _sum(getattr(o, name), domains))
+        return self._medians(lambda seen: _sum(getattr(seen, name), domains))
 
     def _medians(
-        self, value: Callable[[Observation, Frame], float | None]
+        self, value: Callable[[Observation], float | None]
     ) -> tuple[float, float] | None:
         halves = [
-            [value(frame.seen[self.victim], frame) for frame in frames]
+            [value(frame.seen[self.victim]) for frame in frames]
             for frames in (self.before, self.since)
         ]
         if any(each is None for half in halves for each in half):

@@ -332,8 +332,8 @@ def test_what_it_takes_beside_it(excess: float, least: float) -> None:
 
 @pytest.mark.parametrize(
     ("waited", "cpus", "least"),
-    [(1.5, 1.0, 0.25), (1.5, 1.75, 0.75), (0.5, 1.0, None), (None, 1.0, None),
-     (1.5, None, 0.0)],
+    [(2.5, 1.0, 0.5), (2.5, 1.75, 0.75), (0.5, 1.0, None), (None, 1.0, None),
+     (2.5, None, 0.0)],
 )  # fmt: skip
 def test_waiting(
     waited: float | None, cpus: float | None, least: float | None
@@ -344,6 +344,12 @@ def test_waiting(
     assert told == (None if least is None else symptoms)
     if least is not None:
         assert causes._part_of_waiting(found) == least
+
+
+def test_where_it_is_now_is_where_it_was_last() -> None:
+    told = [{"v": seen(domains=frozenset({n}))} for n in range(4)]
+    found = Contrast("v", frames(told[0]), frames(*told[1:]), [])
+    assert causes._caches(found) == {3}
 
 
 def test_where_each_cause_looks() -> None:
@@ -488,7 +494,10 @@ def test_who_takes_what_others_left_has_not_risen() -> None:
     more = {"occupancy": {0: 90.0}}
     before = {"v": seen(), "c": seen(occupancy={0: 10.0})}
     for fetched, rise in ((1e9, 0.0), (2e9, 80.0)):
-        since = {"v": seen(), "c": seen(**more, bandwidth={0: fetched})}
+        since = {
+            "v": seen(),
+            "c": seen(**more, bandwidth={0: fetched, 1: 9e9}),
+        }
         changes = causes.LLC._changes(contrast(before, since))
         found = changes["c"]
         assert found is not None
