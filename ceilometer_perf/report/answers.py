@@ -5,13 +5,22 @@ import json
 import math
 import os
 import urllib.parse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self, TypeVar, get_args
 
 from ceilometer_perf import files
-from ceilometer_perf.panels.panel import Database, Kind
+from ceilometer_perf.panels.panel import (
+    Dashboard,
+    Database,
+    Kind,
+    Measures,
+    Panel,
+    Query,
+)
+
+Q = TypeVar("Q", Query, Measures)
 
 Labels = Mapping[str, str]
 Point = tuple[float, float]
@@ -119,8 +128,21 @@ class Collected:
         self.series: dict[str, list[Series]] = {}
         self.left_out: dict[str, int] = {}
 
-    def __contains__(self, key: object) -> bool:
-        return key in self.series
+    def missing(
+        self,
+        pages: Iterable[Dashboard],
+        queries: Callable[[Panel], Iterable[Q]],
+    ) -> Iterator[tuple[str, Dashboard, Panel, Q]]:
+        """What is still to be asked for, and the key to add it by.
+
+        Pages share queries, which are asked for once.
+        """
+        for page in pages:
+            for panel in page.panels:
+                for query in queries(panel):
+                    key = query.key(page, panel.kind)
+                    if key not in self.series:
+                        yield key, page, panel, query
 
     def add(self, key: str, kind: Kind, found: Iterable[Series]) -> None:
         """Keep the series with the highest values, as charts show them."""

@@ -199,18 +199,14 @@ def _all(
     span: Mapping[str, float],
 ) -> Collected:
     collected = Collected()
-    for page in pages:
-        for panel in page.panels:
-            for measures in panel.gnocchi:
-                key = measures.key(page, panel.kind)
-                if key in collected:
-                    continue
-                found = _series(
-                    api,
-                    _body(page, measures, values, span),
-                    _parameters(panel, measures, span),
-                )
-                collected.add(key, panel.kind, found)
+    missing = collected.missing(pages, lambda panel: panel.gnocchi)
+    for key, page, panel, measures in missing:
+        found = _series(
+            api,
+            _body(page, measures, values, span),
+            _parameters(panel, measures, span),
+        )
+        collected.add(key, panel.kind, found)
     return collected
 
 

@@ -46,15 +46,11 @@ def ask(
     span = {"start": end - window, "end": end, "step": step}
     collected = Collected()
     with requests.Session() as session:
-        for page in pages:
-            for panel in page.panels:
-                for query in panel.prometheus:
-                    key = query.key(page, panel.kind)
-                    if key in collected:
-                        continue
-                    text = promql(query, chosen)
-                    found = _series(session, url, text, panel, span)
-                    collected.add(key, panel.kind, found)
+        missing = collected.missing(pages, lambda panel: panel.prometheus)
+        for key, _, panel, query in missing:
+            text = promql(query, chosen)
+            found = _series(session, url, text, panel, span)
+            collected.add(key, panel.kind, found)
     return Answers(
         source=shown(url),
         database="prometheus",
