@@ -13,6 +13,7 @@ from pathlib import Path
 
 import libvirt
 import pytest
+from oslo_config import cfg
 from oslo_log import log
 
 from ceilometer_perf import doctor, files, privsep, wiring
@@ -1059,6 +1060,17 @@ def test_configuration_that_this_user_may_not_see_is_no_default(
     ran = run(command)
     assert (ran.code, ran.out) == (2, "")
     assert f"{host.folder}: Permission denied; run this as the" in ran.err
+
+
+def test_a_users_own_configuration_is_read_where_that_is_closed(
+    host: ComputeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = host.folder / "own.conf"
+    own.touch()
+    monkeypatch.setattr(agent_conf, "ETC", host.folder)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(cfg, "find_config_files", lambda *_: [str(own)])
+    assert list(agent_conf._defaults()) == [str(own)]
 
 
 def test_bad_input(host: ComputeHost) -> None:
